@@ -1,0 +1,69 @@
+"""One runner for people and for CI: `nox` does all of it, `nox -s NAME` one part.
+
+lint          ruff, formatting, and the import contract of the house
+types         mypy, strict, on the code and its tests
+tests         everything but the long suites, on each Python that is installed
+conformance   the Autobahn cases against the wire
+fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
+bench         frames a second beside other servers; not part of a plain `nox`
+"""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["lint", "types", "tests", "conformance", "fuzz"]
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+# A Python that is not there is skipped, and said to be.
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting and who may import whom."""
+    session.install("-e", ".[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict."""
+    session.install("-e", ".[test,types]", "nox")
+    session.run("mypy", "cfw", "schemas", "tests", "noxfile.py")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests that a change must pass; arguments go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "not conformance", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Autobahn sections 1 to 7, 9 and 10 over real sockets."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "conformance", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Every property test, with many examples."""
+    session.install("-e", ".[test]")
+    env = {"CFW_FUZZ_EXAMPLES": os.environ.get("CFW_FUZZ_EXAMPLES", "2000")}
+    session.run("pytest", "-m", "fuzz", *session.posargs, env=env)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """A short benchmark; arguments go to `cfw bench`."""
+    session.install("-e", ".[bench]")
+    session.run("cfw", "bench", *(session.posargs or ["--short"]))

@@ -1,0 +1,1 @@
+"""What the camera feed worker holds, by room of the house."""
