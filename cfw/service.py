@@ -1,0 +1,422 @@
+"""The rules of a capture, as one pure function: state and event in, state and actions out.
+
+    state    event          next      actions
+    Idle     CaptureOpen    Active    RequestSessionValidation
+    Idle     Tick, verdict  Idle      none
+    Idle     other          raises ProtocolViolation
+    Active   frame meta     Active    none
+    Active   frame bytes    Active    ForwardFrame
+    Active   CaptureClose   Idle      CleanupCapture
+    Active   Tick           Active    RequestSessionRecheck, or none
+    Active   SessionVerdict Active    none
+    Active   any, refused   Idle      AbortCapture, CleanupCapture
+
+Time comes in as `now_ingest`, nanoseconds since 1970 UTC that never go back during a
+capture; `next_deadline` says when the next Tick is due. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeAlias, assert_never
+
+import attrs
+
+from cfw.actions import (
+    AbortCapture,
+    Action,
+    CleanupCapture,
+    ForwardFrame,
+    RequestSessionRecheck,
+    RequestSessionValidation,
+)
+from cfw.errors import (
+    DomainError,
+    LimitDurationExceeded,
+    LimitFpsExceeded,
+    LimitFrameBytesExceeded,
+    LimitFrameCountExceeded,
+    LimitResolutionExceeded,
+    LimitTotalBytesExceeded,
+    ProtocolViolation,
+    SessionClosed,
+    SessionInvalid,
+)
+from cfw.jpeg import NotAJpeg, probe
+from cfw.limits import NS_PER_S, Limits, ns
+from cfw.state import Active, Frame, Idle, State
+from schemas import (
+    CameraFeedWorkerInput,
+    CaptureClose,
+    CaptureFrameMeta,
+    CaptureOpen,
+    Timestamp,
+)
+
+
+@attrs.frozen
+class Tick:
+    """Time has passed; something may be due."""
+
+
+class Verdict(Enum):
+    """What is known of a session after one check."""
+
+    ACTIVE = "active"
+    CLOSED = "closed"
+    INVALID = "invalid"
+    UNREACHABLE = "unreachable"
+
+
+@attrs.frozen
+class SessionVerdict:
+    """A check of the session has ended.
+
+    Args:
+        verdict: what it found.
+        at_open: True for the check that the capture waits for, False for a re-check.
+    """
+
+    verdict: Verdict
+    at_open: bool
+
+
+Event: TypeAlias = CameraFeedWorkerInput | bytes | Tick | SessionVerdict
+Decision: TypeAlias = tuple[State, list[Action]]
+
+
+def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
+    """Decide what an event means.
+
+    Args:
+        state: where the capture stands; never changed.
+        event: a message of the rig, the bytes of a frame, a tick, or a session's verdict.
+        now_ingest: the time at which the worker has it, nanoseconds since 1970 UTC.
+
+    Returns:
+        The next state, and what to do, in order.
+
+    Raises:
+        DomainError: the event is refused and no capture is running.
+    """
+    if isinstance(state, Idle):
+        return _dispatch_idle(state, event, now_ingest)
+    try:
+        return _dispatch_active(state, event, now_ingest)
+    except DomainError as error:
+        return state.idle, [AbortCapture(error), CleanupCapture(None)]
+
+
+def _dispatch_idle(state: Idle, event: Event, now_ingest: int) -> Decision:
+    if isinstance(event, CaptureOpen):
+        return handle_open(state, event, now_ingest)
+    if isinstance(event, Tick | SessionVerdict):
+        return state, []
+    name = "a binary message" if isinstance(event, bytes) else event.event
+    raise ProtocolViolation(f"{name} before capture.open; a capture begins with capture.open")
+
+
+def _dispatch_active(state: Active, event: Event, now_ingest: int) -> Decision:
+    # The two events of every frame come first.
+    if isinstance(event, bytes):
+        return handle_frame_bytes(state, event, now_ingest)
+    if isinstance(event, CaptureFrameMeta):
+        return handle_frame_meta(state, event, now_ingest)
+    if isinstance(event, Tick):
+        return handle_tick(state, now_ingest)
+    if isinstance(event, SessionVerdict):
+        return handle_verdict(state, event, now_ingest)
+    if isinstance(event, CaptureClose):
+        return handle_close(state, event, now_ingest)
+    if isinstance(event, CaptureOpen):
+        raise ProtocolViolation(
+            "a second capture.open; one connection carries one capture, so close this one "
+            "and open another"
+        )
+    assert_never(event)
+
+
+def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
+    """Start a capture, if what it declares is within the limits.
+
+    Raises:
+        LimitResolutionExceeded, LimitFpsExceeded, ProtocolViolation: it is not.
+    """
+    limits, times = state.limits, state.times
+    for side, value, most in (
+        ("width", message.width, limits.max_width),
+        ("height", message.height, limits.max_height),
+        ("width x height", message.width * message.height, limits.max_pixels),
+    ):
+        if value > most:
+            raise LimitResolutionExceeded(
+                f"{side} may be at most {most} pixels, not {value}", observed=value, limit=most
+            )
+    if message.fps_target > limits.max_fps:
+        raise LimitFpsExceeded(
+            f"fps_target may be at most {limits.max_fps}, not {message.fps_target}",
+            observed=message.fps_target,
+            limit=limits.max_fps,
+        )
+    _check_skew("timestamp_start", message.timestamp_start, limits, now_ingest)
+    active = Active(
+        idle=state,
+        opened=message,
+        duration_until=now_ingest + ns(limits.max_duration_s),
+        frames=0,
+        total_bytes=0,
+        last_frame_ns=None,
+        pending=None,
+        pending_until=None,
+        idle_until=now_ingest + ns(times.idle_s),
+        recheck_at=now_ingest + ns(times.session_recheck_s),
+        grace_until=None,
+    )
+    return active, [RequestSessionValidation(message.user_id, message.session_id)]
+
+
+def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int) -> Decision:
+    """Note which frame comes next, if it may.
+
+    Raises:
+        ProtocolViolation, LimitExceeded: it may not.
+    """
+    limits, times = state.idle.limits, state.idle.times
+    expected = state.frames + 1
+    _check_ids(state.opened, message, expected)
+    if state.pending is not None:
+        raise ProtocolViolation(
+            f"frame_meta {message.seq} before the bytes of frame {state.pending.seq}; "
+            "each frame_meta is followed at once by its binary message",
+            seq=state.pending.seq,
+        )
+    if message.seq != expected:
+        raise ProtocolViolation(
+            f"seq must be {expected}, not {message.seq}; it counts 1, 2, 3, ...",
+            seq=expected,
+            observed=message.seq,
+        )
+    if state.last_frame_ns is not None and message.timestamp_frame.ns < state.last_frame_ns:
+        raise ProtocolViolation(
+            f"timestamp_frame {message.timestamp_frame} is earlier than that of the frame "
+            "before it; event times must not go back",
+            seq=expected,
+        )
+    _check_skew("timestamp_frame", message.timestamp_frame, limits, now_ingest, expected)
+    if message.byte_length > limits.max_frame_bytes:
+        raise LimitFrameBytesExceeded(
+            f"a frame may have at most {limits.max_frame_bytes} bytes, "
+            f"not {message.byte_length}",
+            seq=expected,
+            observed=message.byte_length,
+            limit=limits.max_frame_bytes,
+        )
+    if expected > limits.max_frames:
+        raise LimitFrameCountExceeded(
+            f"a capture may have at most {limits.max_frames} frames",
+            seq=expected,
+            observed=expected,
+            limit=limits.max_frames,
+        )
+    total_bytes = state.total_bytes + message.byte_length
+    if total_bytes > limits.max_total_bytes:
+        raise LimitTotalBytesExceeded(
+            f"the frames of a capture may have at most {limits.max_total_bytes} bytes "
+            f"together, not {total_bytes}",
+            seq=expected,
+            observed=total_bytes,
+            limit=limits.max_total_bytes,
+        )
+    return attrs.evolve(
+        state,
+        pending=message,
+        pending_until=now_ingest + ns(times.meta_to_bytes_s),
+        idle_until=now_ingest + ns(times.idle_s),
+    ), []
+
+
+def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
+    """Accept the frame whose metadata came before these bytes.
+
+    Raises:
+        ProtocolViolation: they are not the bytes announced, or no JPEG.
+        LimitResolutionExceeded: the picture is larger than declared at open.
+    """
+    meta, opened = state.pending, state.opened
+    if meta is None:
+        raise ProtocolViolation(
+            "a binary message without a frame_meta before it; send the frame_meta first",
+            seq=state.frames + 1,
+        )
+    if len(data) != meta.byte_length:
+        raise ProtocolViolation(
+            f"byte_length said {meta.byte_length}, the binary message has {len(data)}",
+            seq=meta.seq,
+            observed=len(data),
+            limit=meta.byte_length,
+        )
+    try:
+        width, height = probe(data)
+    except NotAJpeg as exc:
+        raise ProtocolViolation(f"the frame is not a JPEG: {exc}", seq=meta.seq) from None
+    for side, value, declared in (
+        ("width", width, opened.width),
+        ("height", height, opened.height),
+    ):
+        if value > declared:
+            raise LimitResolutionExceeded(
+                f"the frame's {side} is {value} pixels, capture.open declared {declared}",
+                seq=meta.seq,
+                observed=value,
+                limit=declared,
+            )
+    accepted = attrs.evolve(
+        state,
+        frames=meta.seq,
+        total_bytes=state.total_bytes + len(data),
+        last_frame_ns=meta.timestamp_frame.ns,
+        pending=None,
+        pending_until=None,
+    )
+    return accepted, [ForwardFrame(Frame(meta, data, now_ingest))]
+
+
+def handle_close(state: Active, message: CaptureClose, now_ingest: int) -> Decision:
+    """End the capture as the rig asks, if its times agree with its frames.
+
+    Raises:
+        ProtocolViolation, LimitDurationExceeded: they do not.
+    """
+    limits, opened = state.idle.limits, state.opened
+    _check_ids(opened, message, None)
+    if state.pending is not None:
+        raise ProtocolViolation(
+            f"capture.close before the bytes of frame {state.pending.seq}",
+            seq=state.pending.seq,
+        )
+    end = message.timestamp_end.ns
+    if end < opened.timestamp_start.ns:
+        raise ProtocolViolation("timestamp_end is earlier than timestamp_start")
+    if state.last_frame_ns is not None and end < state.last_frame_ns:
+        raise ProtocolViolation(
+            "timestamp_end is earlier than the last timestamp_frame", seq=state.frames
+        )
+    _check_skew("timestamp_end", message.timestamp_end, limits, now_ingest)
+    lasted = end - opened.timestamp_start.ns
+    if lasted > ns(limits.max_duration_s):
+        raise _too_long(limits, lasted, "by its own timestamps")
+    return state.idle, [CleanupCapture(message)]
+
+
+def handle_tick(state: Active, now_ingest: int) -> Decision:
+    """Do what is due by now.
+
+    Raises:
+        LimitDurationExceeded, ProtocolViolation, SessionClosed: a time limit is reached.
+    """
+    limits, times, opened = state.idle.limits, state.idle.times, state.opened
+    if now_ingest >= state.duration_until:
+        lasted = now_ingest - state.duration_until + ns(limits.max_duration_s)
+        raise _too_long(limits, lasted, "since its capture.open arrived")
+    if state.pending_until is not None and now_ingest >= state.pending_until:
+        raise ProtocolViolation(
+            "the bytes of the frame did not follow its frame_meta within "
+            f"{times.meta_to_bytes_s:g} s (meta_to_bytes_s)",
+            seq=state.frames + 1,
+        )
+    if now_ingest >= state.idle_until:
+        raise ProtocolViolation(
+            f"no frame_meta for {times.idle_s:g} s (idle_s); send frames or capture.close",
+            seq=state.frames + 1,
+        )
+    if state.grace_until is not None and now_ingest >= state.grace_until:
+        raise SessionClosed(
+            "the session could not be checked again for "
+            f"{times.session_grace_s:g} s (session_grace_s)"
+        )
+    if now_ingest >= state.recheck_at:
+        due_again = attrs.evolve(state, recheck_at=now_ingest + ns(times.session_recheck_s))
+        return due_again, [RequestSessionRecheck(opened.user_id, opened.session_id)]
+    return state, []
+
+
+def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Decision:
+    """Go on, or not, after a check of the session.
+
+    Raises:
+        SessionInvalid, SessionClosed: the user may not send.
+    """
+    times = state.idle.times
+    verdict = event.verdict
+    if verdict is Verdict.INVALID:
+        raise SessionInvalid("the session is unknown or belongs to another user")
+    if verdict is Verdict.CLOSED:
+        raise SessionClosed("the session has ended")
+    if verdict is Verdict.UNREACHABLE:
+        if event.at_open:
+            raise SessionInvalid("the session could not be checked; try again later")
+        if state.grace_until is not None:
+            return state, []
+        grace_until = now_ingest + ns(times.session_grace_s)
+        return attrs.evolve(state, grace_until=grace_until), []
+    if event.at_open:
+        # The rig was made to wait; that time is not held against it.
+        return attrs.evolve(
+            state,
+            idle_until=now_ingest + ns(times.idle_s),
+            recheck_at=now_ingest + ns(times.session_recheck_s),
+        ), []
+    if state.grace_until is not None:
+        return attrs.evolve(state, grace_until=None), []
+    return state, []
+
+
+def next_deadline(state: State) -> int | None:
+    """When the next Tick is due, nanoseconds since 1970 UTC; None when none will be."""
+    if isinstance(state, Idle):
+        return None
+    due = min(state.duration_until, state.idle_until, state.recheck_at)
+    if state.pending_until is not None and state.pending_until < due:
+        due = state.pending_until
+    if state.grace_until is not None and state.grace_until < due:
+        due = state.grace_until
+    return due
+
+
+def _check_ids(
+    opened: CaptureOpen, message: CaptureFrameMeta | CaptureClose, seq: int | None
+) -> None:
+    if message.capture_id != opened.capture_id:
+        name = "capture_id"
+    elif message.user_id != opened.user_id:
+        name = "user_id"
+    elif message.session_id is not None and message.session_id != opened.session_id:
+        name = "session_id"
+    else:
+        return
+    raise ProtocolViolation(
+        f"{name} of {message.event} is not that of capture.open; it must stay the same", seq=seq
+    )
+
+
+def _check_skew(
+    name: str, event_time: Timestamp, limits: Limits, now_ingest: int, seq: int | None = None
+) -> None:
+    skew = abs(event_time.ns - now_ingest)
+    if skew > ns(limits.max_clock_skew_s):
+        raise ProtocolViolation(
+            f"{name} is {skew / NS_PER_S:.0f} s away from the worker's clock; at most "
+            f"{limits.max_clock_skew_s:g} s (max_clock_skew_s) are allowed, so set the clock",
+            seq=seq,
+            observed=skew / NS_PER_S,
+            limit=limits.max_clock_skew_s,
+        )
+
+
+def _too_long(limits: Limits, lasted: int, how: str) -> LimitDurationExceeded:
+    return LimitDurationExceeded(
+        f"a capture may last at most {limits.max_duration_s:g} s, this one lasted "
+        f"{lasted / NS_PER_S:g} s {how}",
+        observed=lasted / NS_PER_S,
+        limit=limits.max_duration_s,
+    )

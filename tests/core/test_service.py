@@ -1,0 +1,428 @@
+"""The rules of a capture: every transition, every check, every limit at n-1, n and n+1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfw.actions import (
+    AbortCapture,
+    CleanupCapture,
+    ForwardFrame,
+    RequestSessionRecheck,
+    RequestSessionValidation,
+)
+from cfw.errors import (
+    DomainError,
+    LimitDurationExceeded,
+    LimitFpsExceeded,
+    LimitFrameBytesExceeded,
+    LimitFrameCountExceeded,
+    LimitResolutionExceeded,
+    LimitTotalBytesExceeded,
+    ProtocolViolation,
+    SessionClosed,
+    SessionInvalid,
+)
+from cfw.limits import Limits, Times, ns
+from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
+from cfw.state import Active, Idle, State
+from tests.factories import SECOND, START_NS, at, jpeg, make_close, make_meta, make_open
+
+IDLE = Idle(Limits(), Times())
+
+
+def idle(**limits: Any) -> Idle:
+    return Idle(Limits(**limits), Times())
+
+
+def opened(start: Idle = IDLE, **fields: Any) -> Active:
+    state, _ = dispatch(start, make_open(**fields), START_NS)
+    assert isinstance(state, Active)
+    return state
+
+
+def run(state: State, *events: Event, now: float = 0.1) -> State:
+    """Dispatch events that must all be accepted."""
+    for event in events:
+        state, actions = dispatch(state, event, START_NS + ns(now))
+        assert not any(isinstance(action, AbortCapture) for action in actions), actions
+    return state
+
+
+def refused(state: State, event: Event, now: float = 0.1) -> DomainError:
+    """Dispatch one event that must abort the capture; the error it is aborted with."""
+    after, actions = dispatch(state, event, START_NS + ns(now))
+    assert isinstance(state, Active)
+    assert after == state.idle
+    abort, cleanup = actions
+    assert isinstance(abort, AbortCapture)
+    assert cleanup == CleanupCapture(None)
+    return abort.error
+
+
+def frames(state: State, count: int, size: int = 200) -> State:
+    for seq in range(1, count + 1):
+        state = run(state, make_meta(seq, size), jpeg(size))
+    return state
+
+
+# --- idle -----------------------------------------------------------------------------------
+
+
+def test_open_asks_for_the_session_to_be_validated() -> None:
+    """A capture.open within the limits leads to active and to one request."""
+    state, actions = dispatch(IDLE, make_open(), START_NS)
+    assert isinstance(state, Active)
+    assert actions == [RequestSessionValidation("ada", "s-1")]
+
+
+@pytest.mark.parametrize(
+    "event", [make_meta(), b"x", make_close()], ids=["meta", "bytes", "close"]
+)
+def test_nothing_but_open_begins_a_capture(event: Event) -> None:
+    """Any other message of a rig in idle is a protocol violation."""
+    with pytest.raises(ProtocolViolation, match=r"before capture\.open"):
+        dispatch(IDLE, event, START_NS)
+
+
+def test_a_tick_in_idle_does_nothing() -> None:
+    """A tick, or a verdict that comes too late, changes nothing in idle."""
+    assert dispatch(IDLE, Tick(), START_NS) == (IDLE, [])
+    assert dispatch(IDLE, SessionVerdict(Verdict.CLOSED, False), START_NS) == (IDLE, [])
+    assert next_deadline(IDLE) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "most", "error"),
+    [
+        ("width", 640, LimitResolutionExceeded),
+        ("height", 480, LimitResolutionExceeded),
+        ("fps_target", 15, LimitFpsExceeded),
+    ],
+)
+def test_open_limits(field: str, most: int, error: type[DomainError]) -> None:
+    """What capture.open declares may reach a limit and not pass it."""
+    for value in (most - 1, most):
+        opened(**{field: value})
+    with pytest.raises(error) as caught:
+        opened(**{field: most + 1})
+    assert (caught.value.observed, caught.value.limit) == (most + 1, most)
+
+
+def test_pixels_are_limited_beside_width_and_height() -> None:
+    """A picture may be too large although neither side is."""
+    start = idle(max_pixels=1000)
+    opened(start, width=25, height=40)
+    with pytest.raises(LimitResolutionExceeded, match="width x height"):
+        opened(start, width=7, height=143)
+
+
+@pytest.mark.parametrize("skew", [-1, 1], ids=["behind", "ahead"])
+def test_clock_skew_at_open(skew: int) -> None:
+    """timestamp_start may be a day away from the worker's clock and no more."""
+    opened(timestamp_start=at(skew * 86_400))
+    with pytest.raises(ProtocolViolation, match="max_clock_skew_s"):
+        opened(timestamp_start=at(skew * 86_400.001))
+
+
+def test_open_is_checked_in_order() -> None:
+    """Resolution comes before pixels, fps and clock."""
+    wrong = make_open(width=9999, fps_target=99, timestamp_start=at(1e6))
+    with pytest.raises(LimitResolutionExceeded, match="width may"):
+        dispatch(IDLE, wrong, START_NS)
+    with pytest.raises(LimitFpsExceeded):
+        dispatch(IDLE, make_open(fps_target=99, timestamp_start=at(1e6)), START_NS)
+
+
+def test_a_second_open_is_refused() -> None:
+    """One connection carries one capture."""
+    assert isinstance(refused(opened(), make_open()), ProtocolViolation)
+
+
+# --- frames ---------------------------------------------------------------------------------
+
+
+def test_a_frame_is_forwarded_with_its_bytes() -> None:
+    """Metadata then bytes is one accepted frame, and only then the counters move."""
+    start, data = opened(), jpeg()
+    meta = make_meta()
+    pending = run(start, meta)
+    assert isinstance(pending, Active)
+    assert (pending.frames, pending.total_bytes) == (0, 0)
+    accepted, (action,) = dispatch(pending, data, START_NS + 7)
+    assert isinstance(action, ForwardFrame)
+    assert isinstance(accepted, Active)
+    assert action.frame.data is data
+    assert action.frame.meta is meta
+    assert action.frame.ingest_ns == START_NS + 7
+    assert (accepted.frames, accepted.total_bytes, accepted.pending) == (1, 200, None)
+
+
+@pytest.mark.parametrize("field", ["user_id", "session_id", "capture_id"])
+def test_ids_stay_the_same(field: str) -> None:
+    """Every message names the user, session and capture that were opened."""
+    for message in (make_meta(**{field: "other"}), make_close(**{field: "other"})):
+        error = refused(opened(), message)
+        assert isinstance(error, ProtocolViolation)
+        assert field in error.detail
+    run(opened(), make_meta(session_id="s-1"))
+
+
+def test_metadata_waits_for_the_bytes_before_it() -> None:
+    """Two frame_meta in a row are refused, naming the frame that lacks its bytes."""
+    error = refused(run(opened(), make_meta(1)), make_meta(2))
+    assert isinstance(error, ProtocolViolation)
+    assert error.seq == 1
+
+
+@pytest.mark.parametrize("seq", [0, 1, 3, -1])
+def test_seq_counts_without_gaps(seq: int) -> None:
+    """After frame 1 only frame 2 may come."""
+    error = refused(frames(opened(), 1), make_meta(seq))
+    assert (type(error), error.seq, error.observed) == (ProtocolViolation, 2, seq)
+
+
+def test_event_times_of_frames_do_not_go_back() -> None:
+    """A frame may be as old as the one before it, and not a nanosecond older."""
+    state = run(opened(), make_meta(1, timestamp_frame=f"{at(1)[:-1][:-9]}500000001Z"), jpeg())
+    run(state, make_meta(2, timestamp_frame=f"{at(1)[:-1][:-9]}500000001Z"))
+    late = make_meta(2, timestamp_frame=f"{at(1)[:-1][:-9]}500000000Z")
+    assert "timestamp_frame" in refused(state, late).detail
+
+
+def test_clock_skew_of_frames_and_close() -> None:
+    """Event times of frames and of the close are held against the worker's clock too."""
+    assert "timestamp_frame" in refused(opened(), make_meta(timestamp_frame=at(90_000))).detail
+    far = make_close(timestamp_end=at(90_000))
+    assert isinstance(refused(opened(), far), ProtocolViolation)
+
+
+def test_frame_bytes_limit() -> None:
+    """byte_length may reach max_frame_bytes and not pass it."""
+    start = opened(idle(max_frame_bytes=1000))
+    for size in (999, 1000):
+        run(start, make_meta(1, size), jpeg(size))
+    error = refused(start, make_meta(1, 1001))
+    assert (type(error), error.observed, error.limit) == (LimitFrameBytesExceeded, 1001, 1000)
+
+
+def test_frame_count_limit() -> None:
+    """max_frames frames are accepted, one more is refused at its metadata."""
+    state = frames(opened(idle(max_frames=3)), 3)
+    error = refused(state, make_meta(4))
+    assert (type(error), error.seq, error.limit) == (LimitFrameCountExceeded, 4, 3)
+
+
+def test_total_bytes_limit() -> None:
+    """The bytes of all frames may reach max_total_bytes and not pass it."""
+    state = frames(opened(idle(max_total_bytes=600)), 2)
+    for size in (199, 200):
+        run(state, make_meta(3, size), jpeg(size))
+    error = refused(state, make_meta(3, 201))
+    assert (type(error), error.observed, error.limit) == (LimitTotalBytesExceeded, 601, 600)
+
+
+def test_frame_meta_is_checked_in_order() -> None:
+    """Ids, pending, seq, event time, size of frame, count and total: the first fault counts."""
+    state = frames(opened(idle(max_frames=1, max_total_bytes=250, max_frame_bytes=300)), 1)
+    wrong: dict[str, Any] = {
+        "user_id": "other",
+        "seq": 7,
+        "timestamp_frame": at(0),
+        "byte_length": 400,
+    }
+    expected = ["user_id", "seq", "timestamp_frame", "a frame may", "at most 1 frames"]
+    for right, part in zip(
+        [{}, {"user_id": "ada"}, {"seq": 2}, {"timestamp_frame": at(1)}, {"byte_length": 90}],
+        expected,
+        strict=True,
+    ):
+        wrong |= right
+        assert part in refused(state, make_meta(**wrong)).detail
+
+
+def test_bytes_need_metadata() -> None:
+    """A binary message that nobody announced is refused."""
+    error = refused(frames(opened(), 1), jpeg())
+    assert (type(error), error.seq) == (ProtocolViolation, 2)
+
+
+@pytest.mark.parametrize("size", [199, 201])
+def test_bytes_have_the_announced_length(size: int) -> None:
+    """One byte less or more than byte_length is refused."""
+    error = refused(run(opened(), make_meta(1, 200)), jpeg(size))
+    assert (type(error), error.observed, error.limit) == (ProtocolViolation, size, 200)
+
+
+def test_bytes_are_a_jpeg() -> None:
+    """What is not a JPEG is refused, saying why."""
+    error = refused(run(opened(), make_meta(1, 4)), b"\x89PNG")
+    assert type(error) is ProtocolViolation
+    assert "SOI" in error.detail
+
+
+def test_the_picture_is_no_larger_than_declared() -> None:
+    """A frame may be as large as capture.open said, in neither direction larger."""
+    state = run(opened(width=320, height=240), make_meta())
+    run(state, jpeg(width=320, height=240))
+    for width, height in ((321, 240), (320, 241)):
+        error = refused(state, jpeg(width=width, height=height))
+        assert type(error) is LimitResolutionExceeded
+        assert error.limit in (320, 240)
+
+
+# --- close ----------------------------------------------------------------------------------
+
+
+def test_close_ends_the_capture_cleanly() -> None:
+    """capture.close leads back to idle and hands its message to the clean-up."""
+    message = make_close(timestamp_end=at(1))
+    assert dispatch(frames(opened(), 2), message, START_NS + SECOND) == (
+        IDLE,
+        [CleanupCapture(message)],
+    )
+
+
+def test_a_capture_without_frames_is_a_capture() -> None:
+    """Opening and closing at once is clean."""
+    assert dispatch(opened(), make_close(timestamp_end=at(0)), START_NS)[0] == IDLE
+
+
+def test_close_waits_for_the_bytes_before_it() -> None:
+    """capture.close between metadata and bytes is refused."""
+    assert refused(run(opened(), make_meta()), make_close()).seq == 1
+
+
+def test_end_is_not_before_start_nor_before_the_last_frame() -> None:
+    """timestamp_end may equal the start and the last frame, and not come before them."""
+    assert "timestamp_start" in refused(opened(), make_close(timestamp_end=at(-0.001))).detail
+    state = run(opened(), make_meta(1, timestamp_frame=at(2)), jpeg())
+    run(state, make_close(timestamp_end=at(2)))
+    assert "last timestamp_frame" in refused(state, make_close(timestamp_end=at(1.999))).detail
+
+
+def test_duration_by_event_time() -> None:
+    """A capture may last max_duration_s by its own timestamps, and not a nanosecond more."""
+    run(opened(), make_close(timestamp_end=at(15)))
+    error = refused(opened(), make_close(timestamp_end=f"{at(15)[:-2]}1Z"))
+    assert (type(error), error.limit) == (LimitDurationExceeded, 15)
+
+
+# --- time -----------------------------------------------------------------------------------
+
+
+def test_every_timeout_fires_at_its_instant_and_not_before() -> None:
+    """next_deadline names the first thing due, and a tick then does it."""
+    times = Times(idle_s=5, meta_to_bytes_s=2, session_recheck_s=100)
+    start = Idle(Limits(max_duration_s=15), times)
+    state: State = opened(start)
+    assert next_deadline(state) == START_NS + 5 * SECOND
+    assert run(state, Tick(), now=4.999999999) == state
+    assert "idle_s" in refused(state, Tick(), now=5).detail
+    pending = run(state, make_meta(), now=4)
+    assert next_deadline(pending) == START_NS + 6 * SECOND
+    assert "meta_to_bytes_s" in refused(pending, Tick(), now=6).detail
+    state = run(pending, jpeg(), now=5.5)
+    assert next_deadline(state) == START_NS + 9 * SECOND
+    for seq, now in ((2, 8), (3, 12)):
+        state = run(state, make_meta(seq), jpeg(), now=now)
+    assert next_deadline(state) == START_NS + 15 * SECOND
+    error = refused(state, Tick(), now=15)
+    assert (type(error), error.observed, error.limit) == (LimitDurationExceeded, 15, 15)
+
+
+def test_the_longest_overdue_of_several_is_the_first_in_the_table() -> None:
+    """Duration comes before the missing bytes, those before idleness."""
+    pending = run(opened(), make_meta())
+    assert type(refused(pending, Tick(), now=60)) is LimitDurationExceeded
+    assert "meta_to_bytes_s" in refused(pending, Tick(), now=14).detail
+
+
+def test_the_session_is_rechecked_when_due_and_again() -> None:
+    """A re-check is asked for every session_recheck_s."""
+    start = Idle(Limits(), Times(idle_s=100, session_recheck_s=5))
+    state, actions = dispatch(opened(start), Tick(), START_NS + 5 * SECOND)
+    assert actions == [RequestSessionRecheck("ada", "s-1")]
+    assert next_deadline(state) == START_NS + 10 * SECOND
+    assert dispatch(state, Tick(), START_NS + 6 * SECOND) == (state, [])
+
+
+# --- session --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_open", [True, False])
+def test_a_verdict_against_the_user_ends_the_capture(at_open: bool) -> None:
+    """Closed and invalid count at open and later alike."""
+    state = opened()
+    closed = refused(state, SessionVerdict(Verdict.CLOSED, at_open))
+    invalid = refused(state, SessionVerdict(Verdict.INVALID, at_open))
+    assert (type(closed), type(invalid)) == (SessionClosed, SessionInvalid)
+
+
+def test_waiting_for_the_first_verdict_is_not_idleness() -> None:
+    """The idle time and the re-check count from the verdict on."""
+    state = run(opened(), SessionVerdict(Verdict.ACTIVE, True), now=2)
+    assert next_deadline(state) == START_NS + 7 * SECOND
+
+
+def test_an_authority_out_of_reach_at_open_refuses() -> None:
+    """Nobody starts unchecked."""
+    assert type(refused(opened(), SessionVerdict(Verdict.UNREACHABLE, True))) is SessionInvalid
+
+
+def test_an_authority_out_of_reach_later_is_tolerated_for_the_grace() -> None:
+    """Grace runs from the first failed re-check; an answer ends it."""
+    start = Idle(Limits(max_duration_s=100), Times(idle_s=90, session_recheck_s=90))
+    away, back = (SessionVerdict(v, False) for v in (Verdict.UNREACHABLE, Verdict.ACTIVE))
+    state = run(run(opened(start), away, now=5), away, now=9)
+    assert next_deadline(state) == START_NS + 15 * SECOND
+    assert type(refused(state, Tick(), now=15)) is SessionClosed
+    answered = run(state, back, now=14)
+    assert run(answered, Tick(), now=16) == answered
+
+
+# --- the machine as a whole -----------------------------------------------------------------
+
+EVENTS = st.one_of(
+    st.builds(make_open),
+    st.builds(make_meta, seq=st.integers(0, 3)),
+    st.just(jpeg()),
+    st.just(b"no picture"),
+    st.builds(make_close, timestamp_end=st.sampled_from([at(0.5), at(20)])),
+    st.just(Tick()),
+    st.builds(SessionVerdict, st.sampled_from(Verdict), st.booleans()),
+)
+
+
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 3 * SECOND)), max_size=12))
+def test_any_sequence_of_events_keeps_the_invariants(steps: list[tuple[Event, int]]) -> None:
+    """Counters only grow and agree with what is forwarded; an abort is the last of a capture;
+    nothing but a domain error is raised, and only in idle; dispatch changes no state."""
+    state: State = IDLE
+    now, forwarded = START_NS, 0
+    for event, later in steps:
+        now += later
+        before = attrs.asdict(state)
+        try:
+            after, actions = dispatch(state, event, now)
+        except DomainError:
+            assert isinstance(state, Idle)
+            continue
+        assert attrs.asdict(state) == before
+        kinds = [type(action) for action in actions]
+        if AbortCapture in kinds:
+            assert kinds == [AbortCapture, CleanupCapture]
+            assert isinstance(after, Idle)
+        if isinstance(state, Idle):
+            forwarded = 0
+        forwarded += kinds.count(ForwardFrame)
+        if isinstance(after, Active):
+            assert after.frames == forwarded
+            due = next_deadline(after)
+            assert due is not None
+        state = after
