@@ -1,0 +1,373 @@
+"""One server-side WebSocket connection: batches of whole messages in, text out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+
+from .decoder import Decoder
+from .errors import (
+    HandshakeRejected,
+    KeepaliveTimeout,
+    PeerClosed,
+    PeerGone,
+    WireCrashed,
+    WireError,
+)
+from .handshake import (
+    HandshakeReject,
+    check_head,
+    close_now,
+    end_half,
+    read_head,
+    refuse,
+    see_off,
+)
+from .stream import WireStream
+
+# Measured over loopback TCP with frames of 30 and 300 kB: 64 KiB costs two to three times
+# the CPU per frame, and 256 KiB is no better than this.
+READ_BYTES: Final = 192 * 1024
+
+# RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
+MAX_REASON_BYTES: Final = 123
+
+
+class WebSocket:
+    """An open connection, made by `accept`.
+
+    One task at a time may call `receive_batch`; any task may call `send_text`.
+
+    Attributes:
+        remote: the peer as "host:port", or the transport's repr where it has no address.
+    """
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        stream: WireStream,
+        library: WebSocketConnection,
+        decoder: Decoder,
+    ) -> None:
+        self.remote = describe_peer(transport)
+        self._transport = transport
+        self._stream = stream
+        self._library = library
+        self._decoder = decoder
+        self._is_eof = False
+        self._is_closing = False
+        self._fault: WireError | None = None
+        self._waiting = trio.CancelScope()
+
+    async def receive_batch(self) -> list[str | bytes]:
+        """Return the messages of one read: at least one, in order, text as str.
+
+        What ends the connection is raised after the messages before it, and again by
+        every further call.
+
+        Raises:
+            PeerClosed: the peer's close frame came; it is answered by `close`.
+            PeerGone: the transport ended or was reset.
+            ProtocolFault, InvalidPayload, MessageTooBig: the peer broke the rules.
+            KeepaliveTimeout: the peer left a ping unanswered.
+            WireCrashed: a bug below this connection.
+            trio.ClosedResourceError: `close` was called before.
+
+        Cancellation: safe; no message and no byte is lost. One checkpoint per read, some
+        more for a read with pings or pongs; none when messages are already there.
+        """
+        decoder = self._decoder
+        while not decoder.messages:
+            self._raise_end()
+            with trio.CancelScope() as self._waiting:
+                # Something is left here only by a call that was cancelled below.
+                await self._stream.wait_control_read()
+                decoder.feed(await self._read())
+                self._stream.put_control(decoder.control)
+                await self._stream.wait_control_read()
+        messages, decoder.messages = decoder.messages, []
+        return messages
+
+    async def send_text(self, text: str) -> None:
+        """Send one text message.
+
+        Raises:
+            PeerGone: the peer is away, or an earlier send was cancelled half way.
+            trio.ClosedResourceError: `close` was called before.
+
+        Cancellation: the message may be out in part; then nothing more can be sent, and
+        `close` sends no close frame.
+        """
+        if self._is_closing:
+            raise trio.ClosedResourceError("this connection was closed")
+        try:
+            await self._library.send_message(text)
+        except ConnectionClosed:
+            raise PeerGone("the peer was gone when a message was sent") from None
+
+    async def close(self, code: int, reason: str, *, linger_s: float) -> None:
+        """Send our close frame, see the peer off, and close the transport.
+
+        Reads and discards until the peer has ended too, so that it gets to read our last
+        words instead of a reset. A peer that closed first gets this code and reason as
+        its reply. Never takes longer than `linger_s`; a second call does nothing.
+
+        Args:
+            code: close code.
+            reason: cut to 123 bytes of UTF-8 between two characters.
+            linger_s: seconds for all of it; 0 closes at once.
+
+        Cancellation: the transport is closed at once.
+        """
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._stream.begin_close()
+        reason = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+        try:
+            with trio.move_on_after(linger_s):
+                async with trio.open_nursery() as nursery:
+                    # Side by side: a peer that is busy sending reads only when it is read.
+                    nursery.start_soon(self._end_output, code, reason)
+                    nursery.start_soon(self._discard)
+        finally:
+            await close_now(self._transport)
+
+    async def _end_output(self, code: int, reason: str) -> None:
+        await self._library.aclose(code, reason)
+        if not self._stream.close_sent:
+            await end_half(self._transport)
+
+    async def _discard(self) -> None:
+        decoder = self._decoder
+        has_halves = isinstance(self._transport, trio.abc.HalfCloseableStream)
+        while not self._is_eof:
+            if decoder.close is not None:
+                self._stream.end_input(decoder.close.raw)
+                if not has_halves:
+                    # The peer waits for us to close, and cannot be told in another way.
+                    return
+            decoder.messages.clear()
+            decoder.control.clear()
+            decoder.feed(await self._read())
+        if decoder.close is not None:
+            self._stream.end_input(decoder.close.raw)
+        self._stream.end_input()
+
+    async def _read(self) -> bytes | bytearray:
+        try:
+            data = await self._transport.receive_some(READ_BYTES)
+        except trio.BrokenResourceError:
+            data = b""
+        if not data:
+            self._is_eof = True
+        return data
+
+    def _raise_end(self) -> None:
+        if self._is_closing:
+            raise trio.ClosedResourceError("this connection was closed")
+        if self._decoder.error is not None:
+            raise self._decoder.error
+        if self._decoder.close is not None:
+            raise PeerClosed(self._decoder.close.code, self._decoder.close.reason)
+        if self._is_eof:
+            raise PeerGone("the peer went away without a close frame")
+        if self._fault is not None:
+            raise self._fault
+
+    def _fail(self, fault: WireError) -> None:
+        self._fault = self._fault or fault
+        self._waiting.cancel()
+
+    async def _keep_alive(self, interval_s: float, timeout_s: float) -> None:
+        while True:
+            await trio.sleep(interval_s)
+            with trio.move_on_after(timeout_s) as scope:
+                try:
+                    await self._library.ping()
+                except ConnectionClosed:
+                    return
+            if scope.cancelled_caught:
+                self._fail(KeepaliveTimeout(f"no pong came within {timeout_s:g} s"))
+                return
+
+
+class _Host:
+    """Holds trio-websocket's background task and the keepalive of one connection.
+
+    What they raise becomes an error of this connection and leaves no nursery.
+    """
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        decoder: Decoder,
+        *,
+        keepalive_s: float,
+        keepalive_timeout_s: float,
+    ) -> None:
+        self.stream = WireStream(transport)
+        self.socket: WebSocket | None = None
+        self.settled = trio.Event()
+        # A cancelled body still says its last words, and needs these tasks for it; `accept`
+        # cancels this scope as soon as the body is left.
+        self.scope = trio.CancelScope(shield=True)
+        self._transport = transport
+        self.decoder = decoder
+        self._keepalive = (keepalive_s, keepalive_timeout_s)
+
+    async def run(self) -> None:
+        """Answer the request, then serve until the stream is closed."""
+        crash: ExceptionGroup[Exception] | None = None
+        try:
+            with self.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._cancel_when_closed)
+                    # None: what the stream gives per call is small already.
+                    request = await wrap_server_stream(
+                        nursery, self.stream, receive_buffer_size=None
+                    )
+                    library = await request.accept()
+                    self.socket = WebSocket(self._transport, self.stream, library, self.decoder)
+                    nursery.start_soon(self.socket._keep_alive, *self._keepalive)
+                    self.settled.set()
+        except* Exception as group:
+            # Whatever a peer's bytes or a bug made it raise: UnicodeError, AssertionError.
+            crash = group
+        finally:
+            self.stream.close_nowait()
+            self.settled.set()
+        if crash is not None and self.socket is not None:
+            fault = WireCrashed("the connection's background task failed")
+            fault.__cause__ = crash
+            self.socket._fail(fault)
+
+    async def _cancel_when_closed(self) -> None:
+        # After refusing a request, trio-websocket closes the stream and waits for ever.
+        await self.stream.closed.wait()
+        self.scope.cancel()
+
+
+@asynccontextmanager
+async def accept(
+    transport: trio.abc.Stream,
+    *,
+    path: str,
+    max_text_bytes: int,
+    max_binary_bytes: int,
+    handshake_s: float,
+    keepalive_s: float,
+    keepalive_timeout_s: float,
+    reject: HandshakeReject | None = None,
+) -> AsyncIterator[WebSocket]:
+    """Answer one opening handshake and yield the open connection.
+
+    The transport is this function's from here: it is closed on every way out, without a
+    close frame where the body has not called `WebSocket.close`. What the body raises
+    leaves as it is, in no group.
+
+    Args:
+        transport: a fresh connection.
+        path: the only path answered, without a query.
+        max_text_bytes: largest text message.
+        max_binary_bytes: largest binary message.
+        handshake_s: seconds for the whole request to arrive and be answered.
+        keepalive_s: seconds between two pings.
+        keepalive_timeout_s: seconds for a pong to come.
+        reject: refuse any request with this answer; None to judge it.
+
+    Raises:
+        HandshakeRejected: there is no connection; the peer was told why.
+        PeerGone: the peer left during the handshake.
+
+    Cancellation: the transport is closed at once.
+    """
+    decoder = Decoder(max_text_bytes=max_text_bytes, max_binary_bytes=max_binary_bytes)
+    host = _Host(
+        transport,
+        decoder,
+        keepalive_s=keepalive_s,
+        keepalive_timeout_s=keepalive_timeout_s,
+    )
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield await _open(nursery, transport, host, path, handshake_s, reject)
+            except BaseException as exc:
+                failure = exc
+                raise
+            finally:
+                host.scope.cancel()
+    except BaseExceptionGroup as group:
+        # The nursery's wrapping; the tasks beside the body raise nothing of their own.
+        failure = failure or group
+    finally:
+        await close_now(transport)
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        # Else this frame and the traceback would hold each other.
+        del failure
+
+
+async def _open(
+    nursery: trio.Nursery,
+    transport: trio.abc.Stream,
+    host: _Host,
+    path: str,
+    handshake_s: float,
+    reject: HandshakeReject | None,
+) -> WebSocket:
+    with trio.move_on_after(handshake_s) as deadline:
+        refusal = await _shake_hands(nursery, transport, host, path, reject)
+        if host.socket is not None:
+            return host.socket
+    if deadline.cancelled_caught:
+        refusal = HandshakeReject(408, f"the handshake took longer than {handshake_s:g} s")
+    if host.stream.http_status is None:
+        await refuse(transport, refusal)
+    elif not deadline.cancelled_caught:
+        await see_off(transport)
+    raise HandshakeRejected(refusal.reason, refusal.status)
+
+
+async def _shake_hands(
+    nursery: trio.Nursery,
+    transport: trio.abc.Stream,
+    host: _Host,
+    path: str,
+    reject: HandshakeReject | None,
+) -> HandshakeReject:
+    """Fill `host.socket`, or say why not; an answer may have gone out already."""
+    request = await read_head(transport)
+    if isinstance(request, HandshakeReject):
+        return request
+    refusal = reject or check_head(request.head, path)
+    if refusal is not None:
+        return refusal
+    host.stream.give_head(request.head)
+    nursery.start_soon(host.run)
+    await host.settled.wait()
+    if host.stream.is_broken:
+        raise PeerGone("the peer left before its handshake was answered")
+    host.decoder.feed(request.rest)
+    host.stream.put_control(host.decoder.control)
+    if host.stream.http_status is None:
+        return HandshakeReject(400, "the request head cannot be read")
+    return HandshakeReject(host.stream.http_status, "this is not a WebSocket handshake")
+
+
+def describe_peer(transport: trio.abc.Stream) -> str:
+    """Name the peer of a transport for a log: "host:port", else the transport's repr."""
+    inner = transport.transport_stream if isinstance(transport, trio.SSLStream) else transport
+    if not isinstance(inner, trio.SocketStream):
+        return repr(transport)
+    try:
+        host, port = inner.socket.getpeername()[:2]
+    except OSError:
+        return "a peer that has left"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

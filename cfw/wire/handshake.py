@@ -1,0 +1,137 @@
+"""The opening handshake's first half: the request head, and the refusals that are ours.
+
+trio-websocket would pass what follows the head to wsproto, answer no refusal with a text,
+and fail on bytes that are not ASCII. So the head is read and judged here first.
+"""
+
+import http
+import math
+import re
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from .errors import PeerGone
+
+# As much as h11 takes, so that every head passed on is parsed.
+MAX_HEAD_BYTES: Final = 16 * 1024
+# How long a refused peer may take to read why, and to leave.
+REFUSE_S: Final = 1.0
+
+_READ_BYTES: Final = 64 * 1024
+# Where h11 ends a head; anything else would make two readers disagree about it.
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_REQUEST_LINE: Final = re.compile(rb"[!-~]+ ([!-~]+) HTTP/1\.[0-9]\r?\n")
+
+
+@attrs.frozen
+class HandshakeReject:
+    """An HTTP answer instead of a WebSocket.
+
+    Args:
+        status: HTTP status, 400 or above.
+        reason: a sentence for the peer, sent as the body.
+    """
+
+    status: int
+    reason: str
+
+
+@attrs.frozen
+class RequestBytes:
+    """A request as it came.
+
+    Args:
+        head: up to and with its empty line.
+        rest: what the peer sent behind it in the same read: frames.
+    """
+
+    head: bytes
+    rest: bytes
+
+
+async def read_head(transport: trio.abc.Stream) -> RequestBytes | HandshakeReject:
+    """Read one request head, or find why it must be refused.
+
+    Raises:
+        PeerGone: the transport ended first.
+
+    Cancellation: what was read is lost; the connection is of no use afterwards.
+    """
+    data = bytearray()
+    while True:
+        try:
+            chunk = await transport.receive_some(_READ_BYTES)
+        except trio.BrokenResourceError:
+            chunk = b""
+        if not chunk:
+            raise PeerGone(f"the peer left after {len(data)} bytes of its request")
+        # The end may straddle two reads.
+        searched = max(0, len(data) - 2)
+        data += chunk
+        match = _HEAD_END.search(data, searched)
+        head = bytes(data[: match.end()] if match else data)
+        if not head.isascii():
+            return HandshakeReject(400, "the request head holds bytes that are not ASCII")
+        if len(head) > MAX_HEAD_BYTES:
+            return HandshakeReject(431, f"the request head is over {MAX_HEAD_BYTES} bytes")
+        if match:
+            return RequestBytes(head, bytes(data[match.end() :]))
+
+
+def check_head(head: bytes, path: str) -> HandshakeReject | None:
+    """Judge what trio-websocket does not: the request line and its path."""
+    match = _REQUEST_LINE.match(head)
+    if match is None:
+        return HandshakeReject(400, "this is not an HTTP/1.1 request")
+    if match[1].partition(b"?")[0] != path.encode():
+        return HandshakeReject(404, f"the only endpoint here is {path}")
+    return None
+
+
+async def refuse(transport: trio.abc.Stream, reject: HandshakeReject) -> None:
+    """Send an HTTP answer and see the peer off, all within `REFUSE_S`."""
+    body = f"{reject.reason}\n".encode()
+    phrase = http.HTTPStatus(reject.status).phrase
+    head = (
+        f"HTTP/1.1 {reject.status} {phrase}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    with trio.move_on_after(REFUSE_S), suppress(trio.BrokenResourceError):
+        await transport.send_all(head.encode() + body)
+        await see_off(transport)
+
+
+async def see_off(transport: trio.abc.Stream) -> None:
+    """Shut down our half and read until the peer leaves: unread bytes would reset it.
+
+    Returns within `REFUSE_S`.
+    """
+    with trio.move_on_after(REFUSE_S):
+        await end_half(transport)
+        try:
+            while await transport.receive_some(_READ_BYTES):
+                pass
+        except trio.BrokenResourceError:
+            pass
+
+
+async def end_half(transport: trio.abc.Stream) -> None:
+    """Tell the peer that nothing more will come, where the transport has a way to."""
+    if isinstance(transport, trio.abc.HalfCloseableStream):
+        with suppress(trio.BrokenResourceError):
+            await transport.send_eof()
+
+
+async def close_now(transport: trio.abc.Stream) -> None:
+    """Close without a word and without waiting, also in a cancelled task.
+
+    Shielded by a scope whose deadline has passed: it cannot block, and the exception on
+    its way through the caller is not replaced by `trio.Cancelled`.
+    """
+    with trio.CancelScope(deadline=-math.inf, shield=True):
+        await transport.aclose()

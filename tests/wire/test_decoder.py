@@ -1,0 +1,171 @@
+"""The decoder against the table of cases, its limits, and its memory."""
+
+import sys
+from collections.abc import Iterable
+
+import pytest
+
+from cfw.wire import Decoder, InvalidPayload, MessageTooBig
+
+from .cases import CASES, MAX_BINARY_BYTES, MAX_TEXT_BYTES, Case
+from .peer import MASK, binary, close, frame, header, ping, text
+
+
+def decode(chunks: Iterable[bytes]) -> Decoder:
+    decoder = Decoder(max_text_bytes=MAX_TEXT_BYTES, max_binary_bytes=MAX_BINARY_BYTES)
+    for chunk in chunks:
+        decoder.feed(chunk)
+    return decoder
+
+
+def check(case: Case, decoder: Decoder) -> None:
+    assert decoder.messages == case.messages
+    assert decoder.control == case.control
+    assert type(decoder.error) is (case.error or type(None))
+    found = decoder.close and (decoder.close.code, decoder.close.reason)
+    assert found == case.close
+    assert decoder.is_over == case.is_over
+    if not case.is_over:
+        assert decoder.in_message == case.is_unfinished
+
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@every_case
+def test_whole(case: Case) -> None:
+    """Fed at once, each case gives what its row says."""
+    check(case, decode([case.data]))
+
+
+@every_case
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_any_buffer(case: Case, kind: type) -> None:
+    """What holds the bytes makes no difference, and is not kept."""
+    buffer = bytearray(case.data)
+    decoder = decode([kind(buffer)])
+    buffer[:] = bytes(len(buffer))
+    check(case, decoder)
+    assert all(type(message) in (str, bytes) for message in decoder.messages)
+
+
+@every_case
+def test_byte_by_byte(case: Case) -> None:
+    """Fed byte by byte, each case gives the same."""
+    check(case, decode(case.data[at : at + 1] for at in range(len(case.data))))
+
+
+@every_case
+def test_every_split_in_two(case: Case) -> None:
+    """Cut anywhere, each case gives the same; long payloads are cut near their ends."""
+    size = len(case.data)
+    for at in range(size):
+        if at < 200 or size - at < 200:
+            check(case, decode([case.data[:at], case.data[at:]]))
+
+
+@every_case
+@pytest.mark.parametrize("trailing", [text("trailing"), b"\x00", bytes(64), close(1000)])
+def test_nothing_is_decoded_behind_the_end(case: Case, trailing: bytes) -> None:
+    """Behind a close frame or a fault nothing counts, in the same read or a later one."""
+    if case.is_over:
+        check(case, decode([case.data + trailing]))
+        check(case, decode([case.data, trailing]))
+
+
+@every_case
+def test_a_message_behind_is_found(case: Case) -> None:
+    """Whole messages leave the decoder ready for the next one."""
+    if not case.is_over and not case.is_unfinished:
+        decoder = decode([case.data + text("next")])
+        assert decoder.messages == [*case.messages, "next"]
+
+
+def test_the_close_frame_is_kept_as_it_came() -> None:
+    """The raw close frame can be handed to another decoder later."""
+    raw = close(1001, b"later")
+    decoder = decode([text("a") + raw[:5], raw[5:] + text("b")])
+    assert decoder.close is not None
+    assert decoder.close.raw == raw
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+@pytest.mark.parametrize(
+    ("first", "kind", "limit"),
+    [(0x81, "text", MAX_TEXT_BYTES), (0x82, "binary", MAX_BINARY_BYTES)],
+)
+def test_limit_of_one_frame(first: int, kind: str, limit: int, excess: int) -> None:
+    """The limit itself passes; one byte more is refused by the header alone."""
+    decoder = decode([header(first, limit + excess) + MASK])
+    if excess <= 0:
+        assert decoder.error is None
+        assert decoder.in_message
+    else:
+        assert isinstance(decoder.error, MessageTooBig)
+        assert decoder.error.close_code == 1009
+        assert (decoder.error.kind, decoder.error.observed) == (kind, limit + 1)
+        assert decoder.error.limit == limit
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+def test_limit_over_fragments(excess: int) -> None:
+    """The limit holds for the sum of the fragments, at the header that passes it."""
+    first = frame(0x01, b"t" * (MAX_TEXT_BYTES - 5))
+    decoder = decode([first, ping(), header(0x80, 5 + excess) + MASK])
+    if excess <= 0:
+        assert decoder.error is None
+    else:
+        assert isinstance(decoder.error, MessageTooBig)
+        assert decoder.error.observed == MAX_TEXT_BYTES + 1
+
+
+def test_the_limit_is_in_bytes_of_utf8() -> None:
+    """A character of three bytes counts three."""
+    assert decode([text("€" * 333)]).error is None
+    assert isinstance(decode([text("€" * 334)]).error, MessageTooBig)
+
+
+def test_bad_text_is_found_before_its_message_ends() -> None:
+    """Text is refused where it turns bad, though its frame goes on."""
+    decoder = decode([frame(0x01, b"fine"), header(0x80, 900) + MASK])
+    assert decoder.error is None
+    decoder.feed(bytes([0xFF ^ MASK[0]]))
+    assert isinstance(decoder.error, InvalidPayload)
+
+
+def held_bytes(decoder: Decoder) -> int:
+    """What the pieces of an unfinished message cost, objects included."""
+    pieces = decoder._pieces
+    return sys.getsizeof(pieces) + sum(map(sys.getsizeof, pieces)) + len(decoder._pending)
+
+
+def test_an_announced_length_reserves_nothing() -> None:
+    """A header that announces the limit costs no memory until the bytes come."""
+    decoder = decode([header(0x82, MAX_BINARY_BYTES) + MASK])
+    assert held_bytes(decoder) < 200
+
+
+@pytest.mark.parametrize("payload", [b"", b"x"])
+def test_endless_fragments_stay_bounded(payload: bytes) -> None:
+    """Empty fragments hold nothing, and tiny ones little more than their bytes."""
+    decoder = decode([frame(0x02)])
+    piece = frame(0x00, payload) * 1000
+    for _ in range(50):
+        decoder.feed(piece)
+    assert decoder.error is None
+    assert held_bytes(decoder) < 50_000 * len(payload) * 1.2 + 300
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1460])
+def test_small_reads_stay_bounded(step: int) -> None:
+    """A frame that trickles in holds little more than its bytes."""
+    data = binary(bytes(60_000))[:-1]
+    decoder = decode(data[at : at + step] for at in range(0, len(data), step))
+    assert held_bytes(decoder) < 60_000 * 1.2 + 300
+
+
+def test_a_ping_flood_is_taken_whole() -> None:
+    """Control frames of one read are handed on as they came, and no other byte."""
+    decoder = decode([ping(b"p") * 500 + text("m") + ping(b"q")])
+    assert decoder.control == ping(b"p") * 500 + ping(b"q")
+    assert decoder.messages == ["m"]
