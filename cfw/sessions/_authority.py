@@ -1,0 +1,102 @@
+"""What a session authority is, and what can be wrong with one.
+
+SessionUrlError (ValueError)   ours: the configuration names no usable authority
+AuthorityUnreachable           the world's: the authority gave no usable answer
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import attrs
+
+
+class SessionStatus(enum.Enum):
+    """What an authority knows of one user's session."""
+
+    ACTIVE = "active"
+    CLOSED = "closed"
+    INVALID = "invalid"
+
+
+@attrs.define(slots=False, eq=False)
+class AuthorityUnreachable(Exception):
+    """The authority gave no usable answer; this says nothing about the session.
+
+    Args:
+        detail: which authority and why, for the operator's log; holds no secret.
+    """
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"session authority out of reach: {self.detail}"
+
+
+@attrs.define(slots=False, eq=False)
+class SessionUrlError(ValueError):
+    """A URL, or what was given beside it, that makes no session authority.
+
+    Args:
+        url: the URL without its secrets.
+        problem: what was wrong.
+        allowed: the schemes or forms that would be right.
+        advice: what to do.
+    """
+
+    url: str
+    problem: str
+    allowed: tuple[str, ...]
+    advice: str
+
+    def __str__(self) -> str:
+        allowed = ", ".join(self.allowed) or "none"
+        return (
+            f"session authority {self.url!r}: {self.problem}; allowed: {allowed}; {self.advice}"
+        )
+
+
+class SessionAuthority(Protocol):
+    """Answers whether a session exists, is active and belongs to the user."""
+
+    async def check(self, user_id: str, session_id: str) -> SessionStatus:
+        """Return the status of `session_id` as a session of `user_id`.
+
+        Many checks may run at once.
+
+        Args:
+            user_id: 1-128 characters.
+            session_id: 1-128 characters.
+
+        Raises:
+            AuthorityUnreachable: there is no usable answer.
+
+        Cancellation: safe at any point; the caller sets the deadline.
+        """
+        ...
+
+
+class AuthorityFactory(Protocol):
+    """What an entry point of the group ``cfw.sessions`` leads to.
+
+    A call should check its arguments and raise SessionUrlError (or another ValueError), but
+    open nothing: that is left to entering what it returns. So a URL can be checked alone.
+    """
+
+    def __call__(
+        self, url: str, *, sessions: Sequence[str]
+    ) -> AbstractAsyncContextManager[SessionAuthority]: ...
+
+
+def refuse_sessions(scheme: str, url: str, sessions: Sequence[str]) -> None:
+    """Refuse sessions given to an authority that would silently ignore them."""
+    if sessions:
+        raise SessionUrlError(
+            url,
+            f"{len(sessions)} session(s) given, which '{scheme}:' does not use",
+            ("static:",),
+            "leave them out, or use static:",
+        )
