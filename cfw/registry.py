@@ -1,0 +1,89 @@
+"""The captures that run in this process: one owner for each capture_id, and a look at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from cfw.errors import ProtocolViolation, ServerAtCapacity
+from cfw.limits import Limits
+from schemas import Timestamp
+
+
+@attrs.frozen(kw_only=True)
+class CaptureStatus:
+    """A running capture as an operator sees it.
+
+    Args:
+        state: `active`, or `closing` while what is left is forwarded.
+        frames: frames accepted so far.
+        bytes: bytes of those frames.
+        buffer_frames: frames accepted and not yet taken by the sink.
+        buffer_bytes: bytes of those.
+        opened: when the worker took the `capture.open`.
+        fps: frames accepted per second since then.
+    """
+
+    capture_id: str
+    user_id: str
+    session_id: str
+    state: str
+    frames: int
+    bytes: int
+    buffer_frames: int
+    buffer_bytes: int
+    opened: Timestamp
+    fps: float
+
+
+class Registry:
+    """Who owns which capture_id in this process, and how much memory all may come to hold.
+
+    Args:
+        limits: `max_memory_bytes` is shared by the captures; each reserves the most it can
+            hold at once, so that none can be starved by another later.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._captures: dict[str, Callable[[], CaptureStatus]] = {}
+        self._budget = limits.max_memory_bytes
+        self._each = limits.capture_memory_bytes
+
+    @contextmanager
+    def claim(self, capture_id: str, status: Callable[[], CaptureStatus]) -> Iterator[None]:
+        """Own a capture_id, and memory for it, for as long as the context lasts.
+
+        Args:
+            capture_id: the id the rig chose.
+            status: answers what the capture looks like now.
+
+        Raises:
+            ProtocolViolation: another connection owns it.
+            ServerAtCapacity: its worst case does not fit beside the others.
+        """
+        if capture_id in self._captures:
+            raise ProtocolViolation(
+                "capture_id is active on another connection; choose a new one per capture"
+            )
+        reserved = (len(self._captures) + 1) * self._each
+        if reserved > self._budget:
+            raise ServerAtCapacity(
+                f"{len(self._captures)} captures have reserved the worker's memory "
+                "(max_memory_bytes); try again later",
+                observed=reserved,
+                limit=self._budget,
+            )
+        self._captures[capture_id] = status
+        try:
+            yield
+        finally:
+            del self._captures[capture_id]
+
+    def __len__(self) -> int:
+        return len(self._captures)
+
+    def statuses(self) -> list[CaptureStatus]:
+        """All running captures, oldest first."""
+        return [status() for status in self._captures.values()]
