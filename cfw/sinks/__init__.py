@@ -1,0 +1,80 @@
+"""Where accepted frames go. A sink is chosen by URL; `hub:` and `null:` come with cfw.
+
+Third parties add one through an entry point of the group `cfw.sinks`, named after the URL
+scheme: a callable that takes the URL and returns an async context manager of a `Sink`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from cfw.plugins import load_scheme
+from cfw.state import Frame
+from schemas import FeedOpened, Terminal
+
+__all__ = ["CaptureSink", "Sink", "SinkFactory", "check_sink_url", "open_sink"]
+
+GROUP = "cfw.sinks"
+
+
+class CaptureSink(Protocol):
+    """Takes one capture: its frames in order, then exactly one terminal."""
+
+    async def send(self, frame: Frame) -> None:
+        """Take one frame; it counts as forwarded when this returns.
+
+        While it waits, the forward buffer fills; when that is full the capture is aborted.
+        It may be cancelled at any checkpoint; the frame then counts as not forwarded.
+
+        Raises:
+            Exception: whatever it raises ends the capture with `forward_failed`.
+        """
+
+    async def finish(self, terminal: Terminal) -> None:
+        """Take the terminal. Called exactly once, after the last `send`, under a deadline."""
+
+
+class Sink(Protocol):
+    """Takes the captures of a whole server."""
+
+    def capture(self, opened: FeedOpened) -> AbstractAsyncContextManager[CaptureSink]:
+        """A context for one capture; entered before its first frame, left after `finish`.
+
+        Entering, leaving and all calls between are under deadlines of the caller.
+        """
+
+
+class SinkFactory(Protocol):
+    """What an entry point of the group `cfw.sinks` leads to.
+
+    A call checks the URL and raises ValueError, but opens nothing: that is left to entering
+    what it returns. So a URL can be checked alone.
+    """
+
+    def __call__(self, url: str) -> AbstractAsyncContextManager[Sink]: ...
+
+
+def open_sink(url: str) -> AbstractAsyncContextManager[Sink]:
+    """Find the sink that `url` names; entering the context opens it, leaving closes it.
+
+    Args:
+        url: `hub:`, `null:` or an installed scheme.
+
+    Raises:
+        ValueError: unknown scheme, or a URL its sink cannot use; nothing was opened.
+    """
+    factory: SinkFactory = load_scheme(GROUP, url)
+    return factory(url)
+
+
+def check_sink_url(url: str) -> None:
+    """Check that `url` names a sink, opening nothing.
+
+    Args:
+        url: as for `open_sink`.
+
+    Raises:
+        ValueError: unknown scheme, or a URL its sink cannot use.
+    """
+    open_sink(url)
