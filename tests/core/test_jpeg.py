@@ -73,6 +73,7 @@ def test_what_is_no_jpeg_is_named_for_what_it_lacks(data: bytes, lack: str) -> N
         probe(data)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=64), st.integers(0, 34))
 def test_any_bytes_give_a_size_or_not_a_jpeg(noise: bytes, cut: int) -> None:
     """The probe raises nothing else, whatever it is fed."""

@@ -40,7 +40,7 @@ def idle(**limits: Any) -> Idle:
     return Idle(Limits(**limits), Times())
 
 
-def opened(start: Idle = IDLE, **fields: Any) -> Active:
+def opened(start: Any = IDLE, **fields: Any) -> Active:
     state, _ = dispatch(start, make_open(**fields), START_NS)
     assert isinstance(state, Active)
     return state
@@ -166,7 +166,8 @@ def test_a_frame_is_forwarded_with_its_bytes() -> None:
 @pytest.mark.parametrize("field", ["user_id", "session_id", "capture_id"])
 def test_ids_stay_the_same(field: str) -> None:
     """Every message names the user, session and capture that were opened."""
-    for message in (make_meta(**{field: "other"}), make_close(**{field: "other"})):
+    other: dict[str, Any] = {field: "other"}
+    for message in (make_meta(**other), make_close(**other)):
         error = refused(opened(), message)
         assert isinstance(error, ProtocolViolation)
         assert field in error.detail
@@ -237,11 +238,14 @@ def test_frame_meta_is_checked_in_order() -> None:
         "byte_length": 400,
     }
     expected = ["user_id", "seq", "timestamp_frame", "a frame may", "at most 1 frames"]
-    for right, part in zip(
-        [{}, {"user_id": "ada"}, {"seq": 2}, {"timestamp_frame": at(1)}, {"byte_length": 90}],
-        expected,
-        strict=True,
-    ):
+    mended: list[dict[str, Any]] = [
+        {},
+        {"user_id": "ada"},
+        {"seq": 2},
+        {"timestamp_frame": at(1)},
+        {"byte_length": 90},
+    ]
+    for right, part in zip(mended, expected, strict=True):
         wrong |= right
         assert part in refused(state, make_meta(**wrong)).detail
 
@@ -399,6 +403,7 @@ EVENTS = st.one_of(
 )
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(EVENTS, st.integers(0, 3 * SECOND)), max_size=12))
 def test_any_sequence_of_events_keeps_the_invariants(steps: list[tuple[Event, int]]) -> None:
     """Counters only grow and agree with what is forwarded; an abort is the last of a capture;

@@ -127,6 +127,7 @@ NOT_UUIDS = [
     "{6f9619ff-8b86-4011-b42d-00c04fc964ff}",
     7,
 ]
+NOT_ANNOTATIONS: list[object] = ["wave", {}, {"intent": 1}, {"intent": None}, []]
 NOT_VERSIONS = ["1", "1.0", "1.0.0.0", "2.0.0", "0.1.0", "1.00.0", "1.0.0-rc1", "1.\u0660.0", 1]
 #: JSON Schema knows one kind of number (15.0 is 15) and no calendar, and the regular
 #: expressions of this validator let a pattern end before a line feed.
@@ -135,7 +136,7 @@ BEYOND_JSON_SCHEMA = (
     *("2026-05-04T25:20:30Z", "2026-02-30T10:20:30Z", "2026-05-04T10:20:30+25:00"),
     *("2026-05-04T10:20:30Z\n", "a\n"),
 )
-WRONG = [
+WRONG: list[tuple[str, str, Any]] = [
     *[("open", name, v) for name in ("fps_target", "width", "height") for v in NOT_INTS],
     *[("meta", "byte_length", v) for v in NOT_INTS],
     *[("meta", "seq", v) for v in ("1", 1.0, True, None)],
@@ -148,7 +149,7 @@ WRONG = [
     *[("close", "schema_version", v) for v in NOT_VERSIONS],
     *[("open", "encoding", v) for v in ("png", "JPEG", "", 1, None)],
     *[("open", "modality", v) for v in ("smell", "", 1, ["image"])],
-    *[("open", "annotation", v) for v in ("wave", {}, {"intent": 1}, {"intent": None}, [])],
+    *[("open", "annotation", v) for v in NOT_ANNOTATIONS],
     *[("open", "event", v) for v in ("capture.opened", "", 1, None, ["capture.open"])],
 ]
 
@@ -194,6 +195,7 @@ def test_what_is_no_json_object_is_one_clear_error(text: str | bytes) -> None:
         parse_input(text)
 
 
+@pytest.mark.fuzz
 @given(
     st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5)
 )
@@ -232,6 +234,7 @@ def test_instants_are_read_to_the_nanosecond(text: str, ns: int) -> None:
     assert attrs.astuple(Timestamp.parse(text)) == (text, ns)
 
 
+@pytest.mark.fuzz
 @given(st.integers(-(10**18), 10**19))
 def test_an_instant_written_reads_back(ns: int) -> None:
     """Nanoseconds to text and back is the same instant."""
@@ -266,7 +269,7 @@ def test_output_and_feed_round_trip_and_fit_their_schemas() -> None:
     assert parse_output(to_json(abort)) == abort
     VALIDATORS["CameraFeedWorkerOutput"].validate(to_dict(abort))
     now = Timestamp.parse(at(1))
-    feed = [
+    feed: list[schemas.CameraFeedWorkerFeed] = [
         restate(make_open(annotation={"intent": "wave"}), FeedOpened, timestamp_ingest=now),
         restate(make_meta(), FeedFrame, timestamp_ingest=now),
         restate(make_close(), FeedClose, timestamp_ingest=now, **COUNTS),

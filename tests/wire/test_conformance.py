@@ -106,7 +106,8 @@ def test_autobahn_large(url: str) -> None:
 def test_a_foreign_client(url: str) -> None:
     """The websockets library, offering compression, sees an ordinary server."""
     with connect(url, max_size=None) as client:
-        for message in ["", "€" * 50_000, b"", bytes(300_000)]:
+        messages: list[str | bytes] = ["", "€" * 50_000, b"", bytes(300_000)]
+        for message in messages:
             client.send(message)
             assert client.recv(timeout=10) == message
         client.send(["frag", "men", "ts"])

@@ -164,8 +164,8 @@ REST_OF_A_HEADER = bytes(14)
 @pytest.fixture(autouse=True, scope="module")
 def bad_gateway() -> Iterator[None]:
     """4. The close code 1014, which IANA has registered and wsproto does not know yet."""
-    known = {reason.name: reason.value for reason in frame_protocol.CloseReason}
-    codes = enum.IntEnum("CloseReason", {**known, "BAD_GATEWAY": 1014})
+    known = [(reason.name, reason.value) for reason in frame_protocol.CloseReason]
+    codes = enum.IntEnum("CloseReason", [*known, ("BAD_GATEWAY", 1014)])  # type: ignore[misc]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frame_protocol, "CloseReason", codes)
         yield

@@ -1,0 +1,144 @@
+"""The forwarding boundary: the bounded buffer of one capture and the task that empties it.
+
+Frames live in memory only, from the moment the core accepts them until the sink has taken
+them. Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
+from cfw.limits import Limits
+from cfw.sinks import CaptureSink
+from cfw.state import Frame
+
+# How often the reader lets the other tasks run before it calls the buffer full. One turn is
+# enough for a sink that takes a frame without waiting; the rest is for one that passes it
+# through a few channels first.
+_TURNS = 32
+
+
+class ForwardBuffer:
+    """Frames accepted and not yet taken by the sink, bounded in number and in bytes.
+
+    The frame that is being sent counts until the sink has taken it.
+
+    Args:
+        limits: `max_forward_buffer_frames` and `max_forward_buffer_bytes` bound it.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._max_frames = limits.max_forward_buffer_frames
+        self._max_bytes = limits.max_forward_buffer_bytes
+        self._put, self._take = trio.open_memory_channel[Frame](self._max_frames)
+        self._flushed = trio.Event()
+        #: Frames and bytes in the buffer now.
+        self.frames = 0
+        self.bytes = 0
+        #: Frames and bytes that have entered it.
+        self.frames_accepted = 0
+        self.bytes_accepted = 0
+        #: Frames and bytes that the sink has taken.
+        self.frames_forwarded = 0
+        self.bytes_forwarded = 0
+
+    async def put(self, frame: Frame) -> None:
+        """Accept a frame; yields to other tasks only when there is no room.
+
+        Raises:
+            LimitForwardBufferExceeded: the sink has not made room.
+
+        Cancellation: the frame has not entered the buffer.
+        """
+        if not self._has_room(len(frame.data)):
+            await self._let_the_forwarder_run(frame)
+        self.frames += 1
+        self.bytes += len(frame.data)
+        self.frames_accepted += 1
+        self.bytes_accepted += len(frame.data)
+        self._put.send_nowait(frame)
+
+    def close(self) -> None:
+        """Say that no more frames will come; `forward` then ends with the last one."""
+        self._put.close()
+
+    async def wait_flushed(self) -> None:
+        """Wait until the buffer is closed and the sink has taken every frame."""
+        await self._flushed.wait()
+
+    async def forward(self, sink: CaptureSink) -> None:
+        """Hand frames to the sink, in order, until the buffer is closed and empty.
+
+        Raises:
+            ForwardFailed: the sink raised; the cause is chained.
+
+        Cancellation: the frame being sent counts as not forwarded.
+        """
+        while (frame := await self._next()) is not None:
+            try:
+                await sink.send(frame)
+            except Exception as exc:
+                seq = frame.meta.seq
+                raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+            self.frames_forwarded += 1
+            self.bytes_forwarded += len(frame.data)
+            self._release(frame)
+        self._flushed.set()
+
+    def discard(self) -> None:
+        """Drop what the sink has not taken, and release its bytes."""
+        self._put.close()
+        while True:
+            try:
+                self._take.receive_nowait()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                break
+        self._take.close()
+        self.frames = self.bytes = 0
+
+    async def _next(self) -> Frame | None:
+        # What is there is taken without a checkpoint: one wake-up serves a whole batch.
+        try:
+            return self._take.receive_nowait()
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            return None
+        try:
+            return await self._take.receive()
+        except trio.EndOfChannel:
+            return None
+
+    def _release(self, frame: Frame) -> None:
+        self.frames -= 1
+        self.bytes -= len(frame.data)
+
+    def _has_room(self, size: int) -> bool:
+        return self.frames < self._max_frames and self.bytes + size <= self._max_bytes
+
+    async def _let_the_forwarder_run(self, frame: Frame) -> None:
+        # Full may only mean that many frames came in one read and the forwarder has had no
+        # turn since: then the sink is not slow.
+        turns, before = 0, self.frames_forwarded
+        while turns < _TURNS:
+            await trio.lowlevel.checkpoint()
+            if self._has_room(len(frame.data)):
+                return
+            turns = turns + 1 if self.frames_forwarded == before else 0
+            before = self.frames_forwarded
+        if self.frames >= self._max_frames:
+            raise LimitForwardBufferExceeded(
+                f"{self.frames} frames wait for the sink (max_forward_buffer_frames); "
+                "the sink is too slow",
+                seq=frame.meta.seq,
+                observed=self.frames + 1,
+                limit=self._max_frames,
+            )
+        raise LimitForwardBufferExceeded(
+            f"{self.bytes} bytes wait for the sink (max_forward_buffer_bytes); "
+            "the sink is too slow",
+            seq=frame.meta.seq,
+            observed=self.bytes + len(frame.data),
+            limit=self._max_bytes,
+        )

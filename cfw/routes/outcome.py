@@ -1,0 +1,166 @@
+"""One ladder: whatever ended a connection becomes one error, one close code, one log level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+import attrs
+import trio
+
+from cfw.errors import (
+    ClientDisconnected,
+    DomainError,
+    ForwardFailed,
+    InternalError,
+    LimitExceeded,
+    LimitFrameBytesExceeded,
+    ProtocolViolation,
+    ServerAtCapacity,
+    ServerShutdown,
+    SessionError,
+)
+from cfw.wire import KeepaliveTimeout, MessageTooBig, PeerClosed, PeerGone, WireViolation
+from schemas import ErrorCode
+
+LogLevel: TypeAlias = Literal["info", "warning", "error"]
+
+#: error_code -> WebSocket close code, level of the log line.
+LADDER: dict[ErrorCode, tuple[int, LogLevel]] = {
+    ErrorCode.PROTOCOL_VIOLATION: (1008, "warning"),
+    ErrorCode.LIMIT_DURATION_EXCEEDED: (1008, "warning"),
+    ErrorCode.LIMIT_FRAME_COUNT_EXCEEDED: (1008, "warning"),
+    ErrorCode.LIMIT_RESOLUTION_EXCEEDED: (1008, "warning"),
+    ErrorCode.LIMIT_FPS_EXCEEDED: (1008, "warning"),
+    ErrorCode.LIMIT_FRAME_BYTES_EXCEEDED: (1009, "warning"),
+    ErrorCode.LIMIT_TOTAL_BYTES_EXCEEDED: (1008, "warning"),
+    ErrorCode.LIMIT_FORWARD_BUFFER_EXCEEDED: (1008, "error"),
+    ErrorCode.FORWARD_FAILED: (1011, "error"),
+    ErrorCode.SESSION_INVALID: (1008, "warning"),
+    ErrorCode.SESSION_CLOSED: (1008, "warning"),
+    ErrorCode.SERVER_SHUTDOWN: (1001, "info"),
+    ErrorCode.SERVER_AT_CAPACITY: (1013, "warning"),
+    ErrorCode.INTERNAL_ERROR: (1011, "error"),
+    ErrorCode.CLIENT_DISCONNECTED: (1000, "info"),
+}
+
+#: When several failures meet, the first of these is reported.
+PRECEDENCE: tuple[type[DomainError], ...] = (
+    SessionError,
+    ForwardFailed,
+    LimitExceeded,
+    ServerAtCapacity,
+    ProtocolViolation,
+    InternalError,
+    ServerShutdown,
+    ClientDisconnected,
+)
+
+
+@attrs.frozen
+class Outcome:
+    """How a connection failed.
+
+    Args:
+        error: the one error that is reported.
+        close_code: what the rig is sent in the close frame.
+        level: the level to log it at.
+        cause: what was raised, for the log.
+    """
+
+    error: DomainError
+    close_code: int
+    level: LogLevel
+    cause: BaseException
+
+    @property
+    def is_told(self) -> bool:
+        """Whether somebody is there to read an abort message."""
+        return not isinstance(self.error, ClientDisconnected)
+
+    @property
+    def is_bug(self) -> bool:
+        """Whether it is ours; then nothing of it leaves the process."""
+        return isinstance(self.error, InternalError)
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """The error as the fields of an abort message."""
+        if self.is_bug:
+            return {"error_code": self.error.code}
+        return {
+            "error_code": self.error.code,
+            "detail": self.error.detail,
+            "seq": self.error.seq,
+            "observed": self.error.observed,
+            "limit": self.error.limit,
+        }
+
+    @property
+    def reason(self) -> str:
+        """The reason of the close frame: the error code, then why."""
+        code = self.error.code.value
+        return code if self.is_bug else f"{code}: {self.error.detail}"
+
+
+def outcome_of(failure: BaseException, requested: DomainError | None) -> Outcome:
+    """Find the one error to report in whatever was raised.
+
+    Args:
+        failure: an exception, or a group of what several tasks raised.
+        requested: why the connection was cancelled from outside; None when it is not known,
+            and then a cancellation means that the server stops.
+    """
+    found = [_outcome(leaf, requested) for leaf in _leaves(failure)]
+    return min(found, key=lambda outcome: _rank(outcome.error))
+
+
+def not_ours(failure: BaseException) -> BaseException | None:
+    """What must go on outwards after it was reported: Cancelled, KeyboardInterrupt."""
+    if isinstance(failure, BaseExceptionGroup):
+        return failure.split(Exception)[1]
+    return None if isinstance(failure, Exception) else failure
+
+
+def _leaves(failure: BaseException) -> Iterator[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        for inner in failure.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield failure
+
+
+def _outcome(leaf: BaseException, requested: DomainError | None) -> Outcome:
+    error, close_code = _error_of(leaf, requested)
+    default, level = LADDER[error.code]
+    return Outcome(error, default if close_code is None else close_code, level, leaf)
+
+
+def _error_of(
+    leaf: BaseException, requested: DomainError | None
+) -> tuple[DomainError, int | None]:
+    """The domain error, and the close code where the wire has a say in it."""
+    match leaf:
+        case DomainError():
+            return leaf, None
+        case trio.Cancelled():
+            return requested or ServerShutdown("the worker is shutting down"), None
+        case PeerClosed():
+            return ClientDisconnected("the rig closed before capture.close"), leaf.code
+        case PeerGone():
+            return ClientDisconnected("the connection was lost"), None
+        case KeepaliveTimeout():
+            return ClientDisconnected(leaf.detail), leaf.close_code
+        case MessageTooBig(kind="binary"):
+            error = LimitFrameBytesExceeded(
+                leaf.detail, observed=leaf.observed, limit=leaf.limit
+            )
+            return error, leaf.close_code
+        case WireViolation():
+            return ProtocolViolation(leaf.detail), leaf.close_code
+        case _:
+            return InternalError(f"a bug: {type(leaf).__name__}"), None
+
+
+def _rank(error: DomainError) -> int:
+    return next(rank for rank, kind in enumerate(PRECEDENCE) if isinstance(error, kind))

@@ -1,0 +1,448 @@
+"""`WS /camera_feed_worker/capture`: the nursery of one connection.
+
+    reader task ──[forward buffer]──> forwarder task ──> sink
+       │  ^
+       v  │ verdicts (memory channel of one)
+    session re-check task ──> session authority
+
+The reader parses, asks the core and carries out its actions. A task that fails cancels its
+siblings; `_Connection.run` turns whatever was raised into one outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from cfw.actions import (
+    AbortCapture,
+    Action,
+    CleanupCapture,
+    ForwardFrame,
+    RequestSessionRecheck,
+    RequestSessionValidation,
+)
+from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
+from cfw.limits import NS_PER_S, Limits, Times
+from cfw.registry import CaptureStatus, Registry
+from cfw.repository import ForwardBuffer
+from cfw.routes.outcome import Outcome, not_ours, outcome_of
+from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
+from cfw.sessions import AuthorityUnreachable, SessionAuthority
+from cfw.sinks import CaptureSink, Sink
+from cfw.state import Active, Idle, State
+from cfw.wire import HandshakeReject, HandshakeRejected, PeerGone, WebSocket, accept
+from schemas import (
+    SCHEMA_VERSION,
+    CaptureAbort,
+    CaptureClose,
+    CaptureOpen,
+    FeedAbort,
+    FeedClose,
+    FeedOpened,
+    SchemaError,
+    Terminal,
+    Timestamp,
+    parse_input,
+    restate,
+    to_json,
+)
+
+PATH = "/camera_feed_worker/capture"
+SOURCE = "camera_feed_worker"
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.capture")
+
+
+class Router:
+    """Serves capture connections; one failing never touches another.
+
+    Args:
+        limits: what a capture may cost.
+        times: how long each step may take.
+        sink: where accepted frames go.
+        authority: who says whether a user may send.
+        registry: who owns which capture_id.
+        wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
+            that is set meanwhile moves no deadline.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        times: Times,
+        sink: Sink,
+        authority: SessionAuthority,
+        registry: Registry,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.limits = limits
+        self.times = times
+        self.sink = sink
+        self.authority = authority
+        self.registry = registry
+        self.wall_clock = wall_clock
+        self.is_draining = False
+        self._connections: set[_Connection] = set()
+        self._ids = itertools.count(1)
+        self._all_gone = trio.Event()
+
+    async def handle(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection to its end and close the stream.
+
+        Cancellation: the capture is aborted with `server_shutdown`; its terminal, abort
+        message and close frame are still sent, under their deadlines.
+        """
+        connection = _Connection(self, next(self._ids))
+        self._connections.add(connection)
+        try:
+            await connection.run(stream, self._reject())
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._all_gone.set()
+
+    def _reject(self) -> HandshakeReject | None:
+        if self.is_draining:
+            return HandshakeReject(503, "the worker is shutting down")
+        if len(self._connections) > self.limits.max_connections:
+            return HandshakeReject(503, "the worker has no room for another connection")
+        return None
+
+    def drain(self) -> None:
+        """Let running captures finish and end every connection that has none."""
+        self.is_draining = True
+        for connection in tuple(self._connections):
+            if not connection.is_capturing:
+                connection.abort(ServerShutdown("the worker is shutting down"))
+
+    def abort_all(self) -> None:
+        """End every connection with `server_shutdown`."""
+        self.is_draining = True
+        for connection in tuple(self._connections):
+            connection.abort(
+                ServerShutdown("the worker is shutting down and cannot wait any longer")
+            )
+
+    async def wait_gone(self) -> None:
+        """Wait until no connection is left."""
+        while self._connections:
+            self._all_gone = trio.Event()
+            await self._all_gone.wait()
+
+
+class _Connection:
+    def __init__(self, router: Router, number: int) -> None:
+        self._router = router
+        self._log = _log.bind(connection=number)
+        self._scope = trio.CancelScope()
+        self._abort_error: DomainError | None = None
+        self._state: State = Idle(router.limits, router.times)
+        self._record_ids: set[str] = set()
+        self._batch: list[str | bytes] = []
+        self._waiting = trio.CancelScope()
+        self._buffer = ForwardBuffer(router.limits)
+        self._opened: CaptureOpen | None = None
+        self._opened_ns = 0
+        self._close: CaptureClose | None = None
+        # Ingest time is the wall clock at the start plus what Trio's clock has counted.
+        self._epoch_ns = router.wall_clock() - round(trio.current_time() * NS_PER_S)
+        self.is_capturing = False
+
+    def abort(self, error: DomainError) -> None:
+        """End the connection for a reason from outside; the first one counts."""
+        if self._abort_error is None:
+            self._abort_error = error
+            self._scope.cancel()
+
+    # --- the whole connection ---------------------------------------------------------------
+
+    async def run(self, stream: trio.abc.Stream, reject: HandshakeReject | None) -> None:
+        limits, times = self._router.limits, self._router.times
+        try:
+            with self._scope:
+                async with accept(
+                    stream,
+                    path=PATH,
+                    max_text_bytes=limits.max_control_bytes,
+                    max_binary_bytes=limits.max_frame_bytes,
+                    handshake_s=times.handshake_s,
+                    keepalive_s=times.keepalive_s,
+                    keepalive_timeout_s=times.keepalive_timeout_s,
+                    reject=reject,
+                ) as ws:
+                    self._log = self._log.bind(remote=ws.remote)
+                    self._log.debug("connection.opened")
+                    await self._serve(ws)
+        except HandshakeRejected as exc:
+            self._log.info("connection.refused", status=exc.status, detail=exc.detail)
+        except PeerGone as exc:
+            self._log.info("connection.lost", detail=exc.detail)
+        except Exception:
+            # A bug of ours must not reach the other connections.
+            self._log.exception("connection.failed")
+
+    async def _serve(self, ws: WebSocket) -> None:
+        linger_s = self._router.times.linger_s
+        try:
+            await self._wait_open(ws)
+            await self._capture(ws)
+        except BaseException as failure:
+            outcome = outcome_of(failure, self._abort_error)
+            self._log_failure(outcome)
+            # The rig is told also while the server is being cancelled, but never waits for.
+            with trio.move_on_after(linger_s, shield=True):
+                await self._tell(ws, outcome)
+            passing = not_ours(failure)
+            if passing is not None:
+                raise passing from None
+        else:
+            receipt = {"frames": self._buffer.frames_forwarded}
+            receipt["bytes"] = self._buffer.bytes_forwarded
+            with trio.move_on_after(linger_s, shield=True):
+                reason = json.dumps(receipt, separators=(",", ":"))
+                await ws.close(1000, reason, linger_s=linger_s)
+
+    async def _tell(self, ws: WebSocket, outcome: Outcome) -> None:
+        if self._opened is not None and outcome.is_told:
+            abort = restate(
+                self._opened,
+                CaptureAbort,
+                schema_version=SCHEMA_VERSION,
+                timestamp=Timestamp.from_ns(self._now()),
+                source=SOURCE,
+                **outcome.diagnostics,
+            )
+            with contextlib.suppress(PeerGone):
+                await ws.send_text(to_json(abort))
+        await ws.close(outcome.close_code, outcome.reason, linger_s=self._router.times.linger_s)
+
+    def _log_failure(self, outcome: Outcome) -> None:
+        event = "connection.ended" if self._opened is None else "capture.aborted"
+        log = getattr(self._log, outcome.level)
+        # A chained cause is what a sink raised or a bug; a rig's mistake has none.
+        cause = outcome.cause if outcome.is_bug else outcome.cause.__cause__
+        log(
+            event,
+            error_code=outcome.error.code.value,
+            close_code=outcome.close_code,
+            detail=outcome.error.detail,
+            seq=outcome.error.seq,
+            frames_accepted=self._buffer.frames_accepted,
+            frames_forwarded=self._buffer.frames_forwarded,
+            **({} if cause is None else {"exc_info": cause}),
+        )
+
+    def _now(self) -> int:
+        return self._epoch_ns + round(trio.current_time() * NS_PER_S)
+
+    # --- capture.open -----------------------------------------------------------------------
+
+    async def _wait_open(self, ws: WebSocket) -> None:
+        """Take the `capture.open`, and the session authority's word for it."""
+        open_s = self._router.times.open_s
+        with trio.move_on_after(open_s) as scope:
+            self._batch = await ws.receive_batch()
+        if scope.cancelled_caught:
+            raise ProtocolViolation(f"no capture.open within {open_s:g} s (open_s)")
+        self._opened_ns = self._now()
+        first = self._parse(self._batch.pop(0))
+        if isinstance(first, CaptureOpen):
+            self._opened = first
+            self._log = self._log.bind(capture_id=first.capture_id)
+        for action in self._decide(first, self._opened_ns):
+            if isinstance(action, RequestSessionValidation):
+                verdict = await self._check_session(action.user_id, action.session_id)
+                self._decide(SessionVerdict(verdict, at_open=True), self._now())
+
+    async def _check_session(self, user_id: str, session_id: str) -> Verdict:
+        times = self._router.times
+        with trio.move_on_after(times.session_check_s):
+            try:
+                status = await self._router.authority.check(user_id, session_id)
+            except AuthorityUnreachable as exc:
+                self._log.warning("session.unreachable", detail=exc.detail)
+                return Verdict.UNREACHABLE
+            except Exception:
+                # An authority of a third party may raise anything; it is as good as away.
+                self._log.exception("session.unreachable", detail="the authority failed")
+                return Verdict.UNREACHABLE
+            return Verdict(status.value)
+        self._log.warning(
+            "session.unreachable", detail=f"no answer within {times.session_check_s:g} s"
+        )
+        return Verdict.UNREACHABLE
+
+    # --- the capture ------------------------------------------------------------------------
+
+    async def _capture(self, ws: WebSocket) -> None:
+        """Forward one capture and give the sink its terminal, whatever happens."""
+        assert self._opened is not None
+        feed_opened = restate(
+            self._opened, FeedOpened, timestamp_ingest=Timestamp.from_ns(self._opened_ns)
+        )
+        flush_s = self._router.times.close_flush_s
+        failure: BaseException | None = None
+        with self._router.registry.claim(self._opened.capture_id, self._status):
+            self.is_capturing = True
+            try:
+                # No limit while the capture runs; at its end a shield with a deadline, so
+                # that the sink gets its terminal although this connection is cancelled.
+                with trio.CancelScope(deadline=trio.current_time() + flush_s) as guard:
+                    async with self._router.sink.capture(feed_opened) as sink:
+                        guard.deadline = math.inf
+                        self._log.info("capture.opened", user_id=self._opened.user_id)
+                        try:
+                            await self._run_tasks(ws, sink)
+                        except BaseException as exc:
+                            failure = exc
+                        guard.shield = True
+                        guard.deadline = trio.current_time() + flush_s
+                        self._buffer.discard()
+                        await sink.finish(self._terminal(failure))
+                if guard.cancelled_caught:
+                    raise trio.TooSlowError(f"the sink did not answer within {flush_s:g} s")
+            except Exception as exc:
+                # Whatever was raised here, it is the sink that failed.
+                if failure is None:
+                    failure = ForwardFailed("the sink failed at an end of the capture")
+                    failure.__cause__ = exc
+                else:
+                    self._log.exception("sink.failed")
+        if failure is not None:
+            raise failure
+        self._log.info(
+            "capture.closed",
+            frames=self._buffer.frames_forwarded,
+            bytes=self._buffer.bytes_forwarded,
+        )
+
+    async def _run_tasks(self, ws: WebSocket, sink: CaptureSink) -> None:
+        ask, asked = trio.open_memory_channel[RequestSessionRecheck](1)
+        answer, verdicts = trio.open_memory_channel[SessionVerdict](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._buffer.forward, sink)
+            nursery.start_soon(self._recheck, asked, answer)
+            await self._read(ws, ask, verdicts)
+            self._buffer.close()
+            flush_s = self._router.times.close_flush_s
+            with trio.move_on_after(flush_s) as scope:
+                await self._buffer.wait_flushed()
+            if scope.cancelled_caught:
+                raise ForwardFailed(
+                    f"the sink did not take what was left within {flush_s:g} s (close_flush_s)"
+                )
+            nursery.cancel_scope.cancel()
+
+    async def _read(
+        self,
+        ws: WebSocket,
+        ask: trio.MemorySendChannel[RequestSessionRecheck],
+        verdicts: trio.MemoryReceiveChannel[SessionVerdict],
+    ) -> None:
+        """Take what the rig sends until its `capture.close`."""
+        now = self._now()
+        while True:
+            for message in self._batch:
+                event = message if type(message) is bytes else self._parse(message)
+                for action in self._decide(event, now):
+                    if type(action) is ForwardFrame:
+                        await self._buffer.put(action.frame)
+                    elif isinstance(action, CleanupCapture):
+                        self._close = action.close
+                        return
+            self._batch = []
+            with contextlib.suppress(trio.WouldBlock):
+                self._decide(verdicts.receive_nowait(), self._now())
+            due = next_deadline(self._state)
+            assert due is not None
+            deadline = (due - self._epoch_ns) / NS_PER_S
+            with trio.CancelScope(deadline=deadline) as self._waiting:
+                self._batch = await ws.receive_batch()
+            now = self._now()
+            if trio.current_time() >= deadline:
+                now = max(now, due)  # the clock's float may fall short by a nanosecond
+            if now >= due:
+                for action in self._decide(Tick(), now):
+                    if isinstance(action, RequestSessionRecheck):
+                        with contextlib.suppress(trio.WouldBlock):  # one is under way
+                            ask.send_nowait(action)
+
+    async def _recheck(
+        self,
+        asked: trio.MemoryReceiveChannel[RequestSessionRecheck],
+        answer: trio.MemorySendChannel[SessionVerdict],
+    ) -> None:
+        """Ask the session authority whenever the reader wants to know."""
+        async for request in asked:
+            verdict = await self._check_session(request.user_id, request.session_id)
+            await answer.send(SessionVerdict(verdict, at_open=False))
+            self._waiting.cancel()  # the reader looks at the verdict at once
+
+    def _decide(self, event: Event, now: int) -> list[Action]:
+        self._state, actions = dispatch(self._state, event, now)
+        for action in actions:
+            if isinstance(action, AbortCapture):
+                raise action.error
+        return actions
+
+    def _parse(self, message: str | bytes) -> Event:
+        if isinstance(message, bytes):
+            return message
+        try:
+            event = parse_input(message)
+        except SchemaError as exc:
+            raise ProtocolViolation(str(exc)) from None
+        record_id = event.record_id.lower()
+        if record_id in self._record_ids:
+            raise ProtocolViolation("record_id was used before; each message has its own")
+        self._record_ids.add(record_id)
+        return event
+
+    def _terminal(self, failure: BaseException | None) -> Terminal:
+        buffer, now = self._buffer, Timestamp.from_ns(self._now())
+        counts = {
+            "timestamp_ingest": now,
+            "frames_accepted": buffer.frames_accepted,
+            "bytes_accepted": buffer.bytes_accepted,
+            "frames_forwarded": buffer.frames_forwarded,
+            "bytes_forwarded": buffer.bytes_forwarded,
+        }
+        if failure is None:
+            assert self._close is not None
+            return restate(self._close, FeedClose, **counts)
+        assert self._opened is not None
+        return restate(
+            self._opened,
+            FeedAbort,
+            schema_version=SCHEMA_VERSION,
+            timestamp=now,
+            source=SOURCE,
+            **outcome_of(failure, self._abort_error).diagnostics,
+            **counts,
+        )
+
+    def _status(self) -> CaptureStatus:
+        assert self._opened is not None
+        buffer, now = self._buffer, self._now()
+        lasted_s = (now - self._opened_ns) / NS_PER_S
+        return CaptureStatus(
+            capture_id=self._opened.capture_id,
+            user_id=self._opened.user_id,
+            session_id=self._opened.session_id,
+            state="active" if isinstance(self._state, Active) else "closing",
+            frames=buffer.frames_accepted,
+            bytes=buffer.bytes_accepted,
+            buffer_frames=buffer.frames,
+            buffer_bytes=buffer.bytes,
+            opened=Timestamp.from_ns(self._opened_ns),
+            fps=buffer.frames_accepted / lasted_s if lasted_s > 0 else 0.0,
+        )

@@ -1,0 +1,159 @@
+"""The forward buffer: bounded in frames and bytes, in order, and empty after any end."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
+from cfw.limits import Limits
+from cfw.repository import ForwardBuffer
+from cfw.state import Frame
+from schemas import Terminal
+from tests.factories import START_NS, make_meta
+
+
+def frame(seq: int, size: int = 10) -> Frame:
+    return Frame(make_meta(seq, size), bytes(size), START_NS)
+
+
+class Taker:
+    """A sink that takes a frame only when it is told how many it may take."""
+
+    def __init__(self, may_take: float = float("inf"), fails_at: int | None = None) -> None:
+        self.may_take = may_take
+        self.taken: list[int] = []
+        self.fails_at = fails_at
+
+    async def send(self, frame: Frame) -> None:
+        if len(self.taken) >= self.may_take:
+            await trio.sleep_forever()
+        if frame.meta.seq == self.fails_at:
+            raise OSError("no space")
+        self.taken.append(frame.meta.seq)
+
+    async def finish(self, terminal: Terminal) -> None: ...
+
+
+def buffer(frames: int = 3, size: int = 1000) -> ForwardBuffer:
+    return ForwardBuffer(
+        Limits(
+            max_forward_buffer_frames=frames,
+            max_forward_buffer_bytes=size,
+            max_frame_bytes=min(size, 500),
+        )
+    )
+
+
+async def test_frames_reach_the_sink_in_order_and_are_counted() -> None:
+    """What was put in comes out in order, and nothing is left."""
+    box, sink = buffer(), Taker()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        for seq in range(1, 8):
+            await box.put(frame(seq))
+        box.close()
+        await box.wait_flushed()
+    assert sink.taken == list(range(1, 8))
+    assert (box.frames_accepted, box.frames_forwarded, box.frames, box.bytes) == (7, 7, 0, 0)
+    assert (box.bytes_accepted, box.bytes_forwarded) == (70, 70)
+
+
+async def test_the_frame_limit_counts_the_one_being_sent(autojump_clock: MockClock) -> None:
+    """With a sink that takes nothing, exactly max_forward_buffer_frames fit."""
+    box = buffer(frames=3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, Taker(may_take=0))
+        await box.put(frame(1))
+        await wait_all_tasks_blocked()  # the first is being sent now
+        await box.put(frame(2))
+        await box.put(frame(3))
+        with pytest.raises(LimitForwardBufferExceeded) as caught:
+            await box.put(frame(4))
+        assert (caught.value.seq, caught.value.observed, caught.value.limit) == (4, 4, 3)
+        assert box.frames_accepted == 3
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("size", "fits"), [(199, True), (200, True), (201, False)])
+async def test_the_byte_limit(size: int, fits: bool) -> None:
+    """max_forward_buffer_bytes may be reached and not passed."""
+    box = buffer(frames=9, size=500)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, Taker(may_take=0))
+        await box.put(frame(1, 300))
+        if fits:
+            await box.put(frame(2, size))
+        else:
+            with pytest.raises(LimitForwardBufferExceeded, match="bytes") as caught:
+                await box.put(frame(2, size))
+            assert (caught.value.observed, caught.value.limit) == (501, 500)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_full_buffer_resumes_once_the_sink_takes_again() -> None:
+    """Saturation is no end: room made is room used."""
+    box, sink = buffer(frames=2), Taker(may_take=0)
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as stuck:
+            await box.put(frame(1))
+            await box.put(frame(2))
+            with pytest.raises(LimitForwardBufferExceeded):
+                await box.put(frame(3))
+        assert not stuck.cancelled_caught
+        sink.may_take = 9
+        nursery.start_soon(box.forward, sink)
+        await box.put(frame(3))
+        box.close()
+        await box.wait_flushed()
+    assert sink.taken == [1, 2, 3]
+
+
+async def test_a_burst_is_no_overflow_for_a_sink_that_takes_at_once() -> None:
+    """225 frames put without a pause go through a buffer of 3, also over some checkpoints."""
+
+    class Hops(Taker):
+        async def send(self, frame: Frame) -> None:
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            await super().send(frame)
+
+    for sink in (Taker(), Hops()):
+        box = buffer(frames=3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(box.forward, sink)
+            for seq in range(1, 226):
+                await box.put(frame(seq))
+            box.close()
+            await box.wait_flushed()
+        assert sink.taken == list(range(1, 226))
+
+
+async def test_a_sink_that_raises_is_forward_failed() -> None:
+    """The error names the frame and chains the cause, without telling it."""
+    box = buffer()
+    await box.put(frame(1))
+    await box.put(frame(2))
+    with pytest.raises(ForwardFailed) as caught:
+        await box.forward(Taker(fails_at=2))
+    assert caught.value.seq == 2
+    assert "no space" not in caught.value.detail
+    assert isinstance(caught.value.__cause__, OSError)
+    assert (box.frames_forwarded, box.frames) == (1, 1)
+
+
+async def test_discard_releases_everything_and_says_what_was_lost() -> None:
+    """After an abort nothing is buffered, and accepted = forwarded + discarded holds."""
+    box = buffer(frames=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, Taker(may_take=2))
+        for seq in range(1, 6):
+            await box.put(frame(seq))
+        await wait_all_tasks_blocked()
+        assert box.frames == 3
+        nursery.cancel_scope.cancel()
+    box.discard()
+    box.discard()
+    assert (box.frames, box.bytes) == (0, 0)
+    assert box.frames_accepted - box.frames_forwarded == 3

@@ -1,0 +1,556 @@
+"""One connection, end to end, on the virtual clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from cfw.errors import ServerShutdown
+from cfw.sessions import AuthorityUnreachable, SessionStatus
+from schemas import ErrorCode, FeedAbort, FeedClose
+from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
+from tests.fakes import Authority, RecordingSink
+from tests.route.kit import Ending, bench
+from tests.wire.peer import MASK, close, header, ping
+
+
+def whole_capture(count: int = 3, size: int = 200) -> list[dict[str, Any] | bytes]:
+    """Every message of a capture."""
+    messages: list[dict[str, Any] | bytes] = [open_fields()]
+    for seq in range(1, count + 1):
+        messages += [meta_fields(seq, size), jpeg(size, fill=seq % 200)]
+    return [*messages, close_fields()]
+
+
+def check_abort(ending: Ending, code: ErrorCode, close_code: int) -> None:
+    """One abort, one close frame, and both say the same."""
+    (abort,) = ending.aborts
+    assert (abort.error_code, ending.code) == (code, close_code)
+    assert ending.reason.startswith(code.value)
+    assert abort.source == "camera_feed_worker"
+    assert abort.capture_id == "cap-1"
+
+
+# --- the happy path -------------------------------------------------------------------------
+
+
+async def test_one_message_after_another(autojump_clock: MockClock) -> None:
+    """A rig that waits between messages gets a receipt with the true counts."""
+    async with bench() as b:
+        rig = await b.connect()
+        for message in whole_capture(3):
+            await rig.say(message)
+            await wait_all_tasks_blocked()
+        ending = await rig.ending()
+    assert (ending.aborts, ending.receipt) == ([], {"frames": 3, "bytes": 600})
+    seen = b.sink.only
+    assert [frame.meta.seq for frame in seen.frames] == [1, 2, 3]
+    assert [frame.data for frame in seen.frames] == [jpeg(fill=n) for n in (1, 2, 3)]
+    (terminal,) = seen.terminals
+    assert isinstance(terminal, FeedClose)
+    assert (terminal.frames_accepted, terminal.frames_forwarded) == (3, 3)
+    assert (terminal.bytes_accepted, terminal.bytes_forwarded) == (600, 600)
+
+
+@pytest.mark.parametrize("then_close", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 225])
+async def test_the_whole_capture_in_one_write(
+    autojump_clock: MockClock, count: int, then_close: bool
+) -> None:
+    """Handshake, capture and, behind it, the rig's close frame in one write is a clean end."""
+    async with bench() as b:
+        ending = await b.in_one_write(*whole_capture(count), then_close=then_close)
+    assert ending.aborts == []
+    assert ending.receipt == {"frames": count, "bytes": 200 * count}
+    assert len(b.sink.only.frames) == count
+    assert isinstance(b.sink.only.terminals[0], FeedClose)
+
+
+async def test_event_times_are_forwarded_as_written(autojump_clock: MockClock) -> None:
+    """Texts of event times reach the sink unchanged, ingest time stands beside them."""
+    async with bench() as b:
+        text = at(0)[:-1].replace(".000000000", ".000000001") + "+00:00"
+        rig = await b.capture(timestamp_start=text, annotation={"intent": "wave"})
+        await rig.frame(1, timestamp_frame=text)
+        await rig.say(close_fields(timestamp_end=text))
+        await rig.ending()
+    seen = b.sink.only
+    assert seen.opened.timestamp_start.text == text
+    assert seen.opened.annotation is not None
+    assert seen.opened.annotation.intent == "wave"
+    assert seen.frames[0].feed_message().timestamp_frame.text == text
+    assert seen.frames[0].feed_message().timestamp_ingest.text == at(0)
+    terminal = seen.terminals[0]
+    assert isinstance(terminal, FeedClose)
+    assert terminal.timestamp_end.text == text
+
+
+async def test_an_operator_sees_the_running_capture(autojump_clock: MockClock) -> None:
+    """The registry shows counts, buffer and state while the capture runs."""
+    async with bench(RecordingSink(delay_s=4)) as b:
+        rig = await b.capture()
+        for seq in (1, 2):
+            await rig.frame(seq)
+        await trio.sleep(1)
+        (status,) = b.registry.statuses()
+        assert (status.capture_id, status.user_id, status.session_id) == ("cap-1", "ada", "s-1")
+        assert (status.frames, status.bytes, status.state) == (2, 400, "active")
+        assert (status.buffer_frames, status.buffer_bytes, status.fps) == (2, 400, 2.0)
+        await rig.say(close_fields())
+        await trio.sleep(1)
+        assert b.registry.statuses()[0].state == "closing"
+        await trio.sleep(3)
+        assert b.registry.statuses()[0].buffer_frames == 1
+        assert (await rig.ending()).code == 1011  # the second frame comes after close_flush_s
+
+
+async def test_what_follows_capture_close_is_not_looked_at(autojump_clock: MockClock) -> None:
+    """The capture is over; more messages change nothing."""
+    async with bench() as b:
+        messages = [*whole_capture(1), open_fields(), b"noise"]
+        ending = await b.in_one_write(*messages, then_close=True)
+    assert ending.receipt == {"frames": 1, "bytes": 200}
+
+
+# --- protocol -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "must be a JSON object"),
+        ('{"event": NaN}', "is not JSON"),
+        ('{"event": "capture.start"}', "must be one of"),
+        ('{"event": ' + "9" * 5000 + "}", "is not JSON"),
+        ("[" * 9000, "is not JSON"),
+        (open_fields(fps_target="15"), "fps_target: must be an integer"),
+        (open_fields(fps_target=15.0), "fps_target: must be an integer"),
+        (open_fields(fps_target=True), "fps_target: must be an integer"),
+        (open_fields(width=10**30), "width: must be an integer"),
+        (open_fields(timestamp_start=1777890030), "timestamp_start: must be an ISO 8601"),
+        (open_fields(schema_version="2.0.0"), "schema_version"),
+        (meta_fields(), "before capture.open"),
+        (jpeg(), "before capture.open"),
+        (close_fields(), "before capture.open"),
+    ],
+)
+async def test_a_bad_first_message_gets_only_a_close_frame(
+    autojump_clock: MockClock, message: Any, part: str
+) -> None:
+    """Without a capture to name there is no abort; the close frame says what was wrong."""
+    async with bench() as b:
+        rig = await b.connect()
+        await rig.say(message)
+        ending = await rig.ending()
+    assert (ending.aborts, ending.code) == ([], 1008)
+    assert ending.reason.startswith("protocol_violation: ")
+    assert part in ending.reason
+    assert b.sink.captures == []
+
+
+async def test_a_bad_message_aborts_the_capture(autojump_clock: MockClock) -> None:
+    """In a capture the abort names it, and the sink gets the same as its terminal."""
+    async with bench() as b:
+        rig = await b.capture()
+        await rig.frame(1)
+        await rig.frame(3)
+        ending = await rig.ending()
+    check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008)
+    (abort,) = ending.aborts
+    assert (abort.seq, abort.observed) == (2, 3)
+    assert abort.record_id == b.sink.only.opened.record_id
+    terminal = b.sink.only.terminals[0]
+    assert isinstance(terminal, FeedAbort)
+    assert terminal.detail == abort.detail
+    assert (terminal.frames_accepted, terminal.frames_forwarded) == (1, 1)
+
+
+async def test_every_record_id_is_new(autojump_clock: MockClock) -> None:
+    """A record_id used before on the connection is refused, in whatever case."""
+    used = "6F9619FF-8B86-4011-B42D-00C04FC964FF"
+    async with bench() as b:
+        rig = await b.capture(record_id=used)
+        await rig.frame(1, record_id=used.lower())
+        check_abort(await rig.ending(), ErrorCode.PROTOCOL_VIOLATION, 1008)
+
+
+async def test_a_capture_id_has_one_owner(autojump_clock: MockClock) -> None:
+    """The second connection with an active capture_id is refused, the first goes on."""
+    async with bench() as b:
+        first = await b.capture()
+        await wait_all_tasks_blocked()
+        second = await b.capture()
+        check_abort(await second.ending(), ErrorCode.PROTOCOL_VIOLATION, 1008)
+        await first.say(close_fields())
+        assert (await first.ending()).receipt == {"frames": 0, "bytes": 0}
+        again = await b.capture()
+        await again.say(close_fields())
+        assert (await again.ending()).code == 1000
+
+
+async def test_a_rig_that_vanishes_is_client_disconnected(autojump_clock: MockClock) -> None:
+    """EOF, or a close frame before capture.close, is the sink's terminal."""
+    async with bench() as b:
+        gone = await b.capture()
+        await gone.frame(1)
+        await gone.peer.stream.aclose()
+        await wait_all_tasks_blocked()
+        leaving = await b.capture()
+        await leaving.peer.send(close(3001, b"bye"))
+        ending = await leaving.ending()
+    assert (ending.aborts, ending.code) == ([], 3001)
+    for recorded in b.sink.captures:
+        assert isinstance(recorded.terminals[0], FeedAbort)
+        assert recorded.terminals[0].error_code is ErrorCode.CLIENT_DISCONNECTED
+
+
+# --- limits ---------------------------------------------------------------------------------
+
+
+async def test_a_refused_open_is_named_in_an_abort(autojump_clock: MockClock) -> None:
+    """A well-formed capture.open over a limit gets an abort, and the sink sees nothing."""
+    async with bench() as b:
+        rig = await b.capture(width=641)
+        ending = await rig.ending()
+    check_abort(ending, ErrorCode.LIMIT_RESOLUTION_EXCEEDED, 1008)
+    assert (ending.aborts[0].observed, ending.aborts[0].limit) == (641, 640)
+    assert b.sink.captures == []
+    assert b.authority.asked_at == []
+
+
+async def test_an_oversize_frame_is_refused_at_its_header(autojump_clock: MockClock) -> None:
+    """The abort comes before a byte of the payload is sent, with close code 1009."""
+    async with bench() as b:
+        rig = await b.capture()
+        await rig.peer.send(header(0x82, 300_001) + MASK)
+        ending = await rig.ending()
+    check_abort(ending, ErrorCode.LIMIT_FRAME_BYTES_EXCEEDED, 1009)
+    assert (ending.aborts[0].observed, ending.aborts[0].limit) == (300_001, 300_000)
+
+
+async def test_an_oversize_control_message(autojump_clock: MockClock) -> None:
+    """Over max_control_bytes is a protocol violation with 1009; at the limit is not."""
+    async with bench() as b:
+        rig = await b.capture()
+        await rig.peer.send(header(0x81, 16_385) + MASK)
+        check_abort(await rig.ending(), ErrorCode.PROTOCOL_VIOLATION, 1009)
+        early = await b.connect()
+        await early.peer.send(header(0x81, 16_385) + MASK)
+        ending = await early.ending()
+        assert (ending.aborts, ending.code) == ([], 1009)
+        fits = open_fields()
+        fits["source"] = "x" * (16_384 - len(str(fits).replace("'", '"')) - 14)
+        rig = await b.connect()
+        await rig.say(fits)
+        await rig.say(close_fields())
+        assert (await rig.ending()).code == 1000
+
+
+async def test_a_slow_sink_overflows_the_buffer(autojump_clock: MockClock) -> None:
+    """One frame more than the buffer holds aborts at once, with what was not forwarded told."""
+    async with bench(RecordingSink(delay_s=3), limits={"max_forward_buffer_frames": 2}) as b:
+        rig = await b.capture()
+        for seq in (1, 2, 3):
+            await rig.frame(seq)
+        ending = await rig.ending()
+        assert trio.current_time() == b_start(b)
+    check_abort(ending, ErrorCode.LIMIT_FORWARD_BUFFER_EXCEEDED, 1008)
+    terminal = b.sink.only.terminals[0]
+    assert (terminal.frames_accepted, terminal.frames_forwarded) == (2, 0)
+
+
+def b_start(b: Any) -> float:
+    """The instant at which the first session was asked for."""
+    start: float = b.authority.asked_at[0]
+    return start
+
+
+# --- time -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "due", "code"),
+    [
+        ([], 5, ErrorCode.PROTOCOL_VIOLATION),
+        ([meta_fields()], 2, ErrorCode.PROTOCOL_VIOLATION),
+    ],
+    ids=["idle_s", "meta_to_bytes_s"],
+)
+async def test_timeouts_fire_at_their_exact_instant(
+    autojump_clock: MockClock, steps: list[Any], due: float, code: ErrorCode
+) -> None:
+    """The abort comes at the deadline to the nanosecond of the virtual clock."""
+    async with bench() as b:
+        rig = await b.capture()
+        await rig.say(*steps)
+        start = trio.current_time()
+        ending = await rig.ending()
+        assert trio.current_time() == start + due
+    check_abort(ending, code, 1008)
+
+
+async def test_a_capture_that_lasts_too_long_is_aborted_while_it_runs(
+    autojump_clock: MockClock,
+) -> None:
+    """max_duration_s counts from the capture.open, whatever the rig sends meanwhile."""
+    async with bench() as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        for seq in range(1, 5):
+            await rig.frame(seq)
+            await trio.sleep(4)
+        ending = await rig.ending()
+    check_abort(ending, ErrorCode.LIMIT_DURATION_EXCEEDED, 1008)
+    terminal = b.sink.only.terminals[0]
+    assert terminal.timestamp_ingest.text == at(start - b_start(b) + 15 + b_start(b))
+
+
+async def test_a_connection_must_open_a_capture_in_time(autojump_clock: MockClock) -> None:
+    """Without capture.open the connection ends after open_s; pings do not prolong it."""
+    async with bench() as b:
+        rig = await b.connect()
+        start = trio.current_time()
+        for _ in range(9):
+            await trio.sleep(1)
+            await rig.peer.send(ping())
+        ending = await rig.ending()
+        assert trio.current_time() == start + 10
+    assert (ending.aborts, ending.code) == ([], 1008)
+    assert "open_s" in ending.reason
+
+
+# --- session --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (SessionStatus.INVALID, ErrorCode.SESSION_INVALID),
+        (SessionStatus.CLOSED, ErrorCode.SESSION_CLOSED),
+        (AuthorityUnreachable("down"), ErrorCode.SESSION_INVALID),
+        (RuntimeError("a bug of a third party"), ErrorCode.SESSION_INVALID),
+    ],
+)
+async def test_the_session_at_open(
+    autojump_clock: MockClock, answer: Any, code: ErrorCode
+) -> None:
+    """A session that is not active, or cannot be checked, does not start a capture."""
+    async with bench(authority=Authority([answer])) as b:
+        rig = await b.capture()
+        check_abort(await rig.ending(), code, 1008)
+    assert b.sink.captures == []
+
+
+async def test_frames_wait_for_the_session_and_the_wait_is_bounded(
+    autojump_clock: MockClock,
+) -> None:
+    """Frames sent early are held until the authority answers, at most session_check_s."""
+    async with bench(authority=Authority(delay_s=1.5)) as b:
+        rig = await b.capture()
+        await rig.frame(1)
+        await trio.sleep(1.4)
+        assert b.sink.captures == []
+        await trio.sleep(0.2)
+        assert len(b.sink.only.frames) == 1
+        await rig.say(close_fields())
+        assert (await rig.ending()).receipt["frames"] == 1
+    async with bench(authority=Authority(delay_s=2.5)) as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        check_abort(await rig.ending(), ErrorCode.SESSION_INVALID, 1008)
+        assert trio.current_time() == start + 2
+
+
+async def test_a_session_that_closes_in_mid_capture(autojump_clock: MockClock) -> None:
+    """A re-check ends the capture at once, although the rig is silent."""
+    answers: list[SessionStatus | Exception] = [SessionStatus.ACTIVE, SessionStatus.CLOSED]
+    async with bench(authority=Authority(answers), times={"idle_s": 14}) as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008)
+        assert trio.current_time() == start + 5
+    assert b.sink.only.terminals[0].error_code is ErrorCode.SESSION_CLOSED  # type: ignore[union-attr]
+
+
+async def test_a_recheck_never_delays_frames(autojump_clock: MockClock) -> None:
+    """Frames are forwarded while a slow check is under way."""
+    async with bench(authority=Authority(delay_s=1.9), times={"idle_s": 14}) as b:
+        rig = await b.capture()
+        await trio.sleep(2 + 5 + 0.1)  # the re-check began 0.1 s ago
+        assert len(b.authority.asked_at) == 2
+        await rig.frame(1)
+        await wait_all_tasks_blocked()
+        assert len(b.sink.only.frames) == 1
+        await rig.say(close_fields())
+        start = trio.current_time()
+        assert (await rig.ending()).code == 1000
+        assert trio.current_time() == start
+
+
+async def test_an_authority_out_of_reach_is_tolerated_for_the_grace(
+    autojump_clock: MockClock,
+) -> None:
+    """The capture goes on for session_grace_s after the first failed re-check."""
+    answers: list[SessionStatus | Exception] = [SessionStatus.ACTIVE, AuthorityUnreachable("x")]
+    limits, times = {"max_duration_s": 100}, {"idle_s": 99}
+    async with bench(authority=Authority(answers), limits=limits, times=times) as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008)
+        assert trio.current_time() == start + 5 + 10
+
+
+# --- forwarding -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fails_at", [0, 2, -1], ids=["at open", "at a frame", "at the end"])
+async def test_a_sink_that_raises_is_forward_failed(
+    autojump_clock: MockClock, fails_at: int
+) -> None:
+    """Wherever the sink raises, the rig gets forward_failed and none of the sink's words."""
+    sink = RecordingSink(fails_at=fails_at)
+    async with bench(sink) as b:
+        ending = await b.in_one_write(*whole_capture(3), then_close=False)
+    check_abort(ending, ErrorCode.FORWARD_FAILED, 1011)
+    assert "disk" not in ending.reason
+    assert "disk" not in str(ending.aborts)
+
+
+@pytest.mark.parametrize(
+    ("sink", "took"),
+    [(RecordingSink(delay_s=6), 5), (RecordingSink(finish_s=6), 5)],
+    ids=["frames", "terminal"],
+)
+async def test_a_sink_that_does_not_flush_in_time(
+    autojump_clock: MockClock, sink: RecordingSink, took: float
+) -> None:
+    """At close the sink has close_flush_s for what is left, and as long for the terminal."""
+    async with bench(sink) as b:
+        rig = await b.capture()
+        await rig.frame(1)
+        await rig.say(close_fields())
+        start = trio.current_time()
+        ending = await rig.ending()
+        assert trio.current_time() == start + took
+    check_abort(ending, ErrorCode.FORWARD_FAILED, 1011)
+    assert len(b.sink.only.terminals) == 1
+
+
+async def test_the_receipt_comes_after_the_last_frame_and_the_terminal(
+    autojump_clock: MockClock,
+) -> None:
+    """1000 is only sent when the sink has taken everything."""
+    async with bench(RecordingSink(delay_s=1, finish_s=1)) as b:
+        rig = await b.capture()
+        await rig.frame(1)
+        await rig.frame(2)
+        await rig.say(close_fields())
+        start = trio.current_time()
+        assert (await rig.ending()).receipt == {"frames": 2, "bytes": 400}
+        assert trio.current_time() == start + 3
+
+
+# --- shutdown and cancellation --------------------------------------------------------------
+
+
+async def test_drain_lets_captures_finish_and_ends_the_rest(autojump_clock: MockClock) -> None:
+    """At shutdown a running capture ends cleanly; a connection without one gets 1001."""
+    async with bench() as b:
+        busy, waiting = await b.capture(), await b.connect()
+        await wait_all_tasks_blocked()
+        b.router.drain()
+        ending = await waiting.ending()
+        assert (ending.aborts, ending.code) == ([], 1001)
+        await busy.frame(1)
+        await busy.say(close_fields())
+        assert (await busy.ending()).receipt["frames"] == 1
+
+
+async def test_abort_all_names_server_shutdown(autojump_clock: MockClock) -> None:
+    """When the drain deadline is over, captures are aborted with 1001."""
+    async with bench() as b:
+        rig = await b.capture()
+        await rig.frame(1)
+        await wait_all_tasks_blocked()
+        b.router.abort_all()
+        check_abort(await rig.ending(), ErrorCode.SERVER_SHUTDOWN, 1001)
+    assert b.sink.only.terminals[0].error_code is ErrorCode.SERVER_SHUTDOWN  # type: ignore[union-attr]
+
+
+async def test_a_cancelled_server_still_tells_sink_and_rig(autojump_clock: MockClock) -> None:
+    """Cancelling from outside sends terminal, abort and 1001, under their deadlines."""
+    async with bench() as b:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                b.nursery, outer = nursery, b.nursery
+                rig = await b.capture()
+                await rig.frame(1)
+                await wait_all_tasks_blocked()
+                scope.cancel()
+        b.nursery = outer
+        with trio.fail_after(1):
+            ending = await rig.ending()
+    check_abort(ending, ErrorCode.SERVER_SHUTDOWN, 1001)
+
+
+async def test_teardown_is_bounded_when_sink_and_rig_do_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A sink that hangs and a cancelled server: over after close_flush_s plus linger_s."""
+    async with bench(RecordingSink(finish_s=float("inf"))) as b:
+        rig = await b.capture()
+        await rig.frame(1)
+        await wait_all_tasks_blocked()
+        start = trio.current_time()
+        b.router.abort_all()
+        await b.router.wait_gone()
+        assert trio.current_time() <= start + 5 + 2
+        check_abort(await rig.ending(), ErrorCode.SERVER_SHUTDOWN, 1001)
+
+
+async def test_an_abort_from_outside_says_its_own_reason(autojump_clock: MockClock) -> None:
+    """The error given to abort is the one reported."""
+    async with bench() as b:
+        rig = await b.capture()
+        await wait_all_tasks_blocked()
+        (connection,) = b.router._connections
+        connection.abort(ServerShutdown("maintenance at noon"))
+        connection.abort(ServerShutdown("too late to count"))
+        ending = await rig.ending()
+    assert ending.aborts[0].detail == "maintenance at noon"
+
+
+async def test_a_bug_is_internal_error_and_touches_no_other(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug ends its own connection with 1011 and no word of it; others go on."""
+    async with bench() as b:
+        other = await b.capture(capture_id="other")
+        await other.frame(1, capture_id="other")
+        await wait_all_tasks_blocked()
+
+        def bug(*_: object) -> None:
+            raise ZeroDivisionError("secret")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("cfw.routes.router.next_deadline", bug)
+            rig = await b.capture()
+            ending = await rig.ending()
+        check_abort(ending, ErrorCode.INTERNAL_ERROR, 1011)
+        assert (ending.aborts[0].detail, ending.reason) == (None, "internal_error")
+        await other.say(close_fields(capture_id="other"))
+        assert (await other.ending()).receipt["frames"] == 1
+
+
+async def test_connections_beyond_the_cap_get_503(autojump_clock: MockClock) -> None:
+    """max_connections are served, one more is told so in HTTP."""
+    async with bench(limits={"max_connections": 2}) as b:
+        rigs = [await b.connect(), await b.connect()]
+        with pytest.raises(AssertionError):
+            await b.connect()
+        for rig in rigs:
+            await rig.peer.stream.aclose()
