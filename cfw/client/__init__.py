@@ -1,0 +1,64 @@
+"""A rig's library: send one capture to a camera feed worker, or read what others send.
+
+    async with open_capture(url, user_id="ada", session_id="s1",
+                            width=640, height=480, fps=15) as capture:
+        await capture.send_frame(jpeg)
+    print(capture.receipt.frames)
+
+It needs Trio and `schemas`, and nothing of the worker.
+"""
+
+from cfw.client._capture import Capture, Receipt, open_capture
+from cfw.client._errors import (
+    CaptureAborted,
+    CaptureError,
+    ClientDisconnected,
+    ConnectionLost,
+    ConnectionRefused,
+    ForwardFailed,
+    InternalError,
+    LimitDurationExceeded,
+    LimitExceeded,
+    LimitForwardBufferExceeded,
+    LimitFpsExceeded,
+    LimitFrameBytesExceeded,
+    LimitFrameCountExceeded,
+    LimitResolutionExceeded,
+    LimitTotalBytesExceeded,
+    ProtocolViolation,
+    ServerAtCapacity,
+    ServerShutdown,
+    SessionClosed,
+    SessionError,
+    SessionInvalid,
+)
+from cfw.client._feed import Feed, open_feed
+
+__all__ = [
+    "Capture",
+    "CaptureAborted",
+    "CaptureError",
+    "ClientDisconnected",
+    "ConnectionLost",
+    "ConnectionRefused",
+    "Feed",
+    "ForwardFailed",
+    "InternalError",
+    "LimitDurationExceeded",
+    "LimitExceeded",
+    "LimitForwardBufferExceeded",
+    "LimitFpsExceeded",
+    "LimitFrameBytesExceeded",
+    "LimitFrameCountExceeded",
+    "LimitResolutionExceeded",
+    "LimitTotalBytesExceeded",
+    "ProtocolViolation",
+    "Receipt",
+    "ServerAtCapacity",
+    "ServerShutdown",
+    "SessionClosed",
+    "SessionError",
+    "SessionInvalid",
+    "open_capture",
+    "open_feed",
+]

@@ -1,0 +1,387 @@
+"""One capture, from `capture.open` to the receipt.
+
+    caller's body --[one frame]--> sender task --> WebSocket
+    outcome <-- watcher task <-- WebSocket
+
+The sender is a task of its own so that a caller cancelled in `send_frame` leaves at once,
+while the frame goes out whole: half a message would make the connection useless.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import attrs
+import trio
+from trio_websocket import CloseReason, ConnectionClosed
+
+from cfw.client._errors import ABORTS, CaptureAborted, CaptureError, ConnectionLost
+from cfw.client._link import GRACE_S, Address, Link, check_seconds, open_link
+from schemas import (
+    SCHEMA_VERSION,
+    Annotation,
+    CaptureAbort,
+    CaptureClose,
+    CaptureFrameMeta,
+    CaptureOpen,
+    ErrorCode,
+    Modality,
+    SchemaError,
+    Timestamp,
+    parse_output,
+    to_json,
+)
+
+CAPTURE_PATH = "/camera_feed_worker/capture"
+#: A worker sends one small JSON text; `detail` is the only field that may be long.
+_MAX_MESSAGE_BYTES = 65_536
+_NO_CLOSE_FRAME = frozenset({1005, 1006})  # RFC 6455, section 7.4.1: never on the wire
+
+
+@attrs.frozen
+class Receipt:
+    """What the worker has taken, and its consumer after it.
+
+    Args:
+        frames: how many.
+        bytes: of all frames together, without metadata.
+    """
+
+    frames: int
+    bytes: int
+
+    @classmethod
+    def parse(cls, text: str) -> Receipt:
+        """Read the reason of a close frame 1000.
+
+        Raises:
+            ValueError: it is no receipt.
+        """
+        value = json.loads(text)
+        frames, taken = (
+            (value.get("frames"), value.get("bytes")) if type(value) is dict else (None, None)
+        )
+        if type(frames) is not int or type(taken) is not int or min(frames, taken) < 0:
+            raise ValueError(f"not a receipt: {text[:80]!r}")
+        return cls(frames, taken)
+
+
+class _Header:
+    """Who sends and what the time is: the fields that every message begins with."""
+
+    def __init__(self, user_id: str, capture_id: str) -> None:
+        self._fixed = {
+            "schema_version": SCHEMA_VERSION,
+            "user_id": user_id,
+            "capture_id": capture_id,
+        }
+        # The worker refuses frames that go back in time; a wall clock does when it is set.
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
+
+    def now(self) -> Timestamp:
+        return Timestamp.from_ns(self._epoch_ns + time.monotonic_ns())
+
+    def fields(self) -> dict[str, Any]:
+        return {**self._fixed, "record_id": str(uuid.uuid4()), "timestamp": self.now()}
+
+
+class Capture:
+    """A capture that is open; `open_capture` makes it.
+
+    Attributes:
+        capture_id: its name at the worker and in the feed.
+        frames_sent: frames given to `send_frame` and not refused by it.
+        bytes_sent: of those frames together.
+        receipt: what the worker confirmed; None until the block of `open_capture` has ended
+            without an exception.
+    """
+
+    def __init__(
+        self, link: Link, header: _Header, opening: CaptureOpen, rig_tells_time: bool
+    ) -> None:
+        self.capture_id = opening.capture_id
+        self.frames_sent = 0
+        self.bytes_sent = 0
+        self.receipt: Receipt | None = None
+        self._link = link
+        self._header = header
+        self._last_event_time = opening.timestamp_start
+        self._rig_tells_time = rig_tells_time
+        self._turn = trio.StrictFIFOLock()
+        self._is_closed = False
+        self._outbox, self._to_send = trio.open_memory_channel[tuple[str | bytes, ...]](1)
+        self._sent = trio.Event()
+        self._sent.set()
+        self._sending = trio.CancelScope()
+        self._watching = trio.CancelScope()
+        self._outcome: Receipt | CaptureError | None = None
+        self._ended = trio.Event()
+
+    async def send_frame(
+        self, jpeg: bytes | bytearray | memoryview, timestamp: datetime | str | None = None
+    ) -> None:
+        """Send one frame, and wait until the connection has taken it.
+
+        Several tasks may call it; the frames go in the order of the calls.
+
+        Args:
+            jpeg: one JPEG image.
+            timestamp: when the frame was taken. Text is forwarded as it is, a `datetime` in
+                ISO 8601 (a naive one is read as UTC); None means now.
+
+        Raises:
+            SchemaError: the timestamp is none, or there are no bytes; nothing was sent.
+            CaptureAborted: the worker ended the capture, now or since the last call.
+            ConnectionLost: the connection is gone.
+            trio.ClosedResourceError: the block of `open_capture` has been left.
+
+        Cancellation: safe. A frame that waits behind another one is then not sent; one that
+        is on its way goes out whole before anything else does.
+        """
+        taken = self._header.now() if timestamp is None else timestamp
+        async with self._turn:
+            await self._sent.wait()
+            self._check_open()
+            data = bytes(jpeg)
+            meta = CaptureFrameMeta(
+                **self._header.fields(),
+                seq=self.frames_sent + 1,
+                timestamp_frame=taken,
+                byte_length=len(data),
+            )
+            self._last_event_time = meta.timestamp_frame
+            self._rig_tells_time = timestamp is not None
+            self.frames_sent += 1
+            self.bytes_sent += len(data)
+            await self._send(to_json(meta), data)
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("the capture has been closed")
+        if self._outcome is not None:
+            raise self._failure() from self._link.fault
+
+    def _failure(self) -> CaptureError:
+        if isinstance(self._outcome, CaptureError):
+            return self._outcome
+        self._outcome = ConnectionLost("the worker closed the capture before the rig did", 1000)
+        return self._outcome
+
+    async def _send(self, *messages: str | bytes) -> None:
+        """Hand messages to the sender task, which is idle, and wait until they are out."""
+        self._sent = trio.Event()
+        self._outbox.send_nowait(messages)
+        await self._sent.wait()
+
+    async def _open(self, opening: CaptureOpen) -> None:
+        self._link.nursery.start_soon(self._run_watcher)
+        self._link.nursery.start_soon(self._run_sender)
+        await self._send(to_json(opening))
+
+    async def _finish(self, close_timeout: float) -> None:
+        """Send `capture.close` and wait for the receipt."""
+        with trio.move_on_after(close_timeout):
+            async with self._turn:
+                await self._sent.wait()
+                self._check_open()
+                self._is_closed = True
+                await self._send(to_json(self._closing()))
+            await self._ended.wait()
+        self._end(ConnectionLost(f"the worker sent no receipt within {close_timeout:g} s"))
+        if not isinstance(self._outcome, Receipt):
+            raise self._failure() from self._link.fault
+        self.receipt = self._outcome
+
+    def _closing(self) -> CaptureClose:
+        # A rig that tells its own time, such as that of a recording, ends at its last
+        # event; our clock may be far from that, and the worker compares the two.
+        now = self._header.now()
+        is_theirs = self._rig_tells_time or now.ns < self._last_event_time.ns
+        return CaptureClose(
+            **self._header.fields(), timestamp_end=self._last_event_time if is_theirs else now
+        )
+
+    def _end(self, outcome: Receipt | CaptureError) -> None:
+        """Settle how the capture ended; the first one to know is believed."""
+        if self._outcome is None:
+            self._outcome = outcome
+            self._ended.set()
+            self._sending.cancel()
+
+    async def _run_sender(self) -> None:
+        try:
+            with self._sending, suppress(ConnectionClosed):
+                async for messages in self._to_send:
+                    for message in messages:
+                        await self._link.connection.send_message(message)
+                    if self._link.transport.is_send_broken:
+                        break
+                    self._sent.set()
+            # Why nothing can be sent any more is for the watcher to read.
+            self._expect_end()
+            await self._ended.wait()
+        finally:
+            self._end(ConnectionLost("the connection broke"))
+            self._sent.set()
+
+    async def _run_watcher(self) -> None:
+        connection = self._link.connection
+        abort: CaptureAbort | None = None
+        try:
+            with self._watching, suppress(ConnectionClosed):
+                while True:
+                    message = await connection.get_message()
+                    if abort is None and (abort := _read_abort(message)) is not None:
+                        self._sending.cancel()
+                        self._expect_end()  # for the close frame behind the abort message
+        finally:
+            self._end(_outcome(abort, connection.closed))
+
+    def _expect_end(self) -> None:
+        self._watching.deadline = min(self._watching.deadline, trio.current_time() + GRACE_S)
+
+
+def _read_abort(message: str | bytes) -> CaptureAbort | None:
+    if isinstance(message, str):
+        try:
+            return parse_output(message)
+        except SchemaError:
+            pass  # from a newer worker; the close frame tells the reason too
+    return None
+
+
+def _outcome(abort: CaptureAbort | None, closed: CloseReason | None) -> Receipt | CaptureError:
+    close_code = int(closed.code) if closed and closed.code not in _NO_CLOSE_FRAME else None
+    reason = (closed.reason if closed else None) or ""
+    if abort is not None:
+        return ABORTS[abort.error_code](
+            abort.detail or "", abort.seq, abort.observed, abort.limit, close_code
+        )
+    if (aborted := _aborted_by(reason, close_code)) is not None:
+        return aborted
+    if close_code is None:
+        return ConnectionLost("the connection ended without a close frame")
+    if close_code == 1000:
+        try:
+            return Receipt.parse(reason)
+        except ValueError:
+            pass
+    said = f" ({reason})" if reason else ""
+    return ConnectionLost(f"the worker closed with code {close_code}{said}", close_code)
+
+
+def _aborted_by(reason: str, close_code: int | None) -> CaptureAborted | None:
+    """What a close frame says by itself: its reason begins with the error code."""
+    code, _, detail = reason.partition(":")
+    try:
+        return ABORTS[ErrorCode(code.strip())](detail.strip(), close_code=close_code)
+    except ValueError:
+        return None
+
+
+@asynccontextmanager
+async def open_capture(
+    url: str,
+    *,
+    user_id: str,
+    session_id: str,
+    width: int,
+    height: int,
+    fps: int,
+    capture_id: str | None = None,
+    source: str | None = None,
+    modality: Modality | None = None,
+    performer_id: str | None = None,
+    annotation: Annotation | Mapping[str, str] | None = None,
+    timestamp_start: datetime | str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    stream: trio.abc.Stream | None = None,
+    connect_timeout: float = 10,
+    close_timeout: float = 20,
+) -> AsyncIterator[Capture]:
+    """Connect to a worker, send one capture, and wait for its receipt.
+
+        async with open_capture("ws://127.0.0.1:8080", user_id="ada", session_id="s1",
+                                width=640, height=480, fps=15) as capture:
+            for jpeg in camera:
+                await capture.send_frame(jpeg)
+        print(capture.receipt)
+
+    The block ends without an exception only with a receipt. An exception of the body leaves
+    as it is, and the connection is closed without `capture.close`, so that the worker tells
+    its consumers `client_disconnected`. The capture ends at the event time of its last frame
+    when that was given, otherwise now.
+
+    Args:
+        url: `ws://` or `wss://`; without a path, the worker's own is used.
+        user_id: who sends, 1 to 128 characters.
+        session_id: the session that lets the user send, 1 to 128 characters.
+        width: of the pictures, in pixels; none may be larger.
+        height: of the pictures, in pixels; none may be larger.
+        fps: frames a second that the rig means to send.
+        capture_id: 1 to 128 of `A-Z a-z 0-9 . _ : -`; None makes a UUID.
+        source: what sends, for example the name of a rig; None tells nothing.
+        modality: what the pictures are part of; None tells nothing.
+        performer_id: who is in the pictures; None tells nothing.
+        annotation: what the capture is meant to show; None tells nothing.
+        timestamp_start: when the capture began. Text is forwarded as it is, a `datetime` in
+            ISO 8601 (a naive one is read as UTC); None means now.
+        ssl_context: for `wss://`; None checks certificates against the system's.
+        headers: sent with the handshake, for example a token for a proxy.
+        stream: a connection to use instead of dialling, for example a Unix socket; it is
+            closed with the capture. None dials what the URL says.
+        connect_timeout: seconds until the WebSocket has to be open.
+        close_timeout: seconds from the end of the block until the receipt has to be there.
+
+    Raises:
+        ValueError: the URL or a timeout is none; nothing was sent.
+        SchemaError: an argument breaks the protocol; nothing was sent.
+        ConnectionRefused: there was no WebSocket to be had.
+        CaptureAborted: the worker ended the capture; raised by `send_frame` or at the end.
+        ConnectionLost: the connection ended without a receipt; likewise.
+
+    Cancellation: leaves at once; the socket is closed, without `capture.close`.
+    """
+    check_seconds("connect_timeout", connect_timeout)
+    check_seconds("close_timeout", close_timeout)
+    address = Address.parse(url, CAPTURE_PATH)
+    if ssl_context is not None and not address.is_tls:
+        raise ValueError("an ssl_context needs a wss:// URL")
+    header = _Header(user_id, str(uuid.uuid4()) if capture_id is None else capture_id)
+    opening = CaptureOpen(
+        **header.fields(),
+        session_id=session_id,
+        timestamp_start=header.now() if timestamp_start is None else timestamp_start,
+        fps_target=fps,
+        width=width,
+        height=height,
+        encoding="jpeg",
+        annotation=annotation,
+        modality=modality,
+        source=source,
+        performer_id=performer_id,
+    )
+    async with open_link(
+        address,
+        ssl_context=ssl_context,
+        headers=headers,
+        stream=stream,
+        connect_timeout=connect_timeout,
+        max_message_bytes=_MAX_MESSAGE_BYTES,
+    ) as link:
+        capture = Capture(link, header, opening, timestamp_start is not None)
+        try:
+            await capture._open(opening)
+            yield capture
+            await capture._finish(close_timeout)
+        finally:
+            capture._is_closed = True

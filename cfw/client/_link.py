@@ -1,0 +1,283 @@
+"""One WebSocket to a worker, run by a task in the background.
+
+    caller's body            (its exceptions and cancellations leave as they are)
+    link task
+        trio-websocket's reader
+        what the caller starts in `Link.nursery`
+
+trio-websocket's own `open_websocket` is not used: a client whose peer sent a close frame and
+then keeps TCP open would wait for it without end, and one whose handshake meets an early end
+of the connection until its timeout. Here the link closes the socket itself, at once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+from cfw.client._errors import ConnectionRefused
+
+#: How long the other side may take to say why it ended, once it is known that it did.
+GRACE_S = 2
+#: To close the socket, which needs no time unless a bug makes it wait.
+_CLOSE_S = 1
+_RECEIVE_BYTES = 65_536
+_HTTP_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})")
+
+
+@attrs.frozen(kw_only=True)
+class Address:
+    """Where a WebSocket URL points to."""
+
+    host: str
+    port: int
+    authority: str
+    resource: str
+    is_tls: bool
+
+    @classmethod
+    def parse(cls, url: str, default_path: str) -> Address:
+        """Read a WebSocket URL.
+
+        Args:
+            url: `ws://` or `wss://`.
+            default_path: the path when the URL has none.
+
+        Raises:
+            ValueError: it is no such URL; the text says why.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"not a WebSocket URL such as ws://127.0.0.1:8080 (got {url!r})")
+        if "@" in parts.netloc:
+            raise ValueError("a URL cannot carry a user name here; use headers instead")
+        is_tls = parts.scheme == "wss"
+        resource = default_path if parts.path in ("", "/") else parts.path
+        return cls(
+            host=parts.hostname,
+            port=parts.port or (443 if is_tls else 80),
+            authority=parts.netloc,
+            resource=f"{resource}?{parts.query}" if parts.query else resource,
+            is_tls=is_tls,
+        )
+
+
+class Transport(trio.abc.Stream):
+    """The socket as trio-websocket sees it.
+
+    Once sending is broken, what is sent is thrown away instead of raising: what the other
+    side said before it closed may still wait to be read, and trio-websocket would stop
+    reading at the first broken send.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.is_send_broken = False
+        self.on_end: Callable[[], object] = lambda: None
+        self.http_status: int | None = None
+        self._received = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.is_send_broken:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            self.is_send_broken = True
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                self.on_end()
+        if not self._received:
+            self._received = True
+            if (match := _HTTP_STATUS.match(data)) is not None:
+                self.http_status = int(match[1])
+        return data
+
+    async def aclose(self) -> None:
+        self.on_end()
+        await self._stream.aclose()
+
+
+@attrs.define(kw_only=True, eq=False)
+class Link:
+    """A WebSocket that is open, and the nursery for tasks that live as long as it does.
+
+    Args:
+        fault: what broke the link from inside, a bug; None when nothing did.
+    """
+
+    connection: WebSocketConnection
+    transport: Transport
+    nursery: trio.Nursery
+    fault: BaseException | None = None
+
+
+@asynccontextmanager
+async def open_link(
+    address: Address,
+    *,
+    ssl_context: ssl.SSLContext | None,
+    headers: Mapping[str, str] | None,
+    stream: trio.abc.Stream | None,
+    connect_timeout: float,
+    max_message_bytes: int,
+) -> AsyncIterator[Link]:
+    """Connect, shake hands, and close the socket behind the body.
+
+    Args:
+        stream: a connection to use instead of dialling; the link closes it.
+        connect_timeout: seconds for dialling, TLS and the handshake together.
+        max_message_bytes: the largest message that may be received.
+
+    Raises:
+        ConnectionRefused: there was no WebSocket to be had.
+
+    Cancellation: leaves at once; the socket is closed, without a close frame.
+    """
+    extra_headers = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
+
+    # Shielded once the link is open, so that it lives exactly as long as the body, also when
+    # that is cancelled from outside; the `finally` below ends it in any case.
+    scope = trio.CancelScope()
+
+    async def run(task_status: trio.TaskStatus[Link]) -> None:
+        transport: Transport | None = None
+        link: Link | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(connect_timeout):
+                    transport = Transport(
+                        await _dial(address, ssl_context) if stream is None else stream
+                    )
+                    with trio.CancelScope() as handshake:
+                        transport.on_end = handshake.cancel
+                        connection = await wrap_client_stream(
+                            nursery,
+                            cast("Any", transport),  # any stream will do
+                            address.authority,
+                            address.resource,
+                            extra_headers=extra_headers,
+                            max_message_size=max_message_bytes,
+                            receive_buffer_size=_RECEIVE_BYTES,
+                        )
+                if handshake.cancelled_caught:
+                    raise trio.BrokenResourceError("it closed the connection")
+                link = Link(connection=connection, transport=transport, nursery=nursery)
+                task_status.started(link)
+                # A start that is being cancelled does not take the task over, and would
+                # wait for a shielded one without end.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                scope.shield = True
+                await trio.sleep_forever()
+        except BaseExceptionGroup as group:
+            faults, others = group.split(Exception)
+            if others is not None:
+                raise first_leaf(others.split(trio.Cancelled)[1] or others) from None
+            assert faults is not None
+            fault = first_leaf(faults)
+            if link is None:
+                status = None if transport is None else transport.http_status
+                raise _refused(fault, address, status, connect_timeout) from fault
+            link.fault = fault
+        finally:
+            closing = transport or stream
+            if closing is not None:
+                with trio.move_on_after(_CLOSE_S, shield=True):
+                    await trio.aclose_forcefully(closing)
+
+    async def run_in_scope(task_status: trio.TaskStatus[Link]) -> None:
+        with scope:
+            await run(task_status)
+
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as outer:
+            try:
+                link = await outer.start(run_in_scope)
+                # Cancelled in between, the link is on its way out: no body for that.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                yield link
+            except BaseException as exc:
+                # Raised again below, outside the nursery, which would wrap it in a group.
+                failure = exc
+            finally:
+                scope.cancel()
+    except BaseExceptionGroup as group:
+        # The link takes every Exception for itself; left is a KeyboardInterrupt that hit it.
+        others = group.split(trio.Cancelled)[1]
+        if others is not None:
+            failure = first_leaf(others)
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame
+
+
+def first_leaf(exc: BaseException) -> BaseException:
+    """The first exception in a group that is no group."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+async def _dial(address: Address, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+    if not address.is_tls:
+        return await trio.open_tcp_stream(address.host, address.port)
+    stream = await trio.open_ssl_over_tcp_stream(
+        address.host, address.port, https_compatible=True, ssl_context=ssl_context
+    )
+    try:
+        # Now rather than at the first use, so that a refused certificate is told as such.
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
+
+
+def _refused(
+    fault: BaseException, address: Address, status: int | None, connect_timeout: float
+) -> ConnectionRefused:
+    where = f"{address.authority}{address.resource.partition('?')[0]}"
+    if isinstance(fault, ConnectionRejected):
+        status = fault.status_code
+        body = " ".join((fault.body or b"").decode(errors="replace").split())[:200]
+        why = f"HTTP status {status}{f' ({body})' if body else ''}"
+    elif status is not None and status != 101:
+        why = f"HTTP status {status}"
+    elif isinstance(fault, trio.TooSlowError):
+        why = f"no answer within {connect_timeout:g} s"
+    else:
+        why = _root(fault)
+    return ConnectionRefused(f"cannot connect to {where}: {why}", status=status)
+
+
+def _root(exc: BaseException) -> str:
+    while exc.__cause__ is not None:
+        exc = first_leaf(exc.__cause__)
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+
+
+def check_seconds(name: str, value: float) -> None:
+    """Raise ValueError for a timeout that is none."""
+    if not 0 < value <= math.inf:
+        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")
