@@ -1,0 +1,281 @@
+"""The admin listener: Hypercorn's Trio connections, on streams that can always be ended.
+
+    serve_admin
+    |-- accepting            ends first
+    `-- connections          each its own failure boundary
+        `-- hypercorn.trio.tcp_server.TCPServer, on a _Connection as its stream
+
+Hypercorn shields every `send_all` from cancellation and sets no deadline on it, so a reader
+that never reads would hold a shutdown for as long as its TCP connection lives. Its server
+takes no streams but those it accepts itself; its connections do, which is why they are run
+here. `_Connection` closes the socket under such a send, which ends it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import partial
+from typing import Any, cast
+
+import h11
+import structlog
+import trio
+import wsproto.utilities
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.logging import Logger
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import EventWrapper, WorkerContext
+from hypercorn.typing import ConnectionState
+from starlette.types import ASGIApp
+
+_log = structlog.get_logger("cfw.admin")
+
+#: What a reader of the feed may send, which is ignored anyway.
+MAX_MESSAGE_BYTES = 4_096
+#: Keeps an idle feed open through proxies, which commonly give up after 60 s.
+PING_S = 20.0
+#: From a WebSocket close frame of ours to the end of the connection.
+LINGER_S = 2.0
+
+#: A peer's mistakes; Hypercorn lets some of them through.
+_PEER_ERRORS = (h11.ProtocolError, wsproto.utilities.ProtocolError)
+_CLOSE_FRAME = b"\x88"
+_EXTENSIONS = re.compile(rb"\r\nsec-websocket-extensions:[^\r\n]*", re.IGNORECASE)
+
+
+class AdminServer:
+    """A running admin listener.
+
+    Attributes:
+        addresses: host and port of each socket it listens on.
+    """
+
+    def __init__(self, listeners: list[trio.SocketListener]) -> None:
+        names = [listener.socket.getsockname() for listener in listeners]
+        self.addresses: tuple[tuple[str, int], ...] = tuple((n[0], n[1]) for n in names)
+        self._connections: set[_Connection] = set()
+        self._stopping = trio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port of the first socket."""
+        return self.addresses[0][1]
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def stop(self) -> None:
+        """Take no more connections, and end those there are within the grace of `serve_admin`.
+
+        Close the hub first: it ends the feeds, which otherwise last until the grace is over.
+        """
+        self._stopping.set()
+
+
+async def serve_admin(
+    app: ASGIApp,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    grace_s: float = 2.0,
+    send_stall_s: float = 30.0,
+    max_connections: int = 100,
+    task_status: trio.TaskStatus[AdminServer] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI application until it is stopped or cancelled.
+
+    Args:
+        app: what `create_app` made.
+        host: address or name to listen on.
+        port: TCP port; 0 for one the system chooses, see `AdminServer.port`.
+        grace_s: seconds from `AdminServer.stop` until what is still open is cut.
+        send_stall_s: seconds one send may take before its connection is cut.
+        max_connections: connections beyond are closed as soon as they are accepted.
+        task_status: told the `AdminServer` once it listens.
+
+    Raises:
+        OSError: it cannot listen there.
+
+    Cancellation: cuts every connection and returns at once, whatever the peers do.
+    """
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    server = AdminServer(listeners)
+    config = _config()
+    wrapped = ASGIWrapper(cast(Any, app))  # the same interface, typed more narrowly
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if len(server._connections) >= max_connections:
+            _log.warning("admin.refused", reason=f"max_connections ({max_connections})")
+            await trio.aclose_forcefully(stream)
+            return
+        connection = _Connection(stream, send_stall_s)
+        server._connections.add(connection)
+        context = _Context(connection)
+        try:
+            with connection.scope:
+                # Typed for TLS streams, of which it uses what every stream has.
+                transport = cast(Any, connection)
+                await TCPServer(wrapped, config, context, ConnectionState({}), transport).run()
+        except* _PEER_ERRORS as group:
+            _log.info("admin.protocol_error", error=str(_first(group)))
+        except* Exception:
+            _log.exception("admin.connection_failed")
+        finally:  # trio.serve_listeners closes the stream
+            server._connections.discard(connection)
+            connection.ended.set()
+
+    async with trio.open_nursery() as handlers:
+        try:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    partial(trio.serve_listeners, serve, listeners, handler_nursery=handlers)
+                )
+                task_status.started(server)
+                await server._stopping.wait()
+                accepting.cancel_scope.cancel()
+            for connection in server._connections:
+                connection.is_leaving.set()
+            with trio.move_on_after(grace_s):
+                while server._connections:
+                    await next(iter(server._connections)).ended.wait()
+        finally:
+            for connection in server._connections:
+                connection.cut()
+            handlers.cancel_scope.cancel()
+
+
+class _Connection(trio.abc.HalfCloseableStream):
+    """One accepted socket, as the stream Hypercorn reads and writes.
+
+    `cut` ends it from outside at any time.
+    """
+
+    def __init__(self, stream: trio.SocketStream, send_stall_s: float) -> None:
+        self._stream = stream
+        self._send_stall_s = send_stall_s
+        self._is_first_read = True
+        self.scope = trio.CancelScope()
+        #: Set once nothing more will be read.
+        self.read_ended = trio.Event()
+        #: Set once no further request is to be awaited.
+        self.is_leaving = trio.Event()
+        #: Set once nothing is left of it.
+        self.ended = trio.Event()
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        return self._stream.socket
+
+    def cut(self) -> None:
+        self.socket.close()
+        self._end_reading()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if data[:1] == _CLOSE_FRAME:
+            # Hypercorn has no deadline for the answer, and goes on buffering a message that
+            # it has refused as too long.
+            self.scope.deadline = min(self.scope.deadline, trio.current_time() + LINGER_S)
+        with trio.move_on_after(self._send_stall_s) as stall:
+            try:
+                await self._stream.send_all(data)
+            except trio.BusyResourceError:
+                # Hypercorn's sends exclude each other, but not a ping and its `send_eof`.
+                raise trio.ClosedResourceError("the connection is being closed") from None
+        if stall.cancelled_caught:
+            self.cut()
+            raise trio.BrokenResourceError(
+                f"the peer did not read within {self._send_stall_s:g} s"
+            )
+
+    def _end_reading(self) -> None:
+        self.read_ended.set()
+        self.is_leaving.set()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._end_reading()
+            raise
+        if not data:
+            self._end_reading()
+        if self._is_first_read:
+            self._is_first_read = False
+            # Hypercorn compresses for every client that offers to, and cannot be told not
+            # to; JPEG does not shrink, and deflate would take 7 ms per 300 kB off the
+            # captures' core.
+            data = _EXTENSIONS.sub(b"", data, count=1)
+        return data
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Context(WorkerContext):
+    """What Hypercorn's protocols share, here for one connection.
+
+    Hypercorn lets its ping and idle tasks sleep on when their connection has ended, and the
+    connection waits for them; these end with it.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        super().__init__(None)
+        self._connection = connection
+        self.terminated = _AsyncEvent(connection.is_leaving)
+
+    async def sleep(self, wait: float) -> None:  # type: ignore[override]
+        """Pause between two pings."""
+        with trio.move_on_after(wait):
+            await self._connection.read_ended.wait()
+
+
+class _AsyncEvent(EventWrapper):
+    """A Trio event as Hypercorn calls it."""
+
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+
+class _Log(Logger):
+    """Hypercorn's messages, in the log of the worker."""
+
+    def __init__(self, config: Config) -> None:
+        self.access_logger = None
+        self.error_logger = None
+
+    async def access(self, *args: Any) -> None:
+        """No access log: operators poll these pages."""
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        exc = sys.exc_info()[1]
+        if isinstance(exc, _PEER_ERRORS):
+            _log.info("admin.protocol_error", error=str(exc))
+        else:
+            _log.exception("admin.failed", during=message)
+
+
+def _first(exc: BaseException) -> BaseException:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+def _config() -> Config:
+    config = Config()
+    config.logger_class = _Log
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.websocket_max_message_size = MAX_MESSAGE_BYTES
+    config.websocket_ping_interval = PING_S
+    return config

@@ -1,0 +1,158 @@
+"""The shutdown tree: sink and authority contain connections, which contain the listeners."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from cfw.admin import create_app, serve_admin
+from cfw.api.routes.camera_feed_worker_routes import PATH, Router
+from cfw.config import Config
+from cfw.registry import Registry
+from cfw.sessions import open_authority
+from cfw.sinks import Sink, open_sink
+from cfw.sinks.hub import Hub
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
+
+
+@attrs.frozen
+class Addresses:
+    """Where a running worker is reached.
+
+    Args:
+        capture: URL for rigs.
+        admin: URL of the admin listener; None when it is off.
+    """
+
+    capture: str
+    admin: str | None
+
+
+class Shutdown:
+    """Asks a running worker to stop: first gently, then at once."""
+
+    def __init__(self) -> None:
+        self._drain = trio.Event()
+        self._now = trio.Event()
+
+    def request(self) -> None:
+        """Stop taking connections and let captures finish; a second call ends them."""
+        if self._drain.is_set():
+            self._now.set()
+        self._drain.set()
+
+    async def wait_requested(self) -> None:
+        """Wait for the first request."""
+        await self._drain.wait()
+
+    async def wait_urgent(self) -> None:
+        """Wait for the second request."""
+        await self._now.wait()
+
+
+async def serve(
+    config: Config,
+    *,
+    shutdown: Shutdown | None = None,
+    task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a worker until it is asked to stop, and then until its captures have ended.
+
+    Args:
+        config: what it listens on, whom it trusts, where frames go, and its limits.
+        shutdown: how to stop it; None when only cancellation does.
+        task_status: `nursery.start` gets the addresses once connections are taken.
+
+    Raises:
+        OSError: an address cannot be listened on.
+
+    Cancellation: every capture is aborted with `server_shutdown`; its terminal, abort
+    message and close frame are still sent, under their deadlines.
+    """
+    shutdown = shutdown or Shutdown()
+    registry = Registry(config.limits)
+    async with (
+        open_authority(config.sessions.url, sessions=config.sessions.static) as authority,
+        open_sink(config.sink.url) as sink,
+    ):
+        router = Router(
+            limits=config.limits,
+            times=config.times,
+            sink=sink,
+            authority=authority,
+            registry=registry,
+        )
+        with _naming(config.server.host, config.server.port):
+            listeners = await trio.open_tcp_listeners(
+                config.server.port, host=config.server.host, backlog=1024
+            )
+        async with (
+            _admin(config, registry, sink, lambda: not router.is_draining) as admin_url,
+            trio.open_nursery() as connections,
+        ):
+            capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
+            async with trio.open_nursery() as listening:
+                take = partial(trio.serve_listeners, handler_nursery=connections)
+                await listening.start(take, router.handle, listeners)
+                task_status.started(Addresses(capture_url, admin_url))
+                await shutdown.wait_requested()
+                listening.cancel_scope.cancel()
+            await _drain(router, shutdown, config.times.drain_s)
+    _log.info("server.stopped")
+
+
+async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
+    _log.info("server.draining", captures=len(router.registry), drain_s=drain_s)
+    router.drain()
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            with trio.move_on_after(drain_s):
+                await shutdown.wait_urgent()
+            router.abort_all()
+
+        nursery.start_soon(give_up)
+        await router.wait_gone()
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _admin(
+    config: Config, registry: Registry, sink: Sink, is_ready: Callable[[], bool]
+) -> AsyncIterator[str | None]:
+    """Serve the admin listener around a block, with its URL; None when it is off."""
+    if config.admin.port == "off":
+        yield None
+        return
+    hub = sink if isinstance(sink, Hub) else None
+    app = create_app(registry=registry, hub=hub, is_ready=is_ready)
+    async with trio.open_nursery() as nursery:
+        host, port = config.admin.host, config.admin.port
+        with _naming(host, port):
+            server = await nursery.start(serve_admin, app, host, port)
+        yield f"http://{_address(server.addresses[0])}"
+        if hub is not None:
+            hub.close()  # the feeds end with their last message, not with a cut
+        server.stop()
+
+
+@contextmanager
+def _naming(host: str, port: int) -> Iterator[None]:
+    """Say which address it was that cannot be listened on."""
+    try:
+        yield
+    except OSError as exc:
+        problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
+        raise OSError(exc.errno, problem) from exc
+
+
+def _address(name: tuple[Any, ...]) -> str:
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,76 @@
+"""The command `cfw`. A subcommand's module is imported when it runs, not before."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from cfw import __version__
+
+#: Subcommand -> where it is, and what `cfw --help` says of it.
+_COMMANDS = {
+    "serve": ("cfw.cli.serve:serve", "Take captures from rigs and hand every frame on."),
+    "config": ("cfw.cli.serve:config_command", "Print the effective configuration."),
+    "send": ("cfw.cli.send:send", "Send JPEG files, a pipe or a test picture as a capture."),
+    "tap": ("cfw.cli.tap:tap", "Read the captures of a worker: video or JSON on stdout."),
+    "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
+    "bench": ("cfw.cli.bench:bench", "Measure frames a second, beside other servers."),
+    "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is asked for, and owns the exit codes.
+
+    0 fine, 1 the capture was aborted or the connection failed, 2 wrong usage or
+    configuration, 130 Ctrl-C.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of `_COMMANDS`."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand; None for a name that is none."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; Ctrl-C ends in 130, as shells expect."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
+        except BaseExceptionGroup as group:
+            # Trio may have wrapped it in the groups of its nurseries.
+            if group.subgroup(KeyboardInterrupt) is None:
+                raise
+            raise click.exceptions.Exit(130) from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cfw", message="%(prog)s %(version)s")
+def main() -> None:
+    """A camera feed worker: rigs send captures of JPEG frames, consumers read them.
+
+    Try it in three terminals:
+
+    \b
+        cfw serve --session ada:s1
+        cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
+        cfw send ws://127.0.0.1:8765 pattern: --frames 150 --user ada --session s1
+
+    Exit codes: 0 fine; 1 the capture was aborted or the connection failed; 2 wrong usage or
+    configuration; 130 Ctrl-C.
+    """

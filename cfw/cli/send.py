@@ -1,0 +1,166 @@
+"""`cfw send`: be a rig."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import attrs
+import click
+import trio
+
+from cfw.cli.sources import Frames, SourceError
+from cfw.client import Capture, CaptureAborted, CaptureError, ConnectionLost, open_capture
+from schemas import SchemaError
+
+#: Called behind every frame.
+_Report: TypeAlias = Callable[[Capture], None]
+
+
+@attrs.frozen(kw_only=True)
+class _Request:
+    """What the command line asks for."""
+
+    url: str
+    sources: tuple[str, ...]
+    user: str
+    session: str
+    fps: int
+    capture_id: str
+    width: int | None
+    height: int | None
+    frames: int | None
+
+
+@click.command()
+@click.argument("url", metavar="WS_URL")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--user", required=True, metavar="ID", help="Who sends.")
+@click.option("--session", required=True, metavar="ID", help="The session that lets them.")
+@click.option(
+    "--fps",
+    type=click.IntRange(min=1),
+    default=15,
+    show_default=True,
+    help="Frames a second: declared, and kept to unless SOURCE is '-'.",
+)
+@click.option("--capture-id", metavar="ID", help="Name of the capture.  [default: a UUID]")
+@click.option(
+    "--width", type=click.IntRange(min=1), help="Declared width.  [default: the first JPEG's]"
+)
+@click.option(
+    "--height",
+    type=click.IntRange(min=1),
+    help="Declared height.  [default: the first JPEG's]",
+)
+@click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
+@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the result.")
+def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: Any) -> None:
+    """Send one capture and print its receipt.
+
+    WS_URL is the worker's, for example ws://127.0.0.1:8765. Each SOURCE is a JPEG or MJPEG
+    file, a directory of *.jpg, '-' for MJPEG on standard input (sent as it comes), or
+    pattern:[WIDTHxHEIGHT][?frames=N], a test picture. They are sent one after the other;
+    event times are now.
+    """
+    request = _Request(
+        capture_id=str(uuid.uuid4()) if capture_id is None else capture_id, **options
+    )
+    try:
+        with _progress(request, is_wanted=not no_progress) as report:
+            capture = trio.run(_send, request, report, strict_exception_groups=True)
+    except (SourceError, SchemaError, ValueError) as exc:
+        raise click.UsageError(str(exc)) from None
+    except CaptureError as exc:
+        if as_json:
+            click.echo(json.dumps(_failure(request, exc)))
+        raise click.ClickException(str(exc)) from None
+    receipt = capture.receipt
+    assert receipt is not None
+    if as_json:
+        result = {"capture_id": capture.capture_id, **attrs.asdict(receipt), "close_code": 1000}
+        click.echo(json.dumps(result))
+    else:
+        click.echo(
+            f"{capture.capture_id}: the worker has {receipt.frames} frames, "
+            f"{receipt.bytes} bytes"
+        )
+
+
+def _failure(request: _Request, exc: CaptureError) -> dict[str, Any]:
+    result: dict[str, Any] = {"capture_id": request.capture_id, "error_code": None}
+    if isinstance(exc, CaptureAborted):
+        return result | {"error_code": exc.code.value} | attrs.asdict(exc)
+    return result | (attrs.asdict(exc) if isinstance(exc, ConnectionLost) else {})
+
+
+async def _send(request: _Request, report: _Report) -> Capture:
+    sizes = {"width": request.width, "height": request.height}
+    given = {name: size for name, size in sizes.items() if size is not None}
+    is_live = "-" in request.sources
+    async with (
+        Frames(request.sources, fps=request.fps, **given) as frames,
+        open_capture(
+            request.url,
+            user_id=request.user,
+            session_id=request.session,
+            capture_id=request.capture_id,
+            width=request.width or frames.width,
+            height=request.height or frames.height,
+            fps=request.fps,
+            source="cfw send",
+        ) as capture,
+    ):
+        start = trio.current_time()
+        most = math.inf if request.frames is None else request.frames
+        # Asked before the next frame is read: a pipe may not have one for a long time.
+        while capture.frames_sent < most:
+            try:
+                jpeg = await anext(frames)
+            except StopAsyncIteration:
+                break
+            if not is_live:
+                # Against the start, not the last frame, so that delays do not add up.
+                await trio.sleep_until(start + capture.frames_sent / request.fps)
+            await capture.send_frame(jpeg)
+            report(capture)
+    return capture
+
+
+@contextmanager
+def _progress(request: _Request, *, is_wanted: bool) -> Iterator[_Report]:
+    """A progress bar on standard error, if that is a terminal."""
+    if not (is_wanted and sys.stderr.isatty()):
+        yield lambda capture: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("sending", total=request.frames, told="")
+        start = time.monotonic()
+
+        def report(capture: Capture) -> None:
+            elapsed = time.monotonic() - start
+            rate = (capture.frames_sent - 1) / elapsed if elapsed > 0 else 0
+            told = f"{capture.frames_sent} frames  {_size(capture.bytes_sent)}  {rate:.1f} fps"
+            progress.update(task, completed=capture.frames_sent, told=told)
+
+        yield report
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

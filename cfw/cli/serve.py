@@ -1,0 +1,162 @@
+"""`cfw serve` and `cfw config`: one set of options, one way to a configuration."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import trio
+
+from cfw.api import Addresses, Shutdown
+from cfw.api import serve as serve_worker
+from cfw.cli._logging import configure_logging
+from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
+
+_OPTIONS = (
+    click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="TOML file; `cfw config` prints one with every key.",
+    ),
+    click.option("--host", help="Address for rigs (server.host).  [default: 127.0.0.1]"),
+    click.option(
+        "--port", help="Port for rigs, 0 for a free one (server.port).  [default: 8765]"
+    ),
+    click.option("--admin-host", help="Admin address (admin.host).  [default: 127.0.0.1]"),
+    click.option(
+        "--admin-port",
+        help='Admin port, 0 for a free one, or "off" (admin.port).  [default: 8766]',
+    ),
+    click.option(
+        "--session",
+        "static",
+        multiple=True,
+        metavar="USER:SESSION",
+        help="A session that may send; repeatable (sessions.static).",
+    ),
+    click.option(
+        "--sessions",
+        metavar="URL",
+        help="Session authority: static:, http://..., https://... or allow: (sessions.url).",
+    ),
+    click.option("--sink", metavar="URL", help="Where frames go: hub: or null: (sink.url)."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any key, for example limits.max_fps=60; repeatable.",
+    ),
+    click.option("--log-format", help="console or json (log.format).  [default: console]"),
+    click.option(
+        "--log-level", help="debug, info, warning or error (log.level).  [default: info]"
+    ),
+)
+
+
+def configured(command: Callable[[Config], None]) -> Callable[..., None]:
+    """Give a command the options that make a configuration, and the configuration made.
+
+    A value that is not allowed ends the process with exit code 2.
+    """
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            config = _load(**options)
+        except ConfigError as exc:
+            raise click.UsageError(str(exc)) from None
+        command(config)
+
+    for option in reversed(_OPTIONS):
+        run = option(run)
+    return run
+
+
+def _load(
+    config_path: Path | None, static: tuple[str, ...], settings: tuple[str, ...], **named: str
+) -> Config:
+    laid_over: list[tuple[str, object]] = [parse_setting(text) for text in settings]
+    keys = {
+        "host": "server.host",
+        "port": "server.port",
+        "admin_host": "admin.host",
+        "admin_port": "admin.port",
+        "sessions": "sessions.url",
+        "sink": "sink.url",
+        "log_format": "log.format",
+        "log_level": "log.level",
+    }
+    for name, value in named.items():
+        if value is not None:
+            is_number = name.endswith("port") and value.isdecimal()
+            laid_over.append((keys[name], int(value) if is_number else value))
+    if static:
+        laid_over.append(("sessions.static", list(static)))
+    return load_config(config_path, laid_over)
+
+
+@click.command()
+@configured
+def serve(config: Config) -> None:
+    """Take captures from rigs and hand every frame on, until SIGINT or SIGTERM.
+
+    The first signal lets running captures finish (times.drain_s); a second ends them at
+    once. When connections are taken, one line on standard output names both addresses.
+    """
+    configure_logging(config.log.format, config.log.level)
+    try:
+        trio.run(_run, config, strict_exception_groups=True)
+    except* OSError as group:
+        raise click.ClickException(first_reason(group)) from None
+
+
+async def _run(config: Config) -> None:
+    shutdown = Shutdown()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for _ in signals:
+                    shutdown.request()
+
+            async def work(task_status: trio.TaskStatus[Addresses]) -> None:
+                await serve_worker(config, shutdown=shutdown, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            addresses: Addresses = await nursery.start(work)
+            _announce(addresses, config.log.format)
+
+
+def _announce(addresses: Addresses, log_format: str) -> None:
+    if log_format == "json":
+        line = json.dumps({"event": "server.ready", **attrs.asdict(addresses)})
+    else:
+        line = f"ready: rigs at {addresses.capture}, admin at {addresses.admin or 'off'}"
+    click.echo(line)
+    sys.stdout.flush()
+
+
+def first_reason(group: BaseExceptionGroup[OSError]) -> str:
+    """What the first error of a group says, without its number."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, OSError)
+    return first.strerror or str(first)
+
+
+@click.command("config")
+@configured
+def config_command(config: Config) -> None:
+    """Print the effective configuration as a TOML file."""
+    click.echo(config_toml(config), nl=False)

@@ -1,0 +1,758 @@
+"""Where the frames of `cfw send` come from: files, directories, a pipe, a test picture.
+
+`MjpegSplitter` is pure: bytes in, images out. It walks the segments of each image, so the
+thumbnail in an image's metadata, which is a JPEG too, does not end it. Around it stand the
+sources, which read in threads, and `Frames`, which plays them one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import io
+import math
+import os
+import re
+import select
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import attrs
+import trio
+from PIL import Image, ImageDraw, ImageFont
+
+from cfw.jpeg import NotAJpeg, probe
+
+__all__ = [
+    "DEFAULT_MAX_FRAME_BYTES",
+    "FrameSource",
+    "Frames",
+    "MjpegSplitter",
+    "PatternPainter",
+    "SourceError",
+    "open_source",
+    "split_mjpeg",
+]
+
+#: Bounds memory here; what a worker takes is the worker's to say.
+DEFAULT_MAX_FRAME_BYTES = 16 * 1024 * 1024
+
+_CHUNK_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 1024
+_SAMPLE_BYTES = 16
+_MAX_PATTERN_SIDE = 4096
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+# Markers of ITU-T T.81, table B.1.
+_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_RST = range(0xD0, 0xD8)
+_FIRST_SEGMENT = 0xC0
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# In entropy-coded data FF 00 is a byte of data, RSTn belongs to it, and FF FF is fill.
+_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+# Between images: padding of zeros, blanks and fill bytes, and the lines of multipart parts.
+# A last FF may begin an image, so what follows it decides.
+_PADDING = re.compile(rb"(?:[\x00\t\n\r ]|\xff(?=[\x00\t\n\r\x20-\x7e\xff]))*")
+_TEXT = re.compile(rb"[\t\x20-\x7e]*")
+_MULTIPART_LINE = re.compile(rb"--.*|HTTP/1\.[01] .*|[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:.*")
+
+_ACCEPTED = (
+    "accepted: JPEG images back to back, with padding or multipart headers between them; "
+    "convert other video with: ffmpeg -i INPUT -f mjpeg -"
+)
+_KNOWN_FORMATS = (
+    (rb"\x89PNG", "PNG"),
+    (rb"GIF8", "GIF"),
+    (rb"RIFF....WEBP", "WebP"),
+    (rb"RIFF....AVI ", "AVI"),
+    (rb"RIFF", "RIFF"),
+    (rb".{0,4}ftyp", "MP4"),
+    (rb"\x1aE\xdf\xa3", "Matroska or WebM"),
+    (rb"BM", "BMP"),
+    (rb"FLV", "FLV"),
+    (rb"(?i:<!doctype html|<html)", "HTML"),
+    (rb"[{\[]", "JSON"),
+)
+
+
+@attrs.define(slots=False, eq=False)
+class SourceError(Exception):
+    """A source that cannot be opened, or whose bytes are no JPEG images.
+
+    Args:
+        source: which one, as given on the command line.
+        offset: byte in its stream where the fault is, or None if it is not in the bytes.
+        reason: what is wrong and what would be right.
+    """
+
+    source: str
+    offset: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        where = self.source if self.offset is None else f"{self.source}: byte {self.offset}"
+        return f"{where}: {self.reason}"
+
+
+class _State(enum.Enum):
+    GAP = enum.auto()  # between images
+    MARKER = enum.auto()  # where a marker is due, or not yet there in the buffer
+    SCAN = enum.auto()  # in entropy-coded data
+
+
+class MjpegSplitter:
+    """Takes a stream of JPEG images apart, in linear time and whatever its chunks are.
+
+    Args:
+        max_frame_bytes: the largest image allowed; also bounds what is buffered.
+        name: names the stream in errors.
+    """
+
+    def __init__(self, *, max_frame_bytes: int, name: str = "MJPEG") -> None:
+        self._max_frame_bytes = max_frame_bytes
+        self._name = name
+        self._buffer = bytearray()
+        self._dropped = 0  # bytes of the stream before the buffer
+        self._at = 0  # all before it has been looked at; may lie behind the buffer's end
+        self._line_end = 0  # how far an unfinished line of text has been looked at
+        self._start = 0  # of the image, outside the gap
+        self._state = _State.GAP
+        self._sof_seen = self._sos_seen = False
+        self._images_found = 0
+        self._ended = False
+        self._error: SourceError | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were fed."""
+        return self._dropped + len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the images that `data` completes, each exactly as it was.
+
+        Args:
+            data: the next bytes of the stream; empty asks for a pending error.
+
+        Raises:
+            SourceError: the stream is no MJPEG. An error behind a complete image is raised
+                by the call that follows, so that no image before it is lost.
+        """
+        if self._error is not None:
+            raise self._error
+        self._buffer += data
+        images: list[bytes] = []
+        try:
+            self._walk(images)
+        except SourceError as exc:
+            self._error = exc
+            if not images:
+                raise
+        self._drop_consumed()
+        return images
+
+    def finish(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            SourceError: inside an image, without any image, or in bytes that are none.
+        """
+        self._ended = True
+        self.feed(b"")
+        if self._state is not _State.GAP:
+            begun = self._dropped + self._start
+            raise self._fault(
+                len(self._buffer),
+                f"the stream ends inside the image that began at byte {begun}",
+            )
+        if not self._images_found:
+            raise self._fault(len(self._buffer), f"there is no image; {_ACCEPTED}")
+
+    def _walk(self, images: list[bytes]) -> None:
+        going = True
+        while going:
+            if self._state is _State.GAP:
+                going = self._walk_gap()
+            elif self._state is _State.MARKER:
+                going = self._walk_marker(images)
+            else:
+                going = self._walk_scan()
+
+    def _walk_gap(self) -> bool:
+        buffer = self._buffer
+        at = self._at = _end_of(_PADDING, buffer, self._at)
+        if at == len(buffer):
+            return False
+        if buffer[at] == 0xFF:
+            if at + 1 == len(buffer):
+                return False
+            if buffer[at + 1] != _SOI:
+                return self._refuse(at)
+            self._start, self._at = at, at + 2
+            self._state = _State.MARKER
+            self._sof_seen = self._sos_seen = False
+            return True
+        end = self._line_end = _end_of(_TEXT, buffer, max(at, self._line_end))
+        if end - at > _MAX_LINE_BYTES:
+            return self._refuse(at)
+        if end == len(buffer):
+            # A last line may be cut anywhere; only without any image it is worth a word.
+            return self._refuse(at) if self._ended and not self._images_found else False
+        if _MULTIPART_LINE.fullmatch(buffer, at, end) is None:
+            return self._refuse(at)
+        self._at = end
+        return True
+
+    def _refuse(self, at: int) -> bool:
+        """Refuse the bytes at `at`, once there are enough of them to say what they are."""
+        sample = bytes(self._buffer[at : at + _SAMPLE_BYTES])
+        if len(sample) < _SAMPLE_BYTES and not self._ended:
+            return False
+        kind = next(
+            (name for magic, name in _KNOWN_FORMATS if re.match(magic, sample, re.DOTALL)), None
+        )
+        found = f"{sample!r} (it looks like {kind})" if kind else repr(sample)
+        raise self._fault(at, f"found {found}, no JPEG image; {_ACCEPTED}")
+
+    def _walk_marker(self, images: list[bytes]) -> bool:
+        buffer, at = self._buffer, self._at
+        self._check_size(at + 2)
+        if at + 2 > len(buffer):
+            return False
+        if buffer[at] != 0xFF:
+            raise self._fault(at, f"found byte {buffer[at]:02X} where a marker begins with FF")
+        code = buffer[at + 1]
+        if code == 0xFF:
+            self._at = at + 1
+        elif code == _EOI:
+            self._end_image(images, at + 2)
+        elif code == _SOI:
+            raise self._fault(
+                at,
+                f"an image begins inside the one from byte {self._dropped + self._start}, "
+                "which was cut short",
+            )
+        elif code == _TEM or code in _RST:
+            self._at = at + 2
+        elif code < _FIRST_SEGMENT:
+            raise self._fault(at, f"found FF {code:02X}, which is no marker of a JPEG image")
+        else:
+            return self._walk_segment(at, code)
+        return True
+
+    def _walk_segment(self, at: int, code: int) -> bool:
+        self._check_size(at + 4)
+        if at + 4 > len(self._buffer):
+            return False
+        length = int.from_bytes(self._buffer[at + 2 : at + 4], "big")
+        if length < 2:
+            raise self._fault(
+                at, f"the segment FF {code:02X} has the impossible length {length}"
+            )
+        self._at = at + 2 + length
+        self._sof_seen |= code in _SOF
+        if code == _SOS:
+            self._sos_seen = True
+            self._state = _State.SCAN
+        return True
+
+    def _walk_scan(self) -> bool:
+        buffer = self._buffer
+        if self._at < len(buffer):
+            match = _MARKER_IN_SCAN.search(buffer, self._at)
+            if match is not None:
+                self._at = match.start()
+                self._state = _State.MARKER
+                return True
+            # A last FF is looked at again, with the byte that follows it.
+            self._at = len(buffer) - buffer.endswith(b"\xff")
+        self._check_size(self._at + 2)
+        return False
+
+    def _end_image(self, images: list[bytes], end: int) -> None:
+        if not (self._sof_seen and self._sos_seen):
+            raise self._fault(self._start, "the JPEG image holds no picture")
+        images.append(bytes(self._buffer[self._start : end]))
+        self._images_found += 1
+        self._at = end
+        self._state = _State.GAP
+
+    def _check_size(self, end: int) -> None:
+        # Asked before the bytes up to `end` are looked at or waited for, so that the answer
+        # is the same for any chunks.
+        if end - self._start > self._max_frame_bytes:
+            raise self._fault(
+                self._start, f"the image is larger than {self._max_frame_bytes} bytes"
+            )
+
+    def _fault(self, at: int, reason: str) -> SourceError:
+        return SourceError(self._name, self._dropped + at, reason)
+
+    def _drop_consumed(self) -> None:
+        # Once per chunk, not per image, or many small images would cost quadratic time.
+        consumed = self._at if self._state is _State.GAP else self._start
+        if consumed:
+            del self._buffer[:consumed]
+            self._dropped += consumed
+            self._at -= consumed
+            self._start = max(0, self._start - consumed)
+            self._line_end = max(0, self._line_end - consumed)
+
+
+def _end_of(pattern: re.Pattern[bytes], buffer: bytearray, at: int) -> int:
+    match = pattern.match(buffer, at)
+    return match.end() if match else at
+
+
+def split_mjpeg(
+    chunks: Iterable[bytes], *, max_frame_bytes: int, name: str = "MJPEG"
+) -> Iterator[bytes]:
+    """Yield the images of an MJPEG stream, each exactly as it was, as soon as it is complete.
+
+    Args:
+        chunks: the stream, cut anywhere.
+        max_frame_bytes: the largest image allowed.
+        name: names the stream in errors.
+
+    Raises:
+        SourceError: at the place of the fault, behind all images before it.
+    """
+    splitter = MjpegSplitter(max_frame_bytes=max_frame_bytes, name=name)
+    for chunk in chunks:
+        yield from splitter.feed(chunk)
+        splitter.feed(b"")
+    splitter.finish()
+
+
+class FrameSource(Protocol):
+    """Gives frames one after the other."""
+
+    @property
+    def name(self) -> str:
+        """As given on the command line."""
+        ...
+
+    async def next_frame(self) -> bytes | None:
+        """Return the next frame, or None behind the last.
+
+        Raises:
+            SourceError: it cannot be read, or holds no JPEG image where one is due.
+
+        Cancellation: safe; a cancelled call loses no frame.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files, at once; a read that is under way ends by itself."""
+        ...
+
+
+class _ChunkReader:
+    """Reads a file in threads; waiting can be cancelled and resumed, and loses nothing.
+
+    Args:
+        open_raw: opens the file; called in a thread, since opening a named pipe blocks.
+    """
+
+    def __init__(self, open_raw: Callable[[], io.FileIO]) -> None:
+        self._open_raw = open_raw
+        self._lock = threading.Lock()  # for the four below, which threads share
+        self._raw: io.FileIO | None = None
+        self._reading = False
+        self._closed = False
+        self._result: bytes | OSError | None = None
+        self._arrived = trio.Event()
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, at least one; empty at the end."""
+        with self._lock:
+            idle = self._result is None and not self._reading
+            self._reading |= idle
+        if idle:
+            self._arrived = trio.Event()
+            token = trio.lowlevel.current_trio_token()
+            # Not trio.to_thread: it would either hold a cancelled caller until a camera
+            # sends its next byte, or throw that byte away.
+            trio.lowlevel.start_thread_soon(
+                self._read, lambda outcome: self._deliver(token, outcome)
+            )
+        await self._arrived.wait()
+        result, self._result = self._result, None
+        assert result is not None
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    def close(self) -> None:
+        """Close the file now, or as soon as the read under way has ended."""
+        with self._lock:
+            self._closed = True
+            if not self._reading and self._raw is not None:
+                self._raw.close()
+
+    def _read(self) -> bytes | OSError:
+        try:
+            if self._raw is None:
+                self._raw = self._open_raw()
+            # Unbuffered: a thread left behind in a buffered read holds the buffer's lock,
+            # and the interpreter crashes on it at exit.
+            while (data := self._raw.read(_CHUNK_BYTES)) is None:
+                select.select([self._raw], [], [])  # the parent made it non-blocking
+        except OSError as exc:
+            return exc
+        return data
+
+    def _deliver(self, token: trio.lowlevel.TrioToken, outcome: Any) -> None:
+        with self._lock:
+            self._result = outcome.unwrap()
+            self._reading = False
+            if self._closed and self._raw is not None:
+                self._raw.close()
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(self._arrived.set)
+
+
+class _StreamSource:
+    """Images in one file or pipe."""
+
+    def __init__(
+        self, name: str, open_raw: Callable[[], io.FileIO], max_frame_bytes: int
+    ) -> None:
+        self.name = name
+        self._reader = _ChunkReader(open_raw)
+        self._splitter = MjpegSplitter(max_frame_bytes=max_frame_bytes, name=name)
+        self._ready: deque[bytes] = deque()
+        self._ended = False
+
+    async def next_frame(self) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        while not self._ready and not self._ended:
+            self._splitter.feed(b"")
+            try:
+                chunk = await self._reader.receive()
+            except OSError as exc:
+                reason = f"cannot be read: {exc.strerror or exc}"
+                raise SourceError(self.name, None, reason) from exc
+            if chunk:
+                self._ready.extend(self._splitter.feed(chunk))
+            else:
+                self._splitter.finish()
+                self._ended = True
+                self._reader.close()
+        return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _DirectorySource:
+    """Images of several files, of which one is open at a time."""
+
+    def __init__(self, name: str, paths: Sequence[Path], max_frame_bytes: int) -> None:
+        self.name = name
+        self._waiting = deque(paths)
+        self._max_frame_bytes = max_frame_bytes
+        self._current: _StreamSource | None = None
+
+    async def next_frame(self) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._current is None:
+                if not self._waiting:
+                    return None
+                path = self._waiting.popleft()
+                self._current = _open_path(str(path), path, self._max_frame_bytes)
+            frame = await self._current.next_frame()
+            if frame is not None:
+                return frame
+            self._current.close()
+            self._current = None
+
+    def close(self) -> None:
+        self._waiting.clear()
+        if self._current is not None:
+            self._current.close()
+
+
+class PatternPainter:
+    """Draws the test picture: colour bars, a box that moves, the frame's number and time.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        fps: frames per second, for the time shown and the pace of the box.
+    """
+
+    _BARS = ("#c0c0c0", "#c0c000", "#00c0c0", "#00c000", "#c000c0", "#c00000", "#0000c0")
+
+    def __init__(self, width: int, height: int, fps: float) -> None:
+        self._width, self._height, self._fps = width, height, fps
+        self._background = Image.new("RGB", (width, height))
+        draw = ImageDraw.Draw(self._background)
+        for index, colour in enumerate(self._BARS):
+            left = index * width // len(self._BARS)
+            right = (index + 1) * width // len(self._BARS)
+            if right > left:
+                draw.rectangle((left, 0, right - 1, height - 1), fill=colour)
+        self._font = ImageFont.load_default()
+
+    def draw(self, number: int) -> bytes:
+        """Return frame `number`, counted from 1, as a JPEG; the same number, the same bytes."""
+        picture = self._background.copy()
+        side = max(1, min(self._width, self._height) // 6)
+        # To and fro, two seconds each way.
+        travel = max(1, self._width - side)
+        step = max(1, round(travel / (2 * self._fps)))
+        left = travel - abs(number * step % (2 * travel) - travel)
+        top = (self._height - side) // 2
+        ImageDraw.Draw(picture).rectangle((left, top, left + side, top + side), fill="white")
+        label = self._draw_label(f"{number:06d}  {(number - 1) / self._fps:.2f} s")
+        picture.paste(label, (self._width // 20, self._height // 20))
+        jpeg = io.BytesIO()
+        picture.save(jpeg, "JPEG", quality=80)
+        return jpeg.getvalue()
+
+    def _draw_label(self, text: str) -> Image.Image:
+        # Drawn at the font's own size and enlarged, because Pillow's built-in font comes in
+        # one size only before version 10.1.
+        left, top, right, bottom = ImageDraw.Draw(self._background).textbbox(
+            (0, 0), text, font=self._font
+        )
+        size = (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4)
+        label = Image.new("RGB", size, "black")
+        ImageDraw.Draw(label).text((2 - left, 2 - top), text, fill="white", font=self._font)
+        scale = min(self._height / 10 / size[1], self._width * 0.9 / size[0])
+        return label.resize((max(1, int(size[0] * scale)), max(1, int(size[1] * scale))))
+
+
+class _PatternSource:
+    """The test picture, endless or a number of frames."""
+
+    def __init__(self, name: str, painter: PatternPainter, frames: int | None) -> None:
+        self.name = name
+        self._painter = painter
+        self._frames = frames
+        self._drawn = 0
+
+    async def next_frame(self) -> bytes | None:
+        if self._drawn == self._frames:
+            await trio.lowlevel.checkpoint()
+            return None
+        # Some milliseconds of work: a cancelled call waits for it, so none is lost.
+        frame = await trio.to_thread.run_sync(self._painter.draw, self._drawn + 1)
+        self._drawn += 1
+        return frame
+
+    def close(self) -> None:
+        pass
+
+
+_PATTERN = re.compile(r"pattern:(?:([0-9]{1,5})x([0-9]{1,5}))?(?:\?frames=([0-9]{1,18}))?")
+_SOURCES = (
+    "accepted: a JPEG or MJPEG file, a directory of *.jpg, '-' for MJPEG on standard input, "
+    "or pattern:[WIDTHxHEIGHT][?frames=N]"
+)
+
+
+def open_source(
+    spec: str,
+    *,
+    width: int = 640,
+    height: int = 480,
+    fps: float = 15,
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    stdin_fd: int = 0,
+) -> FrameSource:
+    """Return the source that `spec` names; files are opened at the first frame.
+
+    Args:
+        spec: a file of one or more JPEG images, a directory (its ``*.jpg`` and ``*.jpeg`` in
+            natural order), ``-`` (MJPEG on standard input) or
+            ``pattern:[WIDTHxHEIGHT][?frames=N]`` (a test picture, endless without N).
+        width: of the test picture if the spec gives none, in pixels.
+        height: of the test picture if the spec gives none, in pixels.
+        fps: frames per second of the test picture.
+        max_frame_bytes: the largest image read from a file or pipe.
+        stdin_fd: the file descriptor that ``-`` stands for.
+
+    Raises:
+        SourceError: there is no such source; the reason says which are accepted.
+    """
+    if spec == "-":
+        if os.isatty(stdin_fd):
+            raise SourceError(
+                spec, None, "standard input is a terminal; pipe in: ffmpeg -i INPUT -f mjpeg -"
+            )
+        return _StreamSource(
+            spec, lambda: io.FileIO(stdin_fd, "rb", closefd=False), max_frame_bytes
+        )
+    if spec.startswith("pattern:"):
+        return _open_pattern(spec, width, height, fps)
+    path = Path(spec)
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+        paths = _list_images(path) if is_directory else []
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+        raise SourceError(spec, None, f"{reason}; {_SOURCES}") from exc
+    if not is_directory:
+        return _open_path(spec, path, max_frame_bytes)
+    if not paths:
+        raise SourceError(spec, None, f"the directory holds no *.jpg or *.jpeg; {_SOURCES}")
+    return _DirectorySource(spec, paths, max_frame_bytes)
+
+
+def _open_path(name: str, path: Path, max_frame_bytes: int) -> _StreamSource:
+    return _StreamSource(name, lambda: io.FileIO(path, "rb"), max_frame_bytes)
+
+
+def _open_pattern(spec: str, width: int, height: int, fps: float) -> _PatternSource:
+    match = _PATTERN.fullmatch(spec)
+    if match is None:
+        raise SourceError(spec, None, f"the pattern is malformed; {_SOURCES}")
+    if match[1]:
+        width, height = int(match[1]), int(match[2])
+    if not (1 <= width <= _MAX_PATTERN_SIDE and 1 <= height <= _MAX_PATTERN_SIDE):
+        raise SourceError(spec, None, f"width and height go from 1 to {_MAX_PATTERN_SIDE}")
+    frames = int(match[3]) if match[3] else None
+    if frames == 0:
+        raise SourceError(
+            spec, None, "frames=0 makes no capture; give 1 or more, or leave it out"
+        )
+    return _PatternSource(spec, PatternPainter(width, height, fps), frames)
+
+
+def _list_images(directory: Path) -> list[Path]:
+    found = [
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() in _JPEG_SUFFIXES and path.is_file()
+    ]
+    return sorted(found, key=lambda path: (_natural_key(path.name), path.name))
+
+
+def _natural_key(name: str) -> list[str | int]:
+    """Sort frame2 before frame10: text and numbers alternate, so like meets like."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+class Frames:
+    """The frames of several sources, one after the other.
+
+        async with Frames(["a.jpg", "-"]) as frames:
+            print(frames.width, frames.height)
+            async for jpeg in frames: ...
+
+    Entering reads the first frame, which gives the size for `capture.open`; it comes first
+    in the iteration all the same. A later frame may have another size. One task iterates.
+
+    Args:
+        specs: as for `open_source`; ``-`` at most once.
+        width: as for `open_source`.
+        height: as for `open_source`.
+        fps: as for `open_source`.
+        max_frame_bytes: as for `open_source`.
+        stdin_fd: as for `open_source`.
+
+    Raises:
+        SourceError: at once for a source that is not there, on entering or in the iteration
+            for one that cannot be read or holds no JPEG image where one is due.
+
+    Cancellation: safe at any point. A cancelled step loses no frame, and leaving waits for
+    nobody: not for a silent pipe either.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[str],
+        *,
+        width: int = 640,
+        height: int = 480,
+        fps: float = 15,
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        stdin_fd: int = 0,
+    ) -> None:
+        if not specs:
+            raise SourceError("no source", None, _SOURCES)
+        if list(specs).count("-") > 1:
+            raise SourceError("-", None, "standard input can be read once only")
+        self._sources = deque(
+            open_source(
+                spec,
+                width=width,
+                height=height,
+                fps=fps,
+                max_frame_bytes=max_frame_bytes,
+                stdin_fd=stdin_fd,
+            )
+            for spec in specs
+        )
+        self._first: bytes | None = None
+        self._size = (0, 0)
+
+    @property
+    def width(self) -> int:
+        """Pixels of the first frame; 0 before entering."""
+        return self._size[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels of the first frame; 0 before entering."""
+        return self._size[1]
+
+    async def __aenter__(self) -> Frames:
+        try:
+            name = self._sources[0].name
+            self._first = await self._next_frame()
+            if self._first is None:
+                raise SourceError(name, None, "there is no frame")
+            try:
+                self._size = probe(self._first)
+            except NotAJpeg as exc:
+                raise SourceError(
+                    name, None, f"its first frame is no JPEG image: {exc}"
+                ) from exc
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def __aiter__(self) -> Frames:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            await trio.lowlevel.checkpoint()
+            frame, self._first = self._first, None
+            return frame
+        following = await self._next_frame()
+        if following is None:
+            raise StopAsyncIteration
+        return following
+
+    async def _next_frame(self) -> bytes | None:
+        while self._sources:
+            frame = await self._sources[0].next_frame()
+            if frame is not None:
+                return frame
+            self._sources.popleft().close()
+        return None
+
+    def _close(self) -> None:
+        self._first = None
+        while self._sources:
+            self._sources.popleft().close()

@@ -1,0 +1,41 @@
+"""A running admin listener for a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+from starlette.applications import Starlette
+
+from cfw.admin import AdminServer, create_app, serve_admin
+from cfw.limits import Limits
+from cfw.registry import Registry
+from cfw.sinks.hub import Hub
+
+#: Real time that a step may take on a machine that is busy with something else.
+PATIENCE_S = 20
+
+
+@asynccontextmanager
+async def served(app: Any, **options: Any) -> AsyncIterator[AdminServer]:
+    """The application behind a socket; stopped in the orderly way behind the block."""
+    with trio.fail_after(2 * PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            server: AdminServer = await nursery.start(partial(serve_admin, app, **options))
+            yield server
+            server.stop()
+
+
+def hub_app(hub: Hub | None) -> Starlette:
+    """The application around a hub."""
+    return create_app(registry=Registry(Limits()), hub=hub, is_ready=lambda: True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait in real time for what other tasks and the kernel bring about."""
+    with trio.fail_after(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - nothing signals what a kernel did
+            await trio.sleep(0.005)

@@ -1,0 +1,242 @@
+"""The admin listener ends when it has to, whatever its peers do."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from structlog.testing import capture_logs
+from websockets.trio.client import connect
+
+from cfw.admin import AdminServer, serve_admin
+from cfw.sinks.hub import Hub
+from tests.admin.served import PATIENCE_S, hub_app, served, until
+from tests.sinks.items import frame, opened, running
+
+UPGRADE = (
+    b"GET /feed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def dial(server: AdminServer, data: bytes = b"") -> trio.SocketStream:
+    stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+    await stream.send_all(data)
+    return stream
+
+
+async def stall(hub: Hub, server: AdminServer) -> trio.SocketStream:
+    """A subscriber that never reads, with more on its way than the kernel takes."""
+    stream = await dial(server, UPGRADE)
+    await until(lambda: hub.subscribers)
+    data = os.urandom(250_000)
+    async with hub.capture(opened()) as capture:
+        with trio.move_on_after(1) as waited:
+            for seq in range(1, 1_000):
+                await capture.send(frame(seq, data=data))
+    assert waited.cancelled_caught, "the reader's back-pressure did not arrive"
+    return stream
+
+
+async def test_stopping_is_bounded_by_the_grace_though_a_reader_never_reads() -> None:
+    """Hypercorn alone would wait in its shielded send for as long as the peer stays."""
+    hub = Hub()
+    async with served(hub_app(hub), grace_s=0.2) as server:
+        stream = await stall(hub, server)
+        hub.close()
+        server.stop()
+        await until(lambda: not server.connections)
+        assert hub.subscribers == 0
+    await trio.aclose_forcefully(stream)
+
+
+async def test_cancelling_is_not_held_up_by_a_reader_that_never_reads() -> None:
+    """No grace at all: the scope ends at once."""
+    hub = Hub()
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(serve_admin, hub_app(hub), grace_s=1e6))
+            stream = await stall(hub, server)
+            nursery.cancel_scope.cancel()
+    assert hub.subscribers == 0
+    await trio.aclose_forcefully(stream)
+
+
+async def test_a_send_that_stalls_for_too_long_cuts_the_connection() -> None:
+    """A dead reader is not kept for the life of its TCP connection."""
+    hub = Hub()
+    async with served(hub_app(hub), send_stall_s=0.3) as server:
+        stream = await dial(server, UPGRADE)
+        await until(lambda: hub.subscribers)
+        async with hub.capture(opened()) as capture:
+            for seq in range(1, 120):
+                await capture.send(frame(seq, data=bytes(250_000)))
+        await until(lambda: not server.connections)
+        assert hub.subscribers == 0
+    await trio.aclose_forcefully(stream)
+
+
+async def test_stopping_ends_idle_connections_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kept-alive connection, and one that has sent half a request."""
+    monkeypatch.setattr(Config, "keep_alive_timeout", 1e6)
+    async with served(hub_app(None), grace_s=1e6) as server:
+        streams = [await dial(server), await dial(server, b"GET /healthz HT")]
+        await until(lambda: server.connections == 2)
+        server.stop()
+        with trio.fail_after(PATIENCE_S):
+            assert [await stream.receive_some() for stream in streams] == [b"", b""]
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_stopping_closes_the_socket_first() -> None:
+    """No new connection is taken while the last ones end."""
+    async with served(hub_app(Hub()), grace_s=1e6) as server:
+        url = f"ws://127.0.0.1:{server.port}/feed"
+        async with connect(url, proxy=None):
+            server.stop()
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(OSError, match="all attempts to connect"):
+                await dial(server)
+
+
+async def test_it_says_where_it_listens() -> None:
+    """Port 0 is the system's choice; a taken one is refused by name."""
+    async with served(hub_app(None)) as server:
+        assert server.addresses == (("127.0.0.1", server.port),)
+        assert server.port > 0
+        with pytest.raises(OSError, match="in use"):
+            await serve_admin(hub_app(None), port=server.port)
+
+
+async def test_connections_are_bounded() -> None:
+    """One more is closed at once; when one goes there is room again."""
+    async with served(hub_app(None), max_connections=2) as server:
+        first, second = await dial(server), await dial(server)
+        await until(lambda: server.connections == 2)
+        with capture_logs() as logs, trio.fail_after(PATIENCE_S):
+            third = await dial(server)
+            assert await third.receive_some() == b""
+        assert [line["event"] for line in logs] == ["admin.refused"]
+        await first.aclose()
+        await until(lambda: server.connections == 1)
+        fourth = await dial(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        with trio.fail_after(PATIENCE_S):
+            assert (await fourth.receive_some()).startswith(b"HTTP/1.1 200")
+        for stream in (second, third, fourth):
+            await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "events"),
+    [
+        (UPGRADE, b"\x82\x01a", set()),  # not masked
+        (UPGRADE, b"\xff\xff\xff\xff", set()),  # reserved bits
+        (UPGRADE + b"\x82\x01a", b"", {"admin.protocol_error"}),  # before the handshake
+        (b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"", set()),
+        (b"GET / HTTP/1.1\r\n\r\n", b"", set()),  # no Host
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100), b"", set()),
+    ],
+)
+async def test_garbage_ends_its_connection_only(
+    data: bytes, more: bytes, events: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile peer neither stops the listener nor gets a word of the inside."""
+    monkeypatch.setattr("cfw.admin.serve.LINGER_S", 0.1)
+    hub = Hub()
+    async with served(hub_app(hub)) as server:
+        answer = b""
+        with capture_logs() as logs, trio.fail_after(PATIENCE_S):
+            async with await dial(server, data) as stream:
+                if more:
+                    answer += await stream.receive_some()
+                    await stream.send_all(more)
+                with suppress(trio.BrokenResourceError):  # a reset is an end, too
+                    async for chunk in stream:
+                        answer += chunk
+            await until(lambda: not server.connections)
+        assert b"Traceback" not in answer
+        assert {line["event"] for line in logs} == events
+        async with connect(f"ws://127.0.0.1:{server.port}/feed", proxy=None) as client:
+            await until(lambda: hub.subscribers)
+            async with running(hub):
+                pass
+            await client.recv()
+
+
+async def test_a_bug_below_the_application_ends_its_connection_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each connection is its own failure boundary: one error line, no crash."""
+
+    async def broken(self: Any) -> None:
+        raise LookupError("a private detail")
+
+    async with served(hub_app(None)) as server:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(TCPServer, "run", broken)
+            stream = await dial(server)
+            with trio.fail_after(PATIENCE_S):
+                assert await stream.receive_some() == b""
+            await stream.aclose()
+        assert [(line["event"], line["log_level"]) for line in logs] == [
+            ("admin.connection_failed", "error")
+        ]
+        stream = await dial(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+        with trio.fail_after(PATIENCE_S):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+        await stream.aclose()
+
+
+async def test_a_feed_behind_a_bug_is_closed_with_1011() -> None:
+    """The reader learns that it was not its fault, and nothing else."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        raise LookupError("a private detail")
+
+    async with served(app) as server:
+        with capture_logs() as logs:
+            stream = await dial(server, UPGRADE)
+            answer = b""
+            with trio.fail_after(PATIENCE_S):
+                async for chunk in stream:
+                    answer += chunk
+            await stream.aclose()
+    assert answer.endswith(b"\r\n\r\n" + b"\x88\x02" + (1011).to_bytes(2, "big"))
+    assert [line["event"] for line in logs] == ["admin.failed"]
+
+
+async def test_a_refused_flood_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypercorn refuses a message that is too long, and would go on buffering the rest."""
+    monkeypatch.setattr("cfw.admin.serve.LINGER_S", 0.1)
+    hub = Hub()
+    async with served(hub_app(hub)) as server, await dial(server, UPGRADE) as stream:
+        await until(lambda: hub.subscribers)
+        # One masked binary message of 1 GB, of which 1 MB is sent and the rest never ends.
+        await stream.send_all(b"\x82\xff" + (10**9).to_bytes(8, "big") + bytes(4))
+        with suppress(trio.BrokenResourceError):
+            for _ in range(16):
+                await stream.send_all(bytes(65_536))
+        await until(lambda: not hub.subscribers and not server.connections)
+
+
+async def test_a_reset_connection_leaves_nothing() -> None:
+    """The hardest way to leave: RST in mid-feed."""
+    hub = Hub()
+    async with served(hub_app(hub)) as server:
+        stream = await dial(server, UPGRADE)
+        await until(lambda: hub.subscribers)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await trio.aclose_forcefully(stream)
+        await until(lambda: not hub.subscribers and not server.connections)
