@@ -65,5 +65,5 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """A short benchmark; arguments go to `cfw bench`."""
-    session.install("-e", ".[bench]")
+    session.install("-e", ".")
     session.run("cfw", "bench", *(session.posargs or ["--short"]))
