@@ -11,7 +11,8 @@ wrong or a lossless reader was too slow.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import cast, get_args
 from urllib.parse import urlsplit
 
@@ -43,16 +44,18 @@ def feed_endpoint(hub: Hub | None) -> Callable[[WebSocket], Awaitable[None]]:
                 JSONResponse({"error": "pages of another origin may not read the feed"}, 403)
             )
             return
-        # Accepted even if wrong: a refused handshake has no reason a browser could read.
-        await websocket.accept()
-        async with trio.open_nursery() as nursery:
-            is_gone = trio.Event()
-            nursery.start_soon(_watch, websocket, is_gone, nursery.cancel_scope)
-            code, reason = await _tell(websocket, hub)
-            await websocket.close(code, _fit(reason))
-            with trio.move_on_after(CLOSE_ANSWER_S):
-                await is_gone.wait()
-            nursery.cancel_scope.cancel()
+        # Subscribed before the handshake is answered: who has it misses nothing from then on.
+        with _subscribe(websocket, hub) as subscription:
+            # Accepted even if wrong: a refused handshake has no reason a browser could read.
+            await websocket.accept()
+            async with trio.open_nursery() as nursery:
+                is_gone = trio.Event()
+                nursery.start_soon(_watch, websocket, is_gone, nursery.cancel_scope)
+                code, reason = await _tell(websocket, subscription)
+                await websocket.close(code, _fit(reason))
+                with trio.move_on_after(CLOSE_ANSWER_S):
+                    await is_gone.wait()
+                nursery.cancel_scope.cancel()
 
     return feed
 
@@ -65,27 +68,42 @@ async def _watch(websocket: WebSocket, is_gone: trio.Event, scope: trio.CancelSc
     scope.cancel()
 
 
-async def _tell(websocket: WebSocket, hub: Hub | None) -> tuple[int, str]:
-    """Send the feed for as long as there is one; answers how to close."""
-    query = websocket.query_params
-    mode = query.get("mode", "lossless")
-    capture_id = query.get("capture_id")
+@contextmanager
+def _subscribe(websocket: WebSocket, hub: Hub | None) -> Iterator[Subscription | str]:
+    """What the query asks for, or why it cannot be had."""
+    mode = websocket.query_params.get("mode", "lossless")
+    capture_id = websocket.query_params.get("capture_id")
+    problem = _problem(mode, capture_id)
+    if problem is not None:
+        yield problem
+    elif hub is None:
+        yield "this worker's sink is not hub:, so it has no feed"
+    else:
+        with hub.subscribe(capture_id=capture_id, mode=cast(Mode, mode)) as subscription:
+            yield subscription
+
+
+def _problem(mode: str, capture_id: str | None) -> str | None:
     if mode not in get_args(Mode):
-        return 1008, f"mode must be one of {', '.join(get_args(Mode))}"
+        return f"mode must be one of {', '.join(get_args(Mode))}"
     if capture_id is not None:
         field = attrs.fields(FeedOpened).capture_id
         assert field.validator is not None
         try:
             field.validator(None, field, capture_id)
         except SchemaError as exc:
-            return 1008, str(exc)
-    if hub is None:
-        return 1008, "this worker's sink is not hub:, so it has no feed"
-    with hub.subscribe(capture_id=capture_id, mode=cast(Mode, mode)) as subscription:
-        try:
-            await _send_items(websocket, subscription)
-        except SubscriberTooSlow as exc:
-            return 1008, str(exc)
+            return str(exc)
+    return None
+
+
+async def _tell(websocket: WebSocket, subscription: Subscription | str) -> tuple[int, str]:
+    """Send the feed for as long as there is one; answers how to close."""
+    if isinstance(subscription, str):
+        return 1008, subscription
+    try:
+        await _send_items(websocket, subscription)
+    except SubscriberTooSlow as exc:
+        return 1008, str(exc)
     return 1001, "the worker is shutting down"
 
 

@@ -134,6 +134,18 @@ async def test_without_a_hub_the_feed_says_so() -> None:
     assert (code, reason) == (1008, "this worker's sink is not hub:, so it has no feed")
 
 
+async def test_who_has_the_handshake_misses_nothing() -> None:
+    """The subscription is there before the client can know that it is connected."""
+    hub = Hub()
+    for _ in range(20):
+        async with served(hub_app(hub)) as server, feed(server) as client:
+            assert hub.subscribers == 1
+            async with running(hub):
+                pass
+            assert await read(client, 2) == wire(opened(), close())
+        await until(lambda: not hub.subscribers)
+
+
 async def test_the_feed_ends_with_1001_when_the_hub_closes() -> None:
     """What was sent before still arrives, and the connection is gone soon after."""
     hub = Hub()
