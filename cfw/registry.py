@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,10 @@ import attrs
 
 from cfw.errors import ProtocolViolation, ServerAtCapacity
 from cfw.limits import Limits
-from schemas import Timestamp
+from schemas import ErrorCode, Timestamp
+
+#: Ended captures that are remembered, for people who look a moment too late.
+ENDED_KEPT = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +42,30 @@ class CaptureStatus:
     fps: float
 
 
+@attrs.frozen(kw_only=True)
+class EndedCapture:
+    """A capture that is over, or was refused at its `capture.open`.
+
+    Args:
+        frames: frames accepted.
+        bytes: bytes of those frames.
+        error_code: why it was aborted; None when it ended cleanly.
+        detail: the abort's own words; None when it ended cleanly.
+        opened: when the worker took the `capture.open`.
+        ended: when it was over.
+    """
+
+    capture_id: str
+    user_id: str
+    session_id: str
+    frames: int
+    bytes: int
+    error_code: ErrorCode | None
+    detail: str | None
+    opened: Timestamp
+    ended: Timestamp
+
+
 class Registry:
     """Who owns which capture_id in this process, and how much memory all may come to hold.
 
@@ -50,6 +78,10 @@ class Registry:
         self._captures: dict[str, Callable[[], CaptureStatus]] = {}
         self._budget = limits.max_memory_bytes
         self._each = limits.capture_memory_bytes
+        #: The captures that ended last, oldest first.
+        self.ended: deque[EndedCapture] = deque(maxlen=ENDED_KEPT)
+        #: How many captures have ended in which way; None is a clean end.
+        self.ends: Counter[ErrorCode | None] = Counter()
 
     @contextmanager
     def claim(self, capture_id: str, status: Callable[[], CaptureStatus]) -> Iterator[None]:
@@ -80,6 +112,11 @@ class Registry:
             yield
         finally:
             del self._captures[capture_id]
+
+    def record_end(self, capture: EndedCapture) -> None:
+        """Remember how a capture ended."""
+        self.ended.append(capture)
+        self.ends[capture.error_code] += 1
 
     def __len__(self) -> int:
         return len(self._captures)

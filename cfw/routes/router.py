@@ -31,7 +31,7 @@ from cfw.actions import (
 )
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
 from cfw.limits import NS_PER_S, Limits, Times
-from cfw.registry import CaptureStatus, Registry
+from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.repository import ForwardBuffer
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
@@ -198,6 +198,7 @@ class _Connection:
         except BaseException as failure:
             outcome = outcome_of(failure, self._abort_error)
             self._log_failure(outcome)
+            self._record_end(outcome)
             # The rig is told also while the server is being cancelled, but never waits for.
             with trio.move_on_after(linger_s, shield=True):
                 await self._tell(ws, outcome)
@@ -205,6 +206,7 @@ class _Connection:
             if passing is not None:
                 raise passing from None
         else:
+            self._record_end(None)
             receipt = {"frames": self._buffer.frames_forwarded}
             receipt["bytes"] = self._buffer.bytes_forwarded
             with trio.move_on_after(linger_s, shield=True):
@@ -239,6 +241,24 @@ class _Connection:
             frames_accepted=self._buffer.frames_accepted,
             frames_forwarded=self._buffer.frames_forwarded,
             **({} if cause is None else {"exc_info": cause}),
+        )
+
+    def _record_end(self, outcome: Outcome | None) -> None:
+        if self._opened is None:
+            return
+        diagnostics = {} if outcome is None else outcome.diagnostics
+        self._router.registry.record_end(
+            EndedCapture(
+                capture_id=self._opened.capture_id,
+                user_id=self._opened.user_id,
+                session_id=self._opened.session_id,
+                frames=self._buffer.frames_accepted,
+                bytes=self._buffer.bytes_accepted,
+                error_code=diagnostics.get("error_code"),
+                detail=diagnostics.get("detail"),
+                opened=Timestamp.from_ns(self._opened_ns),
+                ended=Timestamp.from_ns(self._now()),
+            )
         )
 
     def _now(self) -> int:

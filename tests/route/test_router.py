@@ -107,6 +107,20 @@ async def test_an_operator_sees_the_running_capture(autojump_clock: MockClock) -
         assert (await rig.ending()).code == 1011  # the second frame comes after close_flush_s
 
 
+async def test_an_operator_sees_how_captures_ended(autojump_clock: MockClock) -> None:
+    """The registry remembers clean ends, aborts and refusals, and counts them."""
+    async with bench() as b:
+        await b.in_one_write(*whole_capture(2), then_close=True)
+        await b.in_one_write(open_fields(fps_target=99), then_close=False)
+        await b.in_one_write(open_fields(), b"no picture", then_close=False)
+        await b.in_one_write(meta_fields(), then_close=False)  # no capture to remember
+    codes = [ended.error_code for ended in b.registry.ended]
+    assert codes == [None, ErrorCode.LIMIT_FPS_EXCEEDED, ErrorCode.PROTOCOL_VIOLATION]
+    assert [ended.frames for ended in b.registry.ended] == [2, 0, 0]
+    assert b.registry.ended[1].detail is not None
+    assert dict(b.registry.ends) == dict.fromkeys(codes, 1)
+
+
 async def test_what_follows_capture_close_is_not_looked_at(autojump_clock: MockClock) -> None:
     """The capture is over; more messages change nothing."""
     async with bench() as b:
