@@ -13,7 +13,7 @@ import attrs
 import cattrs
 
 from cfw.limits import Limits, SettingError, Times
-from cfw.sessions import check_authority_url
+from cfw.sessions import SessionUrlError, check_authority_url
 from cfw.sinks import check_sink_url
 
 
@@ -212,7 +212,7 @@ def config_toml(config: Config) -> str:
     for section, table in attrs.asdict(config).items():
         lines.append(f"[{section}]")
         # Texts, numbers and lists of texts are written alike in JSON and in TOML.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -232,6 +232,11 @@ def _converter() -> cattrs.Converter:
 _CONVERTER = _converter()
 
 
+def _toml(value: object) -> str:
+    # JSON writes emoji as surrogates, and DEL as it is; TOML allows neither.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
@@ -245,7 +250,8 @@ def _section(name: str, cls: Any, table: Mapping[str, Any]) -> Any:
     keys = [field.name for field in attrs.fields(cls)]
     for key in table:
         if key not in keys:
-            raise ConfigError(f"{name}.{key}", f"is no key; {_choose(key, keys)}")
+            problem = f"is no key (it was set to {table[key]!r}); {_choose(key, keys)}"
+            raise ConfigError(f"{name}.{key}", problem)
     try:
         return _CONVERTER.structure(dict(table), cls)
     except SettingError as exc:
@@ -255,8 +261,10 @@ def _section(name: str, cls: Any, table: Mapping[str, Any]) -> Any:
 def _check_urls(config: Config) -> None:
     try:
         check_authority_url(config.sessions.url, sessions=config.sessions.static)
-    except ValueError as exc:
+    except SessionUrlError as exc:
         raise ConfigError("sessions.url", str(exc)) from None
+    except ValueError as exc:
+        raise ConfigError("sessions.static", str(exc)) from None
     try:
         check_sink_url(config.sink.url)
     except ValueError as exc:

@@ -315,6 +315,12 @@ def handle_tick(state: Active, now_ingest: int) -> Decision:
         LimitDurationExceeded, ProtocolViolation, SessionClosed: a time limit is reached.
     """
     limits, times, opened = state.idle.limits, state.idle.times, state.opened
+    # With the default times the grace and the duration end together: session before limit.
+    if state.grace_until is not None and now_ingest >= state.grace_until:
+        raise SessionClosed(
+            "the session could not be checked again for "
+            f"{times.session_grace_s:g} s (session_grace_s)"
+        )
     if now_ingest >= state.duration_until:
         lasted = now_ingest - state.duration_until + ns(limits.max_duration_s)
         raise _too_long(limits, lasted, "since its capture.open arrived")
@@ -328,11 +334,6 @@ def handle_tick(state: Active, now_ingest: int) -> Decision:
         raise ProtocolViolation(
             f"no frame_meta for {times.idle_s:g} s (idle_s); send frames or capture.close",
             seq=state.frames + 1,
-        )
-    if state.grace_until is not None and now_ingest >= state.grace_until:
-        raise SessionClosed(
-            "the session could not be checked again for "
-            f"{times.session_grace_s:g} s (session_grace_s)"
         )
     if now_ingest >= state.recheck_at:
         due_again = attrs.evolve(state, recheck_at=now_ingest + ns(times.session_recheck_s))

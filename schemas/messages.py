@@ -50,8 +50,14 @@ class ErrorCode(StrEnum):
 
 
 def shown(value: object) -> str:
-    """A value for an error message: at most 40 characters of it."""
-    text = repr(value)
+    """A JSON value for an error message: at most 40 characters of it, nothing nested."""
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value[:40] if isinstance(value, str) else value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 

@@ -1,5 +1,5 @@
 """The application: a configuration becomes a running worker."""
 
-from cfw.api.main import Addresses, Shutdown, serve
+from cfw.api.main import Addresses, ListenError, Shutdown, serve
 
-__all__ = ["Addresses", "Shutdown", "serve"]
+__all__ = ["Addresses", "ListenError", "Shutdown", "serve"]

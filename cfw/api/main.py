@@ -15,7 +15,7 @@ from cfw.admin import create_app, serve_admin
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
 from cfw.registry import Registry
-from cfw.sessions import open_authority
+from cfw.sessions import SessionAuthority, open_authority
 from cfw.sinks import Sink, open_sink
 from cfw.sinks.hub import Hub
 
@@ -33,6 +33,10 @@ class Addresses:
 
     capture: str
     admin: str | None
+
+
+class ListenError(OSError):
+    """An address cannot be listened on; `strerror` says which and why."""
 
 
 class Shutdown:
@@ -71,41 +75,58 @@ async def serve(
         task_status: `nursery.start` gets the addresses once connections are taken.
 
     Raises:
-        OSError: an address cannot be listened on.
+        ListenError: an address cannot be listened on.
 
     Cancellation: every capture is aborted with `server_shutdown`; its terminal, abort
     message and close frame are still sent, under their deadlines.
     """
     shutdown = shutdown or Shutdown()
-    registry = Registry(config.limits)
-    async with (
-        open_authority(config.sessions.url, sessions=config.sessions.static) as authority,
-        open_sink(config.sink.url) as sink,
-    ):
-        router = Router(
-            limits=config.limits,
-            times=config.times,
-            sink=sink,
-            authority=authority,
-            registry=registry,
-        )
-        with _naming(config.server.host, config.server.port):
-            listeners = await trio.open_tcp_listeners(
-                config.server.port, host=config.server.host, backlog=1024
-            )
+    # A sink or an authority that hangs while it is closed must not keep the process.
+    with trio.CancelScope() as closing:
         async with (
-            _admin(config, registry, sink, lambda: not router.is_draining) as admin_url,
-            trio.open_nursery() as connections,
+            open_authority(config.sessions.url, sessions=config.sessions.static) as authority,
+            open_sink(config.sink.url) as sink,
         ):
-            capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
-            async with trio.open_nursery() as listening:
-                take = partial(trio.serve_listeners, handler_nursery=connections)
-                await listening.start(take, router.handle, listeners)
-                task_status.started(Addresses(capture_url, admin_url))
-                await shutdown.wait_requested()
-                listening.cancel_scope.cancel()
-            await _drain(router, shutdown, config.times.drain_s)
+            try:
+                await _serve_connections(config, shutdown, sink, authority, task_status)
+            finally:
+                closing.deadline = trio.current_time() + config.times.close_flush_s
+    if closing.cancelled_caught:
+        _log.error("server.closing_timed_out", close_flush_s=config.times.close_flush_s)
     _log.info("server.stopped")
+
+
+async def _serve_connections(
+    config: Config,
+    shutdown: Shutdown,
+    sink: Sink,
+    authority: SessionAuthority,
+    task_status: trio.TaskStatus[Addresses],
+) -> None:
+    registry = Registry(config.limits)
+    router = Router(
+        limits=config.limits,
+        times=config.times,
+        sink=sink,
+        authority=authority,
+        registry=registry,
+    )
+    with _naming(config.server.host, config.server.port):
+        listeners = await trio.open_tcp_listeners(
+            config.server.port, host=config.server.host, backlog=1024
+        )
+    capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
+    async with (
+        _admin(config, registry, sink, lambda: not router.is_draining) as admin,
+        trio.open_nursery() as connections,
+    ):
+        async with trio.open_nursery() as listening:
+            take = partial(trio.serve_listeners, handler_nursery=connections)
+            await listening.start(take, router.handle, listeners)
+            task_status.started(Addresses(capture_url, admin))
+            await shutdown.wait_requested()
+            listening.cancel_scope.cancel()
+        await _drain(router, shutdown, config.times.drain_s)
 
 
 async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
@@ -125,7 +146,10 @@ async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
 
 @asynccontextmanager
 async def _admin(
-    config: Config, registry: Registry, sink: Sink, is_ready: Callable[[], bool]
+    config: Config,
+    registry: Registry,
+    sink: Sink,
+    is_ready: Callable[[], bool],
 ) -> AsyncIterator[str | None]:
     """Serve the admin listener around a block, with its URL; None when it is off."""
     if config.admin.port == "off":
@@ -150,7 +174,7 @@ def _naming(host: str, port: int) -> Iterator[None]:
         yield
     except OSError as exc:
         problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
-        raise OSError(exc.errno, problem) from exc
+        raise ListenError(exc.errno, problem) from exc
 
 
 def _address(name: tuple[Any, ...]) -> str:

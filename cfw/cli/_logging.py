@@ -19,7 +19,7 @@ def configure_logging(log_format: str, level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_none,
+        _printable,
     ]
     if log_format == "json":
         ends: list[structlog.types.Processor] = [
@@ -42,7 +42,18 @@ def configure_logging(log_format: str, level: str) -> None:
     )
 
 
-def _without_none(
+def _printable(
     _: structlog.types.WrappedLogger, __: str, event: structlog.types.EventDict
 ) -> structlog.types.EventDict:
-    return {key: value for key, value in event.items() if value is not None}
+    """Leave out what is None, and escape what a rig could move a terminal's cursor with."""
+    return {
+        key: _escaped(value) if isinstance(value, str) else value
+        for key, value in event.items()
+        if value is not None
+    }
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

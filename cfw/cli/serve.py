@@ -14,7 +14,7 @@ import attrs
 import click
 import trio
 
-from cfw.api import Addresses, Shutdown
+from cfw.api import Addresses, ListenError, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
@@ -115,7 +115,7 @@ def serve(config: Config) -> None:
     configure_logging(config.log.format, config.log.level)
     try:
         trio.run(_run, config, strict_exception_groups=True)
-    except* OSError as group:
+    except* ListenError as group:
         raise click.ClickException(first_reason(group)) from None
 
 
@@ -146,12 +146,12 @@ def _announce(addresses: Addresses, log_format: str) -> None:
     sys.stdout.flush()
 
 
-def first_reason(group: BaseExceptionGroup[OSError]) -> str:
-    """What the first error of a group says, without its number."""
+def first_reason(group: BaseExceptionGroup[ListenError]) -> str:
+    """What the first error of a group says."""
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
-    assert isinstance(first, OSError)
+    assert isinstance(first, ListenError)
     return first.strerror or str(first)
 
 

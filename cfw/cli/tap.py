@@ -39,7 +39,7 @@ _Write: TypeAlias = Callable[[bytes], None]
     "--captures",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Stop when so many captures have ended.  [default: run until Ctrl-C]",
+    help="Stop after so many captures.  [default: 1 with --capture-id, else at Ctrl-C]",
 )
 def tap(
     url: str,
@@ -55,6 +55,8 @@ def tap(
     \b
         cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
     """
+    if captures is None and capture_id is not None:
+        captures = 1
     try:
         ended = trio.run(
             _tap, url, capture_id, mode, output, captures, strict_exception_groups=True

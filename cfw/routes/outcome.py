@@ -41,7 +41,8 @@ LADDER: dict[ErrorCode, tuple[int, LogLevel]] = {
     ErrorCode.SERVER_SHUTDOWN: (1001, "info"),
     ErrorCode.SERVER_AT_CAPACITY: (1013, "warning"),
     ErrorCode.INTERNAL_ERROR: (1011, "error"),
-    ErrorCode.CLIENT_DISCONNECTED: (1000, "info"),
+    # Not 1000, which is the receipt: whoever reads it must not take this for a success.
+    ErrorCode.CLIENT_DISCONNECTED: (1008, "info"),
 }
 
 #: When several failures meet, the first of these is reported.
@@ -146,7 +147,8 @@ def _error_of(
         case trio.Cancelled():
             return requested or ServerShutdown("the worker is shutting down"), None
         case PeerClosed():
-            return ClientDisconnected("the rig closed before capture.close"), leaf.code
+            code = None if leaf.code == 1000 else leaf.code
+            return ClientDisconnected("the rig closed before capture.close"), code
         case PeerGone():
             return ClientDisconnected("the connection was lost"), None
         case KeepaliveTimeout():

@@ -57,6 +57,9 @@ from schemas import (
 
 PATH = "/camera_feed_worker/capture"
 SOURCE = "camera_feed_worker"
+#: A connection too many has so long to send its request, and so many may be doing that.
+REFUSE_S = 1.0
+REFUSED_AT_A_TIME = 64
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.capture")
 
@@ -93,6 +96,7 @@ class Router:
         self.is_draining = False
         self._connections: set[_Connection] = set()
         self._ids = itertools.count(1)
+        self._refusing = 0
         self._all_gone = trio.Event()
 
     async def handle(self, stream: trio.abc.Stream) -> None:
@@ -101,21 +105,45 @@ class Router:
         Cancellation: the capture is aborted with `server_shutdown`; its terminal, abort
         message and close frame are still sent, under their deadlines.
         """
+        if self.is_draining:
+            await self._refuse(stream, "the worker is shutting down")
+            return
+        if len(self._connections) >= self.limits.max_connections:
+            await self._refuse(stream, "the worker has no room for another connection")
+            return
         connection = _Connection(self, next(self._ids))
         self._connections.add(connection)
         try:
-            await connection.run(stream, self._reject())
+            await connection.run(stream)
         finally:
             self._connections.discard(connection)
             if not self._connections:
                 self._all_gone.set()
 
-    def _reject(self) -> HandshakeReject | None:
-        if self.is_draining:
-            return HandshakeReject(503, "the worker is shutting down")
-        if len(self._connections) > self.limits.max_connections:
-            return HandshakeReject(503, "the worker has no room for another connection")
-        return None
+    async def _refuse(self, stream: trio.abc.Stream, reason: str) -> None:
+        """Say 503 to whoever asks quickly; too many at a time are not even listened to."""
+        if self._refusing >= REFUSED_AT_A_TIME:
+            await trio.aclose_forcefully(stream)
+            return
+        self._refusing += 1
+        try:
+            async with accept(
+                stream,
+                path=PATH,
+                max_text_bytes=1,
+                max_binary_bytes=1,
+                handshake_s=REFUSE_S,
+                keepalive_s=math.inf,
+                keepalive_timeout_s=math.inf,
+                reject=HandshakeReject(503, reason),
+            ):
+                pass
+        except (HandshakeRejected, PeerGone) as exc:
+            _log.info("connection.refused", detail=exc.detail, reason=reason)
+        except Exception:
+            _log.exception("connection.failed")
+        finally:
+            self._refusing -= 1
 
     def drain(self) -> None:
         """Let running captures finish and end every connection that has none."""
@@ -165,7 +193,7 @@ class _Connection:
 
     # --- the whole connection ---------------------------------------------------------------
 
-    async def run(self, stream: trio.abc.Stream, reject: HandshakeReject | None) -> None:
+    async def run(self, stream: trio.abc.Stream) -> None:
         limits, times = self._router.limits, self._router.times
         try:
             with self._scope:
@@ -177,10 +205,9 @@ class _Connection:
                     handshake_s=times.handshake_s,
                     keepalive_s=times.keepalive_s,
                     keepalive_timeout_s=times.keepalive_timeout_s,
-                    reject=reject,
                 ) as ws:
                     self._log = self._log.bind(remote=ws.remote)
-                    self._log.debug("connection.opened")
+                    self._log.info("connection.opened")
                     await self._serve(ws)
         except HandshakeRejected as exc:
             self._log.info("connection.refused", status=exc.status, detail=exc.detail)
@@ -211,7 +238,7 @@ class _Connection:
             receipt["bytes"] = self._buffer.bytes_forwarded
             with trio.move_on_after(linger_s, shield=True):
                 reason = json.dumps(receipt, separators=(",", ":"))
-                await ws.close(1000, reason, linger_s=linger_s)
+                await self._close_socket(ws, 1000, reason)
 
     async def _tell(self, ws: WebSocket, outcome: Outcome) -> None:
         if self._opened is not None and outcome.is_told:
@@ -225,7 +252,13 @@ class _Connection:
             )
             with contextlib.suppress(PeerGone):
                 await ws.send_text(to_json(abort))
-        await ws.close(outcome.close_code, outcome.reason, linger_s=self._router.times.linger_s)
+        # One that leaves without having opened anything gets its own words back.
+        is_idle = self._opened is None and not outcome.is_told
+        await self._close_socket(ws, 1000 if is_idle else outcome.close_code, outcome.reason)
+
+    async def _close_socket(self, ws: WebSocket, code: int, reason: str) -> None:
+        await ws.close(code, reason, linger_s=self._router.times.linger_s)
+        self._log.info("connection.closed", close_code=code)
 
     def _log_failure(self, outcome: Outcome) -> None:
         event = "connection.ended" if self._opened is None else "capture.aborted"

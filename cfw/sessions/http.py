@@ -246,5 +246,8 @@ async def _open(
         follow_redirects=False,
         trust_env=False,
         timeout=None,
+        # As many checks at a time as there are captures: one that queued here would use up
+        # its deadline and refuse a rig that did nothing wrong.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
     ) as client:
         yield HttpAuthority(client, url, auth)

@@ -23,6 +23,7 @@ REFUSE_S: Final = 1.0
 _READ_BYTES: Final = 64 * 1024
 # Where h11 ends a head; anything else would make two readers disagree about it.
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
+_UPGRADE: Final = re.compile(rb"\nupgrade:[ \t]*websocket", re.IGNORECASE)
 _REQUEST_LINE: Final = re.compile(rb"[!-~]+ ([!-~]+) HTTP/1\.[0-9]\r?\n")
 
 
@@ -88,6 +89,10 @@ def check_head(head: bytes, path: str) -> HandshakeReject | None:
         return HandshakeReject(400, "this is not an HTTP/1.1 request")
     if match[1].partition(b"?")[0] != path.encode():
         return HandshakeReject(404, f"the only endpoint here is {path}")
+    if _UPGRADE.search(head) is None:
+        return HandshakeReject(
+            426, "this is a WebSocket endpoint; connect with a WebSocket client"
+        )
     return None
 
 
@@ -99,6 +104,7 @@ async def refuse(transport: trio.abc.Stream, reject: HandshakeReject) -> None:
         f"HTTP/1.1 {reject.status} {phrase}\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\n"
+        f"{'Upgrade: websocket' if reject.status == 426 else 'Cache-Control: no-store'}\r\n"
         "Connection: close\r\n\r\n"
     )
     with trio.move_on_after(REFUSE_S), suppress(trio.BrokenResourceError):

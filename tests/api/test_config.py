@@ -27,7 +27,8 @@ def test_the_defaults_need_no_file() -> None:
 
 def test_what_is_printed_reads_back(tmp_path: Path) -> None:
     """`cfw config` writes a file that gives the same configuration."""
-    settings = [("sessions.static", ["a:b", 'quo"te:ü\\']), ("admin.port", "off")]
+    users = ["a:b", 'quo"te:ü\\', "\U0001f600:s", "tab\t:del\x7f"]
+    settings = [("sessions.static", users), ("admin.port", "off")]
     config = load_config(None, [*settings, ("limits.max_clock_skew_s", 0.5)])
     file = tmp_path / "cfw.toml"
     file.write_text(config_toml(config), "utf-8")
@@ -67,7 +68,7 @@ def test_every_limit_and_time_can_be_set_and_has_bounds(cls: Any) -> None:
     [
         ("limit.max_fps", 1, "is no section; did you mean limits?"),
         ("nothing.at_all", 1, "allowed are server, admin"),
-        ("limits.max_fsp", 1, "is no key; did you mean max_fps?"),
+        ("limits.max_fsp", 77, "(it was set to 77); did you mean max_fps?"),
         ("limits", 1, "is no SECTION.KEY"),
         ("server.port", 65_536, "0 (any free port) to 65535"),
         ("server.port", -1, "0 (any free port) to 65535"),
@@ -81,7 +82,7 @@ def test_every_limit_and_time_can_be_set_and_has_bounds(cls: Any) -> None:
         ("sessions.url", "ldap:", "static:"),
         ("sessions.static", "ada:s1", "list of texts"),
         ("sessions.static", [1], "list of texts"),
-        ("sessions.static", ["ada"], "USER:SESSION"),
+        ("sessions.static", ["ada"], "sessions.static: session 'ada'"),
         ("limits.max_forward_buffer_bytes", 299_999, "at least max_frame_bytes"),
         ("limits.max_memory_bytes", 10_316_383, "at least 10316384"),
     ],

@@ -92,7 +92,7 @@ async def test_json() -> None:
 
 async def test_what_is_asked_for() -> None:
     """Capture and mode reach the worker."""
-    result, worker = await _tap(_feed(), "--mode", "live", "--capture-id", "c:1")
+    result, worker = await _tap(_feed(*CAPTURE), "--mode", "live", "--capture-id", "c:1")
     assert result.exit_code == 0
     assert worker.path == "/feed?capture_id=c%3A1&mode=live"
 

@@ -130,6 +130,31 @@ async def test_a_burst_is_no_overflow_for_a_sink_that_takes_at_once() -> None:
         assert sink.taken == list(range(1, 226))
 
 
+async def test_a_sink_behind_a_socket_is_not_too_slow(autojump_clock: MockClock) -> None:
+    """A sink that takes a frame every 40 ms holds a burst up; one that takes 60 overflows."""
+
+    class Slow(Taker):
+        async def send(self, frame: Frame) -> None:
+            await trio.sleep(self.may_take)
+            self.taken.append(frame.meta.seq)
+
+    for pace, overflows in ((0.04, False), (0.06, True)):
+        box, sink = buffer(frames=3), Slow(pace)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(box.forward, sink)
+            try:
+                for seq in range(1, 21):
+                    await box.put(frame(seq))
+            except LimitForwardBufferExceeded:
+                assert overflows
+                nursery.cancel_scope.cancel()
+            else:
+                assert not overflows
+                box.close()
+                await box.wait_flushed()
+                assert sink.taken == list(range(1, 21))
+
+
 async def test_a_sink_that_raises_is_forward_failed() -> None:
     """The error names the frame and chains the cause, without telling it."""
     box = buffer()

@@ -390,6 +390,15 @@ def test_an_authority_out_of_reach_later_is_tolerated_for_the_grace() -> None:
     assert run(answered, Tick(), now=16) == answered
 
 
+def test_session_grace_comes_before_the_duration_when_both_are_due() -> None:
+    """With the default times both end at 15 s, and the session is what is reported."""
+    away = SessionVerdict(Verdict.UNREACHABLE, False)
+    state = run(opened(), away, now=5)
+    assert isinstance(state, Active)
+    assert state.grace_until == state.duration_until == START_NS + 15 * SECOND
+    assert type(refused(state, Tick(), now=15)) is SessionClosed
+
+
 # --- the machine as a whole -----------------------------------------------------------------
 
 EVENTS = st.one_of(

@@ -9,12 +9,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.errors import ServerShutdown
+from cfw.repository import GRACE_S
+from cfw.routes.router import REFUSE_S, REFUSED_AT_A_TIME
 from cfw.sessions import AuthorityUnreachable, SessionStatus
 from schemas import ErrorCode, FeedAbort, FeedClose
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
 from tests.fakes import Authority, RecordingSink
 from tests.route.kit import Ending, bench
-from tests.wire.peer import MASK, close, header, ping
+from tests.wire.peer import MASK, REQUEST, close, header, pair, ping
 
 
 def whole_capture(count: int = 3, size: int = 200) -> list[dict[str, Any] | bytes]:
@@ -138,6 +140,9 @@ async def test_what_follows_capture_close_is_not_looked_at(autojump_clock: MockC
         ("{", "is not JSON"),
         ("[1]", "must be a JSON object"),
         ('{"event": NaN}', "is not JSON"),
+        ('{"event": ' + "[" * 1000 + "]" * 1000 + "}", "must be one of"),
+        ('{"event": ' + '{"a":' * 1000 + "1" + "}" * 1001, "must be one of"),
+        (open_fields(encoding=None), "encoding: must be one of jpeg; not null"),
         ('{"event": "capture.start"}', "must be one of"),
         ('{"event": ' + "9" * 5000 + "}", "is not JSON"),
         ("[" * 9000, "is not JSON"),
@@ -192,6 +197,15 @@ async def test_every_record_id_is_new(autojump_clock: MockClock) -> None:
         check_abort(await rig.ending(), ErrorCode.PROTOCOL_VIOLATION, 1008)
 
 
+async def test_one_that_opens_nothing_may_leave_in_peace(autojump_clock: MockClock) -> None:
+    """A client that connects and closes is answered with 1000."""
+    async with bench() as b:
+        rig = await b.connect()
+        await rig.peer.send(close(1000))
+        ending = await rig.ending()
+    assert (ending.aborts, ending.code) == ([], 1000)
+
+
 async def test_a_capture_id_has_one_owner(autojump_clock: MockClock) -> None:
     """The second connection with an active capture_id is refused, the first goes on."""
     async with bench() as b:
@@ -208,15 +222,22 @@ async def test_a_capture_id_has_one_owner(autojump_clock: MockClock) -> None:
 
 async def test_a_rig_that_vanishes_is_client_disconnected(autojump_clock: MockClock) -> None:
     """EOF, or a close frame before capture.close, is the sink's terminal."""
+    told = {}
     async with bench() as b:
         gone = await b.capture()
         await gone.frame(1)
         await gone.peer.stream.aclose()
         await wait_all_tasks_blocked()
-        leaving = await b.capture()
-        await leaving.peer.send(close(3001, b"bye"))
-        ending = await leaving.ending()
-    assert (ending.aborts, ending.code) == ([], 3001)
+        for sent in (3001, 1000, None, 0):
+            leaving = await b.capture()
+            if sent == 0:  # it shuts its half down without a word
+                await leaving.peer.stream.send_eof()
+            else:
+                await leaving.peer.send(close(sent))
+            ending = await leaving.ending()
+            assert ending.aborts == []
+            told[sent] = ending.code
+    assert told == {3001: 3001, 1000: 1008, None: 1008, 0: 1008}
     for recorded in b.sink.captures:
         assert isinstance(recorded.terminals[0], FeedAbort)
         assert recorded.terminals[0].error_code is ErrorCode.CLIENT_DISCONNECTED
@@ -265,13 +286,13 @@ async def test_an_oversize_control_message(autojump_clock: MockClock) -> None:
 
 
 async def test_a_slow_sink_overflows_the_buffer(autojump_clock: MockClock) -> None:
-    """One frame more than the buffer holds aborts at once, with what was not forwarded told."""
+    """One frame more than the buffer holds aborts, and what was not forwarded is told."""
     async with bench(RecordingSink(delay_s=3), limits={"max_forward_buffer_frames": 2}) as b:
         rig = await b.capture()
         for seq in (1, 2, 3):
             await rig.frame(seq)
         ending = await rig.ending()
-        assert trio.current_time() == b_start(b)
+        assert trio.current_time() == b_start(b) + GRACE_S
     check_abort(ending, ErrorCode.LIMIT_FORWARD_BUFFER_EXCEEDED, 1008)
     terminal = b.sink.only.terminals[0]
     assert (terminal.frames_accepted, terminal.frames_forwarded) == (2, 0)
@@ -561,10 +582,42 @@ async def test_a_bug_is_internal_error_and_touches_no_other(
 
 
 async def test_connections_beyond_the_cap_get_503(autojump_clock: MockClock) -> None:
-    """max_connections are served, one more is told so in HTTP."""
+    """max_connections are served; one more is told so in HTTP, and takes nobody's place."""
     async with bench(limits={"max_connections": 2}) as b:
         rigs = [await b.connect(), await b.connect()]
-        with pytest.raises(AssertionError):
-            await b.connect()
+        silent, waiting = pair()
+        b.nursery.start_soon(b.router.handle, silent)
+        ours, peer = pair()
+        b.nursery.start_soon(b.router.handle, ours)
+        await peer.send(REQUEST)
+        status, body = await peer.read_answer()
+        assert (status, body) == (503, "the worker has no room for another connection\n")
+        await rigs[0].peer.stream.aclose()
+        await wait_all_tasks_blocked()
+        rigs[0] = await b.connect()  # the silent one beyond the cap does not count
+        start = trio.current_time()
+        assert (await waiting.read_answer())[0] == 408
+        assert trio.current_time() <= start + REFUSE_S
         for rig in rigs:
             await rig.peer.stream.aclose()
+
+
+async def test_a_flood_beyond_the_cap_is_not_listened_to(autojump_clock: MockClock) -> None:
+    """Only so many refused connections are held; the others are closed at once."""
+    async with bench(limits={"max_connections": 1}) as b:
+        rig = await b.connect()
+        peers = []
+        for _ in range(REFUSED_AT_A_TIME + 20):
+            ours, peer = pair()
+            b.nursery.start_soon(b.router.handle, ours)
+            peers.append(peer)
+        await wait_all_tasks_blocked()
+        assert b.router._refusing == REFUSED_AT_A_TIME
+        cut = 0
+        for peer in peers:
+            with trio.move_on_after(0.001):
+                cut += await peer.read_rest() == b""
+        assert cut == 20
+        await rig.peer.stream.aclose()
+        await trio.sleep(3)
+        assert b.router._refusing == 0

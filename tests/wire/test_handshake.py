@@ -51,10 +51,10 @@ def changed(old: bytes, new: bytes) -> bytes:
         (changed(b"Host: worker", b"Host: xn--999999999"), 400, "cannot be read"),
         (b"GET " + b"a" * 20_000, 431, "16384"),
         (changed(b"worker", b"w" * 16_384), 431, "16384"),
+        (f"GET {PATH} HTTP/1.1\r\nHost: worker\r\n\r\n".encode(), 426, "WebSocket client"),
+        (changed(b"Upgrade: websocket\r\n", b""), 426, "WebSocket client"),
         # These are wsproto's.
-        (f"GET {PATH} HTTP/1.1\r\nHost: worker\r\n\r\n".encode(), 400, ""),
         (changed(b"GET", b"POST"), 400, ""),
-        (changed(b"Upgrade: websocket\r\n", b""), 400, ""),
         (changed(b"Host: worker\r\n", b""), 400, ""),
         (changed(b"Version: 13", b"Version: 8"), 426, ""),
         (changed(b"\r\nHost", b"\r\n Host"), 400, ""),
