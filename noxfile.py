@@ -2,7 +2,8 @@
 
 lint          ruff, formatting, and the import contract of the house
 types         mypy, strict, on the code and its tests
-tests         everything but the long suites, on each Python that is installed
+tests         everything but the Autobahn cases, on the Python that runs nox
+pythons       the same on each other supported Python that is installed
 conformance   the Autobahn cases against the wire
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
 bench         frames a second beside other servers; not part of a plain `nox`
@@ -11,17 +12,19 @@ bench         frames a second beside other servers; not part of a plain `nox`
 from __future__ import annotations
 
 import os
+import sys
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "conformance", "fuzz"]
+nox.options.sessions = ["lint", "types", "tests", "pythons", "conformance", "fuzz"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 # A Python that is not there is skipped, and said to be.
 nox.options.error_on_missing_interpreters = False
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != RUNNING]
 
 
 @nox.session
@@ -40,9 +43,20 @@ def types(session: nox.Session) -> None:
     session.run("mypy", "cfw", "schemas", "tests", "noxfile.py")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 def tests(session: nox.Session) -> None:
     """The tests that a change must pass; arguments go to pytest."""
+    run_tests(session)
+
+
+@nox.session(python=OTHERS)
+def pythons(session: nox.Session) -> None:
+    """The same tests on another Python."""
+    run_tests(session)
+
+
+def run_tests(session: nox.Session) -> None:
+    """Install and test, in whatever environment the session has."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "not conformance", *session.posargs)
 

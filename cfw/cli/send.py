@@ -15,12 +15,16 @@ import attrs
 import click
 import trio
 
-from cfw.cli.sources import Frames, SourceError
+from cfw.cli.sources import Frames, SourceError, is_endless
 from cfw.client import Capture, CaptureAborted, CaptureError, ConnectionLost, open_capture
 from schemas import SchemaError
 
 #: Called behind every frame.
 _Report: TypeAlias = Callable[[Capture], None]
+
+
+#: What `cfw send pattern:` sends when it is not told how much.
+PATTERN_FRAMES = 75
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +63,11 @@ class _Request:
     type=click.IntRange(min=1),
     help="Declared height.  [default: the first JPEG's]",
 )
-@click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    help="Stop after so many frames.  [default: 75 for an endless pattern:]",
+)
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the result.")
 def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: Any) -> None:
@@ -70,6 +78,10 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
     pattern:[WIDTHxHEIGHT][?frames=N], a test picture. They are sent one after the other;
     event times are now.
     """
+    sources = options["sources"]
+    if options["frames"] is None and len(sources) == 1 and is_endless(sources[0]):
+        # It would only ever end in an abort; 5 s at 15 frames a second show enough.
+        options["frames"] = PATTERN_FRAMES
     request = _Request(
         capture_id=str(uuid.uuid4()) if capture_id is None else capture_id, **options
     )

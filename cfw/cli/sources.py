@@ -35,6 +35,7 @@ __all__ = [
     "MjpegSplitter",
     "PatternPainter",
     "SourceError",
+    "is_endless",
     "open_source",
     "split_mjpeg",
 ]
@@ -640,6 +641,12 @@ def _natural_key(name: str) -> list[str | int]:
     """Sort frame2 before frame10: text and numbers alternate, so like meets like."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def is_endless(spec: str) -> bool:
+    """Whether a source is a test picture without a number of frames."""
+    match = _PATTERN.fullmatch(spec)
+    return match is not None and match[3] is None
 
 
 class Frames:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -14,6 +14,7 @@ from cfw.limits import Limits, Times
 from cfw.routes import PATH
 from cfw.routes.outcome import LADDER, PRECEDENCE
 from schemas import ErrorCode
+from tests.factories import START_NS, jpeg, make_close, make_meta, make_open
 
 TEXT = (Path(cfw.__file__).parent / "DOMAIN.md").read_text("utf-8")
 
@@ -69,13 +70,74 @@ def test_every_domain_error_has_a_rank_and_a_code_of_its_own() -> None:
         assert issubclass(error, PRECEDENCE)
 
 
-def test_the_state_table_names_what_exists() -> None:
-    """States, events and actions of the table are classes of the core."""
-    known = {"bytes", "none", "anything else", "raises ProtocolViolation", "or none"}
-    for module in (state, actions, service):
-        known |= set(vars(module))
+IDLE = state.Idle(Limits(), Times())
+FIRST_META, FIRST_FRAME = make_meta(), jpeg()
+
+
+def reached(*events: service.Event) -> state.Active:
+    """The state after events that are all accepted."""
+    at_last: state.State = IDLE
+    for event in events:
+        at_last, _ = service.dispatch(at_last, event, START_NS)
+    assert isinstance(at_last, state.Active)
+    return at_last
+
+
+OPENED = reached(make_open())
+#: state, event -> a state to start from and an event that is accepted, or refused by nature.
+ROWS: dict[tuple[str, str], tuple[state.State, service.Event]] = {
+    ("Idle", "CaptureOpen"): (IDLE, make_open()),
+    ("Idle", "Tick, SessionVerdict"): (IDLE, service.Tick()),
+    ("Idle", "anything else"): (IDLE, FIRST_META),
+    ("Active", "CaptureOpen"): (OPENED, make_open()),
+    ("Active", "CaptureFrameMeta"): (OPENED, FIRST_META),
+    ("Active", "bytes"): (reached(make_open(), FIRST_META), FIRST_FRAME),
+    ("Active", "CaptureClose"): (OPENED, make_close()),
+    ("Active", "Tick"): (attrs.evolve(OPENED, recheck_at=START_NS), service.Tick()),
+    ("Active", "SessionVerdict"): (
+        OPENED,
+        service.SessionVerdict(service.Verdict.ACTIVE, False),
+    ),
+}
+
+
+def test_the_state_table_is_what_dispatch_does() -> None:
+    """Next state and actions of every row are those of the core."""
     rows = table("state")
+    assert [(start, event) for start, event, *_ in rows] == list(ROWS)
     for start, event, _, after, todo in rows:
-        names = [start, after, *re.split(", ", event), *re.split(", ", todo)]
-        assert set(names) <= known, names
+        begin, sent = ROWS[start, event]
+        if todo.startswith("raises"):
+            with pytest.raises(getattr(errors, todo.split()[1])):
+                service.dispatch(begin, sent, START_NS)
+            continue
+        then, done = service.dispatch(begin, sent, START_NS)
+        assert type(then).__name__ == after, (start, event)
+        names = ", ".join(type(action).__name__ for action in done)
+        assert names == todo.removesuffix(", or none").replace("none", ""), (start, event)
     assert PATH in TEXT
+
+
+def test_the_checks_of_a_tick_are_in_the_order_of_the_table() -> None:
+    """Everything is due at once; mending the first leaves the second, and so on."""
+    overdue = attrs.evolve(
+        OPENED,
+        grace_until=START_NS,
+        duration_until=START_NS,
+        pending_until=START_NS,
+        idle_until=START_NS,
+    )
+    (told,) = [row[2] for row in table("state") if row[:2] == ["Active", "Tick"]]
+    mend = {
+        "session grace": ("grace_until", "session_grace_s"),
+        "duration": ("duration_until", "may last at most"),
+        "bytes after metadata": ("pending_until", "meta_to_bytes_s"),
+        "idleness": ("idle_until", "idle_s"),
+    }
+    assert told.split("; ") == [*mend, "session re-check due"]
+    for field, words in mend.values():
+        _, (abort, _) = service.dispatch(overdue, service.Tick(), START_NS)
+        assert isinstance(abort, actions.AbortCapture)
+        assert words in abort.error.detail
+        later: dict[str, Any] = {field: START_NS + 1}
+        overdue = attrs.evolve(overdue, **later)

@@ -107,10 +107,10 @@ def bench(
 
 
 def _print(results: dict[int, dict[str, float]], connections: int) -> None:
-    table = Table(title=f"{connections} connections, one server core, medians")
-    table.add_column("server")
+    table = Table(title=f"frames/s, {connections} connections, one server core, medians")
+    table.add_column("server", no_wrap=True)
     for size in results:
-        table.add_column(f"{size:,} B: frames/s", justify="right")
+        table.add_column(f"{size // 1000} kB", justify="right")
         table.add_column("to cfw", justify="right")
     for name in next(iter(results.values())):
         cells = []
