@@ -2,10 +2,11 @@
 
 lint          ruff, formatting, and the import contract of the house
 types         mypy, strict, on the code and its tests
-tests         everything but the Autobahn cases, on the Python that runs nox
+tests         everything but the Autobahn cases and the long sweeps, on the Python that runs nox
 pythons       the same on each other supported Python that is installed
 conformance   the Autobahn cases against the wire
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
+sweep         cancellation sweeps of a whole connection, all of them, with their table
 bench         frames a second beside other servers; not part of a plain `nox`
 """
 
@@ -58,7 +59,7 @@ def pythons(session: nox.Session) -> None:
 def run_tests(session: nox.Session) -> None:
     """Install and test, in whatever environment the session has."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "not conformance", *session.posargs)
+    session.run("pytest", "-m", "not conformance and not sweep", *session.posargs)
 
 
 @nox.session
@@ -74,6 +75,13 @@ def fuzz(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     env = {"CFW_FUZZ_EXAMPLES": os.environ.get("CFW_FUZZ_EXAMPLES", "2000")}
     session.run("pytest", "-m", "fuzz", *session.posargs, env=env)
+
+
+@nox.session
+def sweep(session: nox.Session) -> None:
+    """Every fault at every instant, under every kind of sink, in several orders."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "tests/sweep", *session.posargs)
 
 
 @nox.session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,7 +14,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from cfw.admin.feed import feed_endpoint
-from cfw.registry import CaptureStatus, Registry
+from cfw.admin.pages import page_routes
+from cfw.limits import Limits
+from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 
 # Every answer is about this moment.
@@ -21,16 +24,23 @@ _HEADERS = {"cache-control": "no-store"}
 
 
 def create_app(
-    *, registry: Registry, hub: Hub | None, is_ready: Callable[[], bool]
+    *,
+    registry: Registry,
+    hub: Hub | None,
+    is_ready: Callable[[], bool],
+    capture_url: str,
+    limits: Limits,
 ) -> Starlette:
-    """The application: `/healthz`, `/readyz`, `/captures` and the WebSocket `/feed`.
+    """The application: pages for people, JSON for programs, and the WebSocket `/feed`.
 
     It has no secrets to tell and no way to change anything.
 
     Args:
-        registry: the captures that run.
+        registry: the captures that run, and those that ended last.
         hub: where `/feed` subscribes; None when the sink is another one.
         is_ready: False from the moment the worker takes no new capture.
+        capture_url: where rigs connect, for the page that films.
+        limits: what a capture may cost, for the pages to show and to keep.
     """
 
     async def healthz(_: Request) -> Response:
@@ -42,13 +52,41 @@ def create_app(
         return _json({"status": "draining"}, 503)
 
     async def captures(_: Request) -> Response:
-        return _json({"captures": [_capture(status) for status in registry.statuses()]})
+        return _json(
+            {
+                "captures": [_capture(status) for status in registry.statuses()],
+                # Tells a reader that polls when it is time to ask for `/ended`.
+                "ended": registry.ends.total(),
+            }
+        )
+
+    async def ended(_: Request) -> Response:
+        counts = {code.value: n for code, n in registry.ends.items() if code is not None}
+        return _json(
+            {
+                "ended": [_ended(capture) for capture in reversed(registry.ended)],
+                "clean": registry.ends[None],
+                "aborted": counts,
+            }
+        )
+
+    async def info(_: Request) -> Response:
+        return _json(
+            {
+                "capture_url": capture_url,
+                "has_feed": hub is not None,
+                "limits": attrs.asdict(limits),
+            }
+        )
 
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/captures", captures),
+            Route("/ended", ended),
+            Route("/info", info),
+            *page_routes(capture_url),
             WebSocketRoute("/feed", feed_endpoint(hub)),
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
@@ -75,6 +113,20 @@ def _capture(status: CaptureStatus) -> dict[str, object]:
         "buffer_bytes": status.buffer_bytes,
         "opened": str(status.opened),
         "fps": status.fps,
+    }
+
+
+def _ended(capture: EndedCapture) -> dict[str, object]:
+    return {
+        "capture_id": capture.capture_id,
+        "user_id": capture.user_id,
+        "session_id": capture.session_id,
+        "frames": capture.frames,
+        "bytes": capture.bytes,
+        "error_code": capture.error_code,
+        "detail": capture.detail,
+        "opened": str(capture.opened),
+        "ended": str(capture.ended),
     }
 
 

@@ -117,7 +117,7 @@ async def _serve_connections(
         )
     capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
     async with (
-        _admin(config, registry, sink, lambda: not router.is_draining) as admin,
+        _admin(config, registry, sink, lambda: not router.is_draining, capture_url) as admin,
         trio.open_nursery() as connections,
     ):
         async with trio.open_nursery() as listening:
@@ -150,13 +150,20 @@ async def _admin(
     registry: Registry,
     sink: Sink,
     is_ready: Callable[[], bool],
+    capture_url: str,
 ) -> AsyncIterator[str | None]:
     """Serve the admin listener around a block, with its URL; None when it is off."""
     if config.admin.port == "off":
         yield None
         return
     hub = sink if isinstance(sink, Hub) else None
-    app = create_app(registry=registry, hub=hub, is_ready=is_ready)
+    app = create_app(
+        registry=registry,
+        hub=hub,
+        is_ready=is_ready,
+        capture_url=capture_url,
+        limits=config.limits,
+    )
     async with trio.open_nursery() as nursery:
         host, port = config.admin.host, config.admin.port
         with _naming(host, port):

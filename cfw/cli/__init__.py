@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
     "bench": ("cfw.cli.bench:bench", "Measure frames a second, beside other servers."),
     "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),
+    "explain": ("cfw.cli.explain:explain", "Say what an error code means and what to do."),
 }
 
 

@@ -1,14 +1,15 @@
-"""`cfw demo`: a worker and a synthetic rig, with nothing configured."""
+"""`cfw demo`: a worker and two synthetic rigs, with nothing configured."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
 
+import attrs
 import click
 import trio
 
-from cfw.api import Addresses, serve
+from cfw.api import Addresses, ListenError, serve
 from cfw.cli._logging import configure_logging
 from cfw.cli.serve import first_reason
 from cfw.cli.sources import Frames
@@ -16,9 +17,27 @@ from cfw.client import CaptureError, open_capture
 from cfw.config import Config, load_config
 
 USER, SESSION = "demo-user", "demo-session"
-FPS = 15
-CAPTURE_S = 5
 _PORT = click.IntRange(0, 65_535)
+
+
+@attrs.frozen
+class Rig:
+    """A synthetic camera that sends one capture after another.
+
+    Args:
+        user_id: who it says it is.
+        shape: of its picture, as `pattern:` has it.
+        fps: frames per second.
+        capture_s: seconds that each capture lasts.
+    """
+
+    user_id: str
+    shape: str
+    fps: int
+    capture_s: int
+
+
+RIGS = (Rig("demo-left", "640x480", 15, 12), Rig("demo-right", "480x270", 10, 8))
 
 
 @click.command()
@@ -30,7 +49,7 @@ _PORT = click.IntRange(0, 65_535)
     "--admin-port", type=_PORT, default=8766, show_default=True, help="Admin port; 0: any."
 )
 def demo(seconds: float | None, port: int, admin_port: int) -> None:
-    """Start a worker and a synthetic rig that sends one capture after another.
+    """Start a worker and two synthetic rigs that send one capture after another.
 
     Nothing has to be configured, and nothing is written to disk.
     """
@@ -38,12 +57,12 @@ def demo(seconds: float | None, port: int, admin_port: int) -> None:
     settings = {
         "server.port": port,
         "admin.port": admin_port,
-        "sessions.static": [f"{USER}:{SESSION}"],
+        "sessions.static": [f"{user}:{SESSION}" for user in (USER, *(r.user_id for r in RIGS))],
     }
     config = load_config(None, settings.items())
     try:
         trio.run(_run, config, seconds)
-    except* OSError as group:
+    except* ListenError as group:
         hint = "choose others with --port and --admin-port, or 0 for any"
         raise click.ClickException(f"{first_reason(group)}; {hint}") from None
 
@@ -52,8 +71,8 @@ async def _run(config: Config, seconds: float | None) -> None:
     with trio.move_on_after(math.inf if seconds is None else seconds):
         async with trio.open_nursery() as nursery:
             addresses: Addresses = await nursery.start(partial(serve, config))
-            click.echo(f"worker   {addresses.capture}")
-            click.echo(f"admin    {addresses.admin}/captures")
+            click.echo(f"open     {addresses.admin}/")
+            click.echo(f"film     {addresses.admin}/capture#user={USER}&session={SESSION}")
             click.echo(
                 f"watch    cfw tap {addresses.admin} | ffplay -loglevel error -f mjpeg -"
             )
@@ -61,42 +80,43 @@ async def _run(config: Config, seconds: float | None) -> None:
                 f"send     cfw send {addresses.capture} PHOTO.jpg "
                 f"--user {USER} --session {SESSION}"
             )
-            click.echo("A synthetic rig sends captures of 5 s now; Ctrl-C ends it.\n")
-            await _film(addresses.capture)
+            click.echo("Two synthetic rigs send captures now; Ctrl-C ends it.\n")
+            for rig in RIGS:
+                nursery.start_soon(_film, addresses.capture, rig)
 
 
-async def _film(url: str) -> None:
+async def _film(url: str, rig: Rig) -> None:
     number = 0
     while True:
         number += 1
         try:
-            await _send_capture(url, number)
+            await _send_capture(url, rig, number)
         except CaptureError as exc:
-            click.echo(f"capture {number}: {exc}")
+            click.echo(f"{rig.user_id} {number}: {exc}")
             await trio.sleep(1)
 
 
-async def _send_capture(url: str, number: int) -> None:
-    pattern = f"pattern:640x480?frames={FPS * CAPTURE_S}"
+async def _send_capture(url: str, rig: Rig, number: int) -> None:
+    pattern = f"pattern:{rig.shape}?frames={rig.fps * rig.capture_s}"
     async with (
-        Frames([pattern], fps=FPS) as frames,
+        Frames([pattern], fps=rig.fps) as frames,
         open_capture(
             url,
-            user_id=USER,
+            user_id=rig.user_id,
             session_id=SESSION,
             width=frames.width,
             height=frames.height,
-            fps=FPS,
+            fps=rig.fps,
             source="cfw demo",
         ) as capture,
     ):
         started = trio.current_time()
         async for jpeg in frames:
-            await trio.sleep_until(started + capture.frames_sent / FPS)
+            await trio.sleep_until(started + capture.frames_sent / rig.fps)
             await capture.send_frame(jpeg)
     receipt = capture.receipt
     assert receipt is not None
     click.echo(
-        f"capture {number}: closed with 1000, the worker forwarded {receipt.frames} frames, "
-        f"{receipt.bytes / 1e6:.2f} MB ({capture.capture_id})"
+        f"{rig.user_id} {number}: closed with 1000, the worker forwarded {receipt.frames} "
+        f"frames, {receipt.bytes / 1e6:.2f} MB ({capture.capture_id})"
     )

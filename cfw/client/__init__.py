@@ -5,10 +5,12 @@
         await capture.send_frame(jpeg)
     print(capture.receipt.frames)
 
-It needs Trio and `schemas`, and nothing of the worker.
+`open_capture_sync` is the same for a script without Trio. Pictures may be arrays where an
+encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 """
 
-from cfw.client._capture import Capture, Receipt, open_capture
+from cfw.client._capture import Capture, open_capture
+from cfw.client._end import Receipt
 from cfw.client._errors import (
     CaptureAborted,
     CaptureError,
@@ -33,6 +35,8 @@ from cfw.client._errors import (
     SessionInvalid,
 )
 from cfw.client._feed import Feed, open_feed
+from cfw.client.sync import SyncCapture
+from cfw.client.sync import open_capture as open_capture_sync
 
 __all__ = [
     "Capture",
@@ -59,6 +63,8 @@ __all__ = [
     "SessionClosed",
     "SessionError",
     "SessionInvalid",
+    "SyncCapture",
     "open_capture",
+    "open_capture_sync",
     "open_feed",
 ]

@@ -9,7 +9,6 @@ while the frame goes out whole: half a message would make the connection useless
 
 from __future__ import annotations
 
-import json
 import ssl
 import time
 import uuid
@@ -18,11 +17,12 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-import attrs
 import trio
-from trio_websocket import CloseReason, ConnectionClosed
+from trio_websocket import ConnectionClosed
 
-from cfw.client._errors import ABORTS, CaptureAborted, CaptureError, ConnectionLost
+from cfw.client._encode import Color, Encoder, Frame, FrameEncoder
+from cfw.client._end import Receipt, outcome_of, read_abort
+from cfw.client._errors import CaptureError, ConnectionLost
 from cfw.client._link import GRACE_S, Address, Link, check_seconds, open_link
 from schemas import (
     SCHEMA_VERSION,
@@ -31,46 +31,14 @@ from schemas import (
     CaptureClose,
     CaptureFrameMeta,
     CaptureOpen,
-    ErrorCode,
     Modality,
-    SchemaError,
     Timestamp,
-    parse_output,
     to_json,
 )
 
 CAPTURE_PATH = "/camera_feed_worker/capture"
 #: A worker sends one small JSON text; `detail` is the only field that may be long.
 _MAX_MESSAGE_BYTES = 65_536
-_NO_CLOSE_FRAME = frozenset({1005, 1006})  # RFC 6455, section 7.4.1: never on the wire
-
-
-@attrs.frozen
-class Receipt:
-    """What the worker has taken, and its consumer after it.
-
-    Args:
-        frames: how many.
-        bytes: of all frames together, without metadata.
-    """
-
-    frames: int
-    bytes: int
-
-    @classmethod
-    def parse(cls, text: str) -> Receipt:
-        """Read the reason of a close frame 1000.
-
-        Raises:
-            ValueError: it is no receipt.
-        """
-        value = json.loads(text)
-        frames, taken = (
-            (value.get("frames"), value.get("bytes")) if type(value) is dict else (None, None)
-        )
-        if type(frames) is not int or type(taken) is not int or min(frames, taken) < 0:
-            raise ValueError(f"not a receipt: {text[:80]!r}")
-        return cls(frames, taken)
 
 
 class _Header:
@@ -104,7 +72,12 @@ class Capture:
     """
 
     def __init__(
-        self, link: Link, header: _Header, opening: CaptureOpen, rig_tells_time: bool
+        self,
+        link: Link,
+        header: _Header,
+        opening: CaptureOpen,
+        encoder: FrameEncoder,
+        rig_tells_time: bool,
     ) -> None:
         self.capture_id = opening.capture_id
         self.frames_sent = 0
@@ -112,6 +85,7 @@ class Capture:
         self.receipt: Receipt | None = None
         self._link = link
         self._header = header
+        self._encoder = encoder
         self._last_event_time = opening.timestamp_start
         self._rig_tells_time = rig_tells_time
         self._turn = trio.StrictFIFOLock()
@@ -124,32 +98,38 @@ class Capture:
         self._outcome: Receipt | CaptureError | None = None
         self._ended = trio.Event()
 
-    async def send_frame(
-        self, jpeg: bytes | bytearray | memoryview, timestamp: datetime | str | None = None
-    ) -> None:
+    async def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
         """Send one frame, and wait until the connection has taken it.
 
-        Several tasks may call it; the frames go in the order of the calls.
+        Several tasks may call it; the frames go in the order of the calls. An array is made
+        a JPEG in a worker thread.
 
         Args:
-            jpeg: one JPEG image.
+            frame: one JPEG image as bytes; or a picture as a uint8 array, height x width x 3
+                or height x width (grey), of the size declared.
             timestamp: when the frame was taken. Text is forwarded as it is, a `datetime` in
                 ISO 8601 (a naive one is read as UTC); None means now.
 
         Raises:
             SchemaError: the timestamp is none, or there are no bytes; nothing was sent.
+            ValueError: the array is no such picture; nothing was sent.
+            ImportError: an array needs an encoder and none is installed; nothing was sent.
             CaptureAborted: the worker ended the capture, now or since the last call.
             ConnectionLost: the connection is gone.
             trio.ClosedResourceError: the block of `open_capture` has been left.
 
         Cancellation: safe. A frame that waits behind another one is then not sent; one that
-        is on its way goes out whole before anything else does.
+        is on its way goes out whole before anything else does, and one that is being encoded
+        is first encoded, then not sent.
         """
         taken = self._header.now() if timestamp is None else timestamp
+        data = self._encoder.read(frame)
         async with self._turn:
+            if isinstance(data, memoryview):
+                self._check_open()
+                data = await trio.to_thread.run_sync(self._encoder.encode, data)
             await self._sent.wait()
             self._check_open()
-            data = bytes(jpeg)
             meta = CaptureFrameMeta(
                 **self._header.fields(),
                 seq=self.frames_sent + 1,
@@ -239,52 +219,14 @@ class Capture:
             with self._watching, suppress(ConnectionClosed):
                 while True:
                     message = await connection.get_message()
-                    if abort is None and (abort := _read_abort(message)) is not None:
+                    if abort is None and (abort := read_abort(message)) is not None:
                         self._sending.cancel()
                         self._expect_end()  # for the close frame behind the abort message
         finally:
-            self._end(_outcome(abort, connection.closed))
+            self._end(outcome_of(abort, connection.closed))
 
     def _expect_end(self) -> None:
         self._watching.deadline = min(self._watching.deadline, trio.current_time() + GRACE_S)
-
-
-def _read_abort(message: str | bytes) -> CaptureAbort | None:
-    if isinstance(message, str):
-        try:
-            return parse_output(message)
-        except SchemaError:
-            pass  # from a newer worker; the close frame tells the reason too
-    return None
-
-
-def _outcome(abort: CaptureAbort | None, closed: CloseReason | None) -> Receipt | CaptureError:
-    close_code = int(closed.code) if closed and closed.code not in _NO_CLOSE_FRAME else None
-    reason = (closed.reason if closed else None) or ""
-    if abort is not None:
-        return ABORTS[abort.error_code](
-            abort.detail or "", abort.seq, abort.observed, abort.limit, close_code
-        )
-    if (aborted := _aborted_by(reason, close_code)) is not None:
-        return aborted
-    if close_code is None:
-        return ConnectionLost("the connection ended without a close frame")
-    if close_code == 1000:
-        try:
-            return Receipt.parse(reason)
-        except ValueError:
-            pass
-    said = f" ({reason})" if reason else ""
-    return ConnectionLost(f"the worker closed with code {close_code}{said}", close_code)
-
-
-def _aborted_by(reason: str, close_code: int | None) -> CaptureAborted | None:
-    """What a close frame says by itself: its reason begins with the error code."""
-    code, _, detail = reason.partition(":")
-    try:
-        return ABORTS[ErrorCode(code.strip())](detail.strip(), close_code=close_code)
-    except ValueError:
-        return None
 
 
 @asynccontextmanager
@@ -302,6 +244,9 @@ async def open_capture(
     performer_id: str | None = None,
     annotation: Annotation | Mapping[str, str] | None = None,
     timestamp_start: datetime | str | None = None,
+    encode: Encoder = "auto",
+    quality: int = 85,
+    color: Color = "rgb",
     ssl_context: ssl.SSLContext | None = None,
     headers: Mapping[str, str] | None = None,
     stream: trio.abc.Stream | None = None,
@@ -335,6 +280,10 @@ async def open_capture(
         annotation: what the capture is meant to show; None tells nothing.
         timestamp_start: when the capture began. Text is forwarded as it is, a `datetime` in
             ISO 8601 (a naive one is read as UTC); None means now.
+        encode: what makes JPEGs of arrays: `simplejpeg`, `pillow`, or `auto`, the first of
+            these that is installed. Frames that are JPEGs need none.
+        quality: of those JPEGs, 1 to 100.
+        color: order of the channels in arrays; OpenCV's is `bgr`.
         ssl_context: for `wss://`; None checks certificates against the system's.
         headers: sent with the handshake, for example a token for a proxy.
         stream: a connection to use instead of dialling, for example a Unix socket; it is
@@ -343,7 +292,8 @@ async def open_capture(
         close_timeout: seconds from the end of the block until the receipt has to be there.
 
     Raises:
-        ValueError: the URL or a timeout is none; nothing was sent.
+        ValueError: the URL, a timeout or an encoding is none; nothing was sent.
+        ImportError: the encoder asked for is not installed; nothing was sent.
         SchemaError: an argument breaks the protocol; nothing was sent.
         ConnectionRefused: there was no WebSocket to be had.
         CaptureAborted: the worker ended the capture; raised by `send_frame` or at the end.
@@ -370,6 +320,7 @@ async def open_capture(
         source=source,
         performer_id=performer_id,
     )
+    encoder = FrameEncoder(width, height, encode=encode, quality=quality, color=color)
     async with open_link(
         address,
         ssl_context=ssl_context,
@@ -378,7 +329,7 @@ async def open_capture(
         connect_timeout=connect_timeout,
         max_message_bytes=_MAX_MESSAGE_BYTES,
     ) as link:
-        capture = Capture(link, header, opening, timestamp_start is not None)
+        capture = Capture(link, header, opening, encoder, timestamp_start is not None)
         try:
             await capture._open(opening)
             yield capture

@@ -252,9 +252,10 @@ class _Connection:
             )
             with contextlib.suppress(PeerGone):
                 await ws.send_text(to_json(abort))
-        # One that leaves without having opened anything gets its own words back.
-        is_idle = self._opened is None and not outcome.is_told
-        await self._close_socket(ws, 1000 if is_idle else outcome.close_code, outcome.reason)
+        code = outcome.close_code
+        if self._opened is None and not outcome.is_told and code == 1008:
+            code = 1000  # it opened nothing, so nothing is missing
+        await self._close_socket(ws, code, outcome.reason)
 
     async def _close_socket(self, ws: WebSocket, code: int, reason: str) -> None:
         await ws.close(code, reason, linger_s=self._router.times.linger_s)

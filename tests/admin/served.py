@@ -31,7 +31,19 @@ async def served(app: Any, **options: Any) -> AsyncIterator[AdminServer]:
 
 def hub_app(hub: Hub | None) -> Starlette:
     """The application around a hub."""
-    return create_app(registry=Registry(Limits()), hub=hub, is_ready=lambda: True)
+    return make_app(hub=hub)
+
+
+def make_app(**options: Any) -> Starlette:
+    """The application, with what the test does not care about filled in."""
+    usual: dict[str, Any] = {
+        "registry": Registry(Limits()),
+        "hub": None,
+        "is_ready": lambda: True,
+        "capture_url": "ws://127.0.0.1:8765/camera_feed_worker/capture",
+        "limits": Limits(),
+    }
+    return create_app(**usual | options)
 
 
 async def until(condition: Callable[[], object]) -> None:

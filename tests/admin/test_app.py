@@ -10,19 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from structlog.testing import capture_logs
 
-from cfw.admin import create_app
 from cfw.limits import Limits
-from cfw.registry import CaptureStatus, Registry
-from schemas import Timestamp
-from tests.admin.served import served, until
+from cfw.registry import CaptureStatus, EndedCapture, Registry
+from cfw.sinks.hub import Hub
+from schemas import ErrorCode, Timestamp
+from tests.admin.served import make_app, served, until
 
 OPENED = Timestamp.parse("2026-05-04T10:20:30.123456789+02:00")
-
-
-def make_app(*, registry: Registry | None = None, is_ready: bool = True) -> Starlette:
-    if registry is None:
-        registry = Registry(Limits())
-    return create_app(registry=registry, hub=None, is_ready=lambda: is_ready)
 
 
 async def get(app: Starlette, path: str, method: str = "GET") -> httpx.Response:
@@ -32,7 +26,7 @@ async def get(app: Starlette, path: str, method: str = "GET") -> httpx.Response:
 
 async def test_healthz_says_that_the_process_answers() -> None:
     """Also while it drains: a draining worker is not to be killed."""
-    answer = await get(make_app(is_ready=False), "/healthz")
+    answer = await get(make_app(is_ready=lambda: False), "/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
@@ -43,7 +37,7 @@ async def test_readyz_says_whether_captures_are_taken(
     is_ready: bool, status: int, text: str
 ) -> None:
     """A balancer reads the status, a person the text."""
-    answer = await get(make_app(is_ready=is_ready), "/readyz")
+    answer = await get(make_app(is_ready=lambda: is_ready), "/readyz")
     assert (answer.status_code, answer.json()) == (status, {"status": text})
 
 
@@ -67,8 +61,47 @@ async def test_captures_lists_what_runs() -> None:
         answer = await get(app, "/captures")
     # Nothing it has is left out.
     expected = attrs.asdict(status, recurse=False) | {"opened": OPENED.text}
-    assert answer.json() == {"captures": [expected]}
-    assert (await get(app, "/captures")).json() == {"captures": []}
+    assert answer.json() == {"captures": [expected], "ended": 0}
+    assert (await get(app, "/captures")).json() == {"captures": [], "ended": 0}
+
+
+async def test_ended_lists_how_captures_ended() -> None:
+    """The newest first, and how many there were of each kind; `/captures` counts them all."""
+    registry = Registry(Limits())
+    clean = EndedCapture(
+        capture_id="one",
+        user_id="user",
+        session_id="session",
+        frames=3,
+        bytes=900,
+        error_code=None,
+        detail=None,
+        opened=OPENED,
+        ended=OPENED,
+    )
+    late = ErrorCode.LIMIT_DURATION_EXCEEDED
+    aborted = attrs.evolve(clean, capture_id="two", error_code=late, detail="too long")
+    for capture in (clean, aborted, aborted):
+        registry.record_end(capture)
+    answer = await get(make_app(registry=registry), "/ended")
+    expected = [
+        attrs.asdict(capture, recurse=False) | {"opened": OPENED.text, "ended": OPENED.text}
+        for capture in (aborted, aborted, clean)
+    ]
+    assert answer.json() == {"ended": expected, "clean": 1, "aborted": {late.value: 2}}
+    assert (await get(make_app(registry=registry), "/captures")).json()["ended"] == 3
+
+
+async def test_info_says_where_rigs_connect_and_what_they_may() -> None:
+    """The URL, whether there is a feed, every limit."""
+    limits = Limits(max_fps=7)
+    answer = await get(make_app(limits=limits, capture_url="ws://h:1/c"), "/info")
+    assert answer.json() == {
+        "capture_url": "ws://h:1/c",
+        "has_feed": False,
+        "limits": attrs.asdict(limits),
+    }
+    assert (await get(make_app(hub=Hub()), "/info")).json()["has_feed"] is True
 
 
 async def test_answers_are_json_of_this_moment_and_name_no_software() -> None:
@@ -79,7 +112,7 @@ async def test_answers_are_json_of_this_moment_and_name_no_software() -> None:
     assert "server" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/nosuch", "/healthz/", "/healthz/..%2fcaptures"])
+@pytest.mark.parametrize("path", ["/nosuch", "/healthz/", "/healthz/..%2fcaptures", "//"])
 async def test_an_unknown_path_is_a_json_404(path: str) -> None:
     """No page, no redirect."""
     answer = await get(make_app(), path)
@@ -87,7 +120,7 @@ async def test_an_unknown_path_is_a_json_404(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/captures"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/captures", "/ended", "/info", "/"])
 async def test_nothing_can_be_changed(method: str, path: str) -> None:
     """Only GET, and HEAD as HTTP demands it beside GET."""
     answer = await get(make_app(), path, method)
@@ -125,7 +158,7 @@ async def test_a_bug_is_told_to_the_log_and_not_to_the_client() -> None:
 async def test_is_ready_is_asked_each_time() -> None:
     """The answer flips with the worker, on one connection."""
     answers = iter([True, False, True])
-    app = create_app(registry=Registry(Limits()), hub=None, is_ready=lambda: next(answers))
+    app = make_app(is_ready=lambda: next(answers))
     async with served(app) as server, httpx.AsyncClient(trust_env=False) as client:
         url = f"http://127.0.0.1:{server.port}/readyz"
         codes = [(await client.get(url)).status_code for _ in range(3)]

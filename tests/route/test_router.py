@@ -12,9 +12,9 @@ from cfw.errors import ServerShutdown
 from cfw.repository import GRACE_S
 from cfw.routes.router import REFUSE_S, REFUSED_AT_A_TIME
 from cfw.sessions import AuthorityUnreachable, SessionStatus
+from cfw.testing.fakes import FailingSink, Place, RecordingSink, ScriptedAuthority
 from schemas import ErrorCode, FeedAbort, FeedClose
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
-from tests.fakes import Authority, RecordingSink
 from tests.route.kit import Ending, bench
 from tests.wire.peer import MASK, REQUEST, close, header, pair, ping
 
@@ -374,7 +374,7 @@ async def test_the_session_at_open(
     autojump_clock: MockClock, answer: Any, code: ErrorCode
 ) -> None:
     """A session that is not active, or cannot be checked, does not start a capture."""
-    async with bench(authority=Authority([answer])) as b:
+    async with bench(authority=ScriptedAuthority([answer])) as b:
         rig = await b.capture()
         check_abort(await rig.ending(), code, 1008)
     assert b.sink.captures == []
@@ -384,7 +384,7 @@ async def test_frames_wait_for_the_session_and_the_wait_is_bounded(
     autojump_clock: MockClock,
 ) -> None:
     """Frames sent early are held until the authority answers, at most session_check_s."""
-    async with bench(authority=Authority(delay_s=1.5)) as b:
+    async with bench(authority=ScriptedAuthority(delay_s=1.5)) as b:
         rig = await b.capture()
         await rig.frame(1)
         await trio.sleep(1.4)
@@ -393,7 +393,7 @@ async def test_frames_wait_for_the_session_and_the_wait_is_bounded(
         assert len(b.sink.only.frames) == 1
         await rig.say(close_fields())
         assert (await rig.ending()).receipt["frames"] == 1
-    async with bench(authority=Authority(delay_s=2.5)) as b:
+    async with bench(authority=ScriptedAuthority(delay_s=2.5)) as b:
         rig = await b.capture()
         start = trio.current_time()
         check_abort(await rig.ending(), ErrorCode.SESSION_INVALID, 1008)
@@ -403,7 +403,7 @@ async def test_frames_wait_for_the_session_and_the_wait_is_bounded(
 async def test_a_session_that_closes_in_mid_capture(autojump_clock: MockClock) -> None:
     """A re-check ends the capture at once, although the rig is silent."""
     answers: list[SessionStatus | Exception] = [SessionStatus.ACTIVE, SessionStatus.CLOSED]
-    async with bench(authority=Authority(answers), times={"idle_s": 14}) as b:
+    async with bench(authority=ScriptedAuthority(answers), times={"idle_s": 14}) as b:
         rig = await b.capture()
         start = trio.current_time()
         check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008)
@@ -413,7 +413,7 @@ async def test_a_session_that_closes_in_mid_capture(autojump_clock: MockClock) -
 
 async def test_a_recheck_never_delays_frames(autojump_clock: MockClock) -> None:
     """Frames are forwarded while a slow check is under way."""
-    async with bench(authority=Authority(delay_s=1.9), times={"idle_s": 14}) as b:
+    async with bench(authority=ScriptedAuthority(delay_s=1.9), times={"idle_s": 14}) as b:
         rig = await b.capture()
         await trio.sleep(2 + 5 + 0.1)  # the re-check began 0.1 s ago
         assert len(b.authority.asked_at) == 2
@@ -432,7 +432,7 @@ async def test_an_authority_out_of_reach_is_tolerated_for_the_grace(
     """The capture goes on for session_grace_s after the first failed re-check."""
     answers: list[SessionStatus | Exception] = [SessionStatus.ACTIVE, AuthorityUnreachable("x")]
     limits, times = {"max_duration_s": 100}, {"idle_s": 99}
-    async with bench(authority=Authority(answers), limits=limits, times=times) as b:
+    async with bench(authority=ScriptedAuthority(answers), limits=limits, times=times) as b:
         rig = await b.capture()
         start = trio.current_time()
         check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008)
@@ -442,12 +442,12 @@ async def test_an_authority_out_of_reach_is_tolerated_for_the_grace(
 # --- forwarding -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fails_at", [0, 2, -1], ids=["at open", "at a frame", "at the end"])
+@pytest.mark.parametrize("place", ["open", 2, "finish", "leave"])
 async def test_a_sink_that_raises_is_forward_failed(
-    autojump_clock: MockClock, fails_at: int
+    autojump_clock: MockClock, place: Place
 ) -> None:
     """Wherever the sink raises, the rig gets forward_failed and none of the sink's words."""
-    sink = RecordingSink(fails_at=fails_at)
+    sink = FailingSink(at=place)
     async with bench(sink) as b:
         ending = await b.in_one_write(*whole_capture(3), then_close=False)
     check_abort(ending, ErrorCode.FORWARD_FAILED, 1011)

@@ -10,9 +10,9 @@ from websockets.trio.client import ClientConnection
 
 from cfw.routes.outcome import LADDER
 from cfw.sessions import SessionStatus
+from cfw.testing.fakes import FailingSink, RecordingSink, ScriptedAuthority
 from schemas import ErrorCode
 from tests.factories import jpeg
-from tests.fakes import Authority, RecordingSink
 from tests.smoke.worker import Worker, closing, ending, meta, opening, running
 
 ACTIVE, CLOSED = SessionStatus.ACTIVE, SessionStatus.CLOSED
@@ -85,12 +85,12 @@ ROWS: list[tuple[ErrorCode, Any, dict[str, Any]]] = [
         two_frames,
         {"sink": RecordingSink(delay_s=60), "limits__max_forward_buffer_frames": 1},
     ),
-    (CODE.FORWARD_FAILED, two_frames, {"sink": RecordingSink(fails_at=1)}),
+    (CODE.FORWARD_FAILED, two_frames, {"sink": FailingSink(at=1)}),
     (CODE.SESSION_INVALID, stranger, {}),
     (
         CODE.SESSION_CLOSED,
         open_only,
-        {"authority": Authority([ACTIVE, CLOSED]), "times__session_recheck_s": 0.05},
+        {"authority": ScriptedAuthority([ACTIVE, CLOSED]), "times__session_recheck_s": 0.05},
     ),
     (CODE.SERVER_SHUTDOWN, stop, {}),
     (

@@ -1,0 +1,98 @@
+"""The pages for people: the live view at `/`, filming with a browser at `/capture`.
+
+The files are read when the application is made, and only those named here are ever served.
+A page runs nothing but these files and connects to nothing but this worker: its content
+security policy says so to the browser.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import PurePath
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+_PAGES = {"/": "live.html", "/capture": "capture.html"}
+_FILES = (
+    "base.css",
+    "capture-client.js",
+    "capture.css",
+    "capture.js",
+    "cards.css",
+    "cards.js",
+    "chart.js",
+    "codes.js",
+    "ended.css",
+    "ended.js",
+    "feed.js",
+    "format.js",
+    "icon.svg",
+    "live.css",
+    "live.js",
+    "rates.js",
+    "settings.js",
+)
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+def page_routes(capture_url: str) -> list[Route]:
+    """The routes of the pages and of the files they load.
+
+    Args:
+        capture_url: where rigs connect; a page may open this WebSocket and no other abroad.
+    """
+    headers = {
+        # Asked for each time, so that a page never runs with files of another version.
+        "cache-control": "no-cache",
+        "content-security-policy": _policy(capture_url),
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+    }
+    names = _PAGES | {f"/static/{name}": name for name in _FILES}
+    return [_route(path, name, headers) for path, name in names.items()]
+
+
+def _route(path: str, name: str, headers: dict[str, str]) -> Route:
+    content = resources.files("cfw.admin").joinpath("static", name).read_bytes()
+    media_type = _TYPES[PurePath(name).suffix]
+
+    async def answer(_: Request) -> Response:
+        return Response(content, headers=headers, media_type=media_type)
+
+    return Route(path, answer)
+
+
+def _policy(capture_url: str) -> str:
+    return "; ".join(
+        (
+            "default-src 'self'",
+            f"connect-src 'self' {_socket_source(capture_url)}",
+            "img-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            # What a rig calls itself is shown as text; no script may turn text into HTML.
+            "require-trusted-types-for 'script'",
+        )
+    )
+
+
+def _socket_source(capture_url: str) -> str:
+    """The capture listener, as a policy names it."""
+    url = urlsplit(capture_url)
+    host = url.hostname or ""
+    # 0.0.0.0 is reached under whatever name the page was, and a policy cannot write IPv6.
+    if host == "0.0.0.0" or ":" in host:
+        host = "*"
+    return f"{url.scheme}://{host}:{url.port}"

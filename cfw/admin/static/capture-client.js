@@ -1,0 +1,218 @@
+/**
+ * A rig in a browser: one capture over one WebSocket. Stands alone; import it anywhere.
+ *
+ *     const capture = await openCapture(url, {
+ *       userId: "ada", sessionId: "s1", width: 640, height: 480, fps: 15,
+ *     });
+ *     await capture.sendFrame(jpeg);            // a Blob; again and again
+ *     const { frames, bytes } = await capture.close();
+ *
+ * Whatever goes wrong is a `CaptureError` with the worker's own words. `crypto.randomUUID`
+ * makes it want a secure context: https, or localhost.
+ */
+
+const SCHEMA_VERSION = "1.0.0";
+/** Two frames of the largest size by default: enough to keep a line busy, and no queue. */
+const MAX_WAITING_BYTES = 600_000;
+/** The worker gives its sink 5 s to take what is left, and a slow line needs some too. */
+const RECEIPT_MS = 15_000;
+const LOOK_AGAIN_MS = 5;
+const NO_CLOSE_FRAME = [1005, 1006];
+
+/** How a capture failed. */
+export class CaptureError extends Error {
+  /**
+   * @param {string} code an error code of the protocol; `unreachable` when there was never a
+   *   connection, `connection_lost` when it went away without a word.
+   * @param {{detail?: string, seq?: number, observed?: number, limit?: number}} diagnostics
+   */
+  constructor(code, { detail = null, seq = null, observed = null, limit = null } = {}) {
+    super(detail ? `${code}: ${detail}` : code);
+    this.name = "CaptureError";
+    Object.assign(this, { code, detail, seq, observed, limit });
+  }
+}
+
+/** Milliseconds since 1970 as ISO 8601 text to the microsecond. */
+function toText(ms) {
+  const micros = Math.floor(ms * 1_000);
+  const digits = String(micros % 1_000).padStart(3, "0");
+  return `${new Date(Math.floor(micros / 1_000)).toISOString().slice(0, -1)}${digits}Z`;
+}
+
+class Clock {
+  // Never goes back, unlike the clock on the wall; but it stands still while a computer
+  // sleeps, so it is set by that once, at the beginning.
+  #offset = performance.timeOrigin;
+
+  constructor() {
+    const behind = Date.now() - (performance.timeOrigin + performance.now());
+    if (Math.abs(behind) > 100) this.#offset += behind;
+  }
+
+  now() {
+    return toText(this.#offset + performance.now());
+  }
+}
+
+class Capture {
+  /** Frames and bytes given to `sendFrame`. */
+  framesSent = 0;
+  bytesSent = 0;
+  /** Resolves with the receipt, rejects with a CaptureError; whatever ends the capture. */
+  ended;
+  #socket;
+  #clock = new Clock();
+  #fixed;
+  #lastTime = "";
+  #maxWaitingBytes;
+  #failure = null;
+  #abort = null;
+  #isClosing = false;
+
+  constructor(socket, options) {
+    const { userId, sessionId, captureId, maxWaitingBytes = MAX_WAITING_BYTES } = options;
+    /** The name of the capture at the worker. */
+    this.captureId = captureId ?? crypto.randomUUID();
+    this.#socket = socket;
+    this.#maxWaitingBytes = maxWaitingBytes;
+    this.#fixed = {
+      schema_version: SCHEMA_VERSION,
+      user_id: userId,
+      session_id: sessionId,
+      capture_id: this.captureId,
+    };
+    this.ended = new Promise((resolve, reject) => {
+      socket.onmessage = ({ data }) => this.#hear(data);
+      socket.onclose = (event) => {
+        const outcome = this.#outcome(event);
+        if (!(outcome instanceof CaptureError)) return resolve(outcome);
+        this.#failure = outcome;
+        reject(outcome);
+      };
+    });
+    this.ended.catch(() => {}); // sendFrame and close tell it too; nobody has to look here
+    this.#open(options);
+  }
+
+  /** False once nothing more can be sent. */
+  get isOpen() {
+    return !this.#isClosing && this.#socket.readyState === WebSocket.OPEN;
+  }
+
+  /** The event time of this moment. */
+  now() {
+    return this.#clock.now();
+  }
+
+  /**
+   * Send one frame, then wait until the line has room for another.
+   *
+   * Who awaits it never queues more than one frame beyond `maxWaitingBytes`; a camera skips
+   * the frames that come meanwhile.
+   *
+   * @param {Blob} jpeg one JPEG image.
+   * @param {{timestamp?: string}} options when it was taken, as ISO 8601; now if left out.
+   */
+  async sendFrame(jpeg, { timestamp = this.now() } = {}) {
+    this.#check();
+    this.framesSent += 1;
+    this.bytesSent += jpeg.size;
+    this.#lastTime = timestamp;
+    this.#say("capture.frame_meta", {
+      seq: this.framesSent,
+      timestamp_frame: timestamp,
+      byte_length: jpeg.size,
+    });
+    this.#socket.send(jpeg);
+    // A WebSocket has no event for this.
+    while (this.isOpen && this.#socket.bufferedAmount > this.#maxWaitingBytes) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * End the capture.
+   *
+   * @returns {Promise<{frames: number, bytes: number}>} the receipt: what the worker has
+   *   taken, and its consumer after it.
+   */
+  async close() {
+    if (!this.#isClosing) {
+      this.#check();
+      const now = this.now();
+      this.#say("capture.close", { timestamp_end: now > this.#lastTime ? now : this.#lastTime });
+      this.#isClosing = true;
+    }
+    const timer = setTimeout(() => this.#socket.close(), RECEIPT_MS);
+    try {
+      return await this.ended;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #open({ width, height, fps, modality, source, performerId, annotation }) {
+    const [timestamp_start, performer_id] = [this.now(), performerId];
+    this.#say("capture.open", {
+      ...{ timestamp_start, fps_target: fps, width, height, encoding: "jpeg" },
+      ...{ modality, source, performer_id, annotation },
+    });
+  }
+
+  #say(event, fields) {
+    const header = { event, record_id: crypto.randomUUID(), timestamp: this.now() };
+    this.#socket.send(JSON.stringify({ ...header, ...this.#fixed, ...fields }));
+  }
+
+  #check() {
+    if (this.#failure) throw this.#failure;
+    if (this.#isClosing) throw new DOMException("the capture was closed", "InvalidStateError");
+    // The browser knows that it is over and has yet to say how.
+    if (!this.isOpen) throw new CaptureError("connection_lost", this.#abort ?? {});
+  }
+
+  #hear(data) {
+    const message = typeof data === "string" ? JSON.parse(data) : {};
+    if (message.event === "capture.abort") this.#abort = message;
+  }
+
+  #outcome({ code, reason }) {
+    if (this.#abort) return new CaptureError(this.#abort.error_code, this.#abort);
+    if (code === 1000 && this.#isClosing) {
+      try {
+        const { frames, bytes } = JSON.parse(reason);
+        return { frames, bytes };
+      } catch {
+        return new CaptureError("connection_lost", { detail: `no receipt: ${reason}` });
+      }
+    }
+    const told = /^([a-z]+(?:_[a-z]+)+)(?:: (.*))?$/s.exec(reason);
+    if (told) return new CaptureError(told[1], { detail: told[2] });
+    const detail = NO_CLOSE_FRAME.includes(code) ? null : `closed with ${code} ${reason}`.trim();
+    return new CaptureError("connection_lost", { detail });
+  }
+}
+
+/**
+ * Connect and open a capture.
+ *
+ * The worker says nothing to an opening it takes, so the first frame may follow at once; one
+ * that it refuses shows at the next `sendFrame` or `close`, and in `ended`.
+ *
+ * @param {string} url the worker's, with its path.
+ * @param {{userId: string, sessionId: string, width: number, height: number, fps: number,
+ *   captureId?: string, modality?: string, source?: string, performerId?: string,
+ *   annotation?: {intent: string}, maxWaitingBytes?: number}} options who films, and what.
+ * @returns {Promise<Capture>}
+ */
+export async function openCapture(url, options) {
+  const socket = new WebSocket(url);
+  await new Promise((resolve, reject) => {
+    socket.onopen = resolve;
+    // A browser does not tell a page why.
+    socket.onclose = () => reject(new CaptureError("unreachable", { detail: `at ${url}` }));
+  });
+  return new Capture(socket, options);
+}

@@ -1,0 +1,62 @@
+// One connection to `WS /feed?mode=live`, made again whenever it breaks.
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 15_000;
+
+/**
+ * Read the feed until the page goes away.
+ *
+ * @param {(message: object, jpeg: Blob | null) => void} tell called for each message; `jpeg`
+ *   is there for `capture.frame`.
+ * @param {(status: {state: "live" | "connecting" | "waiting", retryAt?: number,
+ *   reason?: string}) => void} inform called when the connection changes.
+ */
+export class Feed {
+  #tell;
+  #inform;
+  #socket = null;
+  #timer = 0;
+  #tries = 0;
+
+  constructor(tell, inform) {
+    this.#tell = tell;
+    this.#inform = inform;
+    addEventListener("online", () => this.retry());
+    this.#connect();
+  }
+
+  /** Try at once instead of waiting on. */
+  retry() {
+    if (this.#socket === null) this.#connect();
+  }
+
+  #connect() {
+    clearTimeout(this.#timer);
+    this.#inform({ state: "connecting" });
+    const url = new URL("/feed?mode=live", location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = (this.#socket = new WebSocket(url));
+    let frame = null;
+    socket.onopen = () => {
+      this.#tries = 0;
+      this.#inform({ state: "live" });
+    };
+    socket.onmessage = ({ data }) => {
+      if (typeof data !== "string") {
+        this.#tell(frame, data);
+      } else {
+        const message = JSON.parse(data);
+        if (message.event === "capture.frame") frame = message;
+        else this.#tell(message, null);
+      }
+    };
+    socket.onclose = ({ reason }) => {
+      this.#socket = null;
+      // Doubled each time, and spread, so that many pages do not come back in one moment.
+      const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++);
+      const spread = wait * (0.75 + Math.random() / 2);
+      this.#timer = setTimeout(() => this.#connect(), spread);
+      this.#inform({ state: "waiting", retryAt: performance.now() + spread, reason });
+    };
+  }
+}

@@ -1,0 +1,1 @@
+"""Scripts to paste: `test_examples.py` runs each against a worker."""
