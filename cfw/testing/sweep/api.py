@@ -1,0 +1,157 @@
+"""The two ways in: `run_sweep` for any program, `@sweep` for a pytest suite."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol, Unpack, cast
+
+from . import options
+from ._trio import check_trio
+from .config import Config, SweepOptions, make_config
+from .engine import Engine
+from .facts import Scenario, scenario_name
+from .failure import SweepFailure
+from .report import Report, record
+
+
+def run_sweep(
+    scenario: Scenario,
+    *,
+    replay: str | None = None,
+    test: str | None = None,
+    **settings: Unpack[SweepOptions],
+) -> Report:
+    """Fire every fault at every instant of a scenario, and judge every run.
+
+    Synchronous, because each run is a `trio.run` of its own; it cannot be called inside one.
+
+    Args:
+        scenario: async function; gets a `World`, and a parameter set as keyword arguments.
+        replay: a token: run this point only. None runs the sweep.
+        test: what to pass to pytest to run it again, for the replay command. None for a
+            guess from the function's module.
+        settings: see `SweepOptions`.
+
+    Raises:
+        SweepFailure: a point broke an invariant; or a name in `at` was never exposed, or a
+            `sometimes` property never reached.
+        NondeterminismError: two equal runs took different steps.
+        TokenError: the token belongs to another test or, as `StaleToken`, to other code.
+        UnsupportedTrio: the installed Trio does not work as needed.
+        ValueError: a setting makes no sense.
+    """
+    __tracebackhide__ = True
+    config = make_config(scenario, **settings)
+    return _run(config, replay, test or _pytest_name(scenario))
+
+
+class SweepTest(Protocol):
+    """A synchronous test function that sweeps a scenario.
+
+    Attributes:
+        scenario: the async function it was made of.
+        settings: what was passed to `sweep`.
+        sweep_name: what the report and the tokens call it.
+    """
+
+    scenario: Scenario
+    settings: SweepOptions
+    sweep_name: str
+
+    def __call__(self, *args: Any, **values: Any) -> None:
+        """Sweep; arguments are pytest's fixtures."""
+
+
+def sweep(**settings: Unpack[SweepOptions]) -> Callable[[Scenario], SweepTest]:
+    """Turn an async scenario into a synchronous test function that sweeps it.
+
+    The scenario's first argument is the `World`. Arguments named in `params` come from
+    there; those left are pytest fixtures, and the same value goes into every run. The
+    test's `scenario` and `settings` attributes serve to sweep it again with `run_sweep`.
+
+    Args:
+        settings: see `SweepOptions`; the command line overrides `budget` and `jobs`.
+
+    Raises:
+        TypeError: the function is not asynchronous, or has no argument for the world.
+    """
+
+    def decorate(scenario: Scenario) -> SweepTest:
+        if not inspect.iscoroutinefunction(scenario):
+            raise TypeError(f"@sweep() needs an async function, not {scenario!r}")
+        fixtures = _fixtures(scenario, settings)
+
+        def test(*args: Any, **values: Any) -> None:
+            __tracebackhide__ = True
+
+            async def bound(world: object, **params: object) -> None:
+                await scenario(*args, world, **params, **values)
+
+            now = options.current
+            chosen = SweepOptions(**settings)
+            chosen.setdefault("name", scenario_name(scenario))
+            if now.budget is not None:
+                chosen["budget"] = now.budget
+            if now.jobs is not None:
+                chosen["jobs"] = now.jobs
+            config = make_config(bound, **chosen)
+            try:
+                record(_run(config, now.replay, now.test or _pytest_name(scenario)))
+            except SweepFailure as failure:
+                record(failure.report)
+                raise
+
+        # Not functools.wraps: pytest would follow __wrapped__ and take the world and the
+        # parameters for fixtures, and pytest-trio would see an async function.
+        test.__name__ = test.__qualname__ = scenario.__name__
+        test.__qualname__ = scenario.__qualname__
+        test.__module__ = scenario.__module__
+        test.__doc__ = scenario.__doc__
+        test.__dict__.update(scenario.__dict__)
+        extra: dict[str, object] = {
+            "__signature__": inspect.Signature(fixtures),
+            "scenario": scenario,
+            "settings": settings,
+            "sweep_name": settings.get("name") or scenario_name(scenario),
+        }
+        test.__dict__.update(extra)
+        return cast(SweepTest, test)
+
+    return decorate
+
+
+def _run(config: Config, replay: str | None, test: str) -> Report:
+    __tracebackhide__ = True
+    _check_trio_once()
+    engine = Engine(config, Report(config.name, test))
+    return engine.run() if replay is None else engine.replay(replay)
+
+
+_check_trio_once = cache(check_trio)
+
+
+def _fixtures(scenario: Scenario, settings: SweepOptions) -> list[inspect.Parameter]:
+    """The parameters pytest has to fill: all but the world, the sweep's own and defaults."""
+    parameters = list(inspect.signature(scenario).parameters.values())
+    own = {name for one in settings.get("params", ()) for name in one}
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+    method = parameters[:1] if parameters and parameters[0].name == "self" else []
+    rest = parameters[len(method) :]
+    if not rest or rest[0].kind not in kinds or rest[0].name in own:
+        raise TypeError(f"{scenario!r} needs a first argument for the world")
+    left = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in rest[1:]
+        if parameter.name not in own
+        and parameter.default is inspect.Parameter.empty
+        and parameter.kind
+        not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ]
+    return [*method, *left]
+
+
+def _pytest_name(scenario: Callable[..., object]) -> str:
+    module = getattr(scenario, "__module__", "").replace(".", "/")
+    return f"{module}.py::{getattr(scenario, '__name__', '')}"

@@ -1,0 +1,99 @@
+"""What a sweep keeps constant, and what one run leaves behind."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from .watch import Record, Watch
+from .world import World
+
+Scenario = Callable[..., Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One invariant that did not hold."""
+
+    invariant: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What stays the same over all runs of a sweep.
+
+    Attributes:
+        scenario: the async function under test.
+        task_name: of the root task.
+        heal: virtual seconds to finish after the last fault.
+        limit: virtual seconds a run may take without a fault.
+        seed: of `World.random` and of the global `random` module.
+        nurseries: whether every nursery below the root can be fired.
+        allow: exceptions the scenario may end with, also inside groups.
+        without: names of default invariants that are not asked.
+    """
+
+    scenario: Scenario
+    task_name: str = "scenario"
+    heal: float = 30.0
+    limit: float = 3600.0
+    seed: int = 0
+    nurseries: bool = False
+    allow: tuple[type[BaseException], ...] = ()
+    without: frozenset[str] = frozenset()
+
+
+@dataclass
+class Noise:
+    """What Python and Trio could only warn about or log."""
+
+    warnings: list[warnings.WarningMessage] = field(default_factory=list)
+    unraisable: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Facts:
+    """A run that is over, with its live objects, for the oracle to judge.
+
+    Attributes:
+        error: what the scenario raised, or None.
+        left: tasks alive when the scenario had returned.
+    """
+
+    world: World
+    watch: Watch
+    error: BaseException | None = None
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that is over, without any object of the scenario.
+
+    Attributes:
+        violations: what the oracle found, the most telling first.
+        missed: why a fault did not fire; the run then proves nothing. None if all fired.
+        choices: what the schedule picked.
+        arities: out of how many.
+        sometimes: which properties were asked for, and whether they were reached.
+        batches: how many batches the run took.
+        record: of a recorded run.
+    """
+
+    violations: tuple[Violation, ...]
+    missed: str | None
+    choices: tuple[int, ...]
+    arities: tuple[int, ...]
+    sometimes: dict[str, bool]
+    batches: int
+    record: Record | None = None
+
+
+def scenario_name(scenario: Callable[..., object]) -> str:
+    """Module and function, without packages and the functions it was defined in."""
+    qualname: str = getattr(scenario, "__qualname__", type(scenario).__qualname__)
+    module: str = getattr(scenario, "__module__", "")
+    return f"{module.rpartition('.')[2]}.{qualname.rpartition('<locals>.')[2]}"

@@ -1,0 +1,128 @@
+"""What is asked of every run: the default invariants, the tracked resources, the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import trio
+
+from .facts import Facts, Noise, Settings, Violation
+from .sites import short_path
+from .world import World
+
+FINISHED = "finished"
+TASKS = "tasks"
+EXCEPTION = "exception"
+CANCELLED_ESCAPED = "cancelled-escaped"
+CANCELLED_SWALLOWED = "cancelled-swallowed"
+ACTION = "action"
+WARNING = "warning"
+UNRAISABLE = "unraisable"
+TRIO_LOG = "trio-log"
+
+DEFAULT_INVARIANTS = (
+    FINISHED,
+    ACTION,
+    CANCELLED_ESCAPED,
+    EXCEPTION,
+    CANCELLED_SWALLOWED,
+    TASKS,
+    WARNING,
+    UNRAISABLE,
+    TRIO_LOG,
+)
+
+
+def judge(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    """The default invariants that can be asked as soon as the run is over."""
+    asked = (item for item in _default(settings, facts))
+    return (item for item in asked if item.invariant not in settings.without)
+
+
+def judge_noise(settings: Settings, noise: Noise) -> Iterator[Violation]:
+    """The default invariants about what could only be warned about or logged."""
+    if noise.warnings and WARNING not in settings.without:
+        text = "; ".join(f"{w.category.__name__}: {w.message}" for w in noise.warnings)
+        yield Violation(WARNING, text)
+    if noise.unraisable and UNRAISABLE not in settings.without:
+        yield Violation(UNRAISABLE, "; ".join(noise.unraisable))
+    if noise.logged and TRIO_LOG not in settings.without:
+        yield Violation(TRIO_LOG, "; ".join(noise.logged))
+
+
+def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
+    watch = facts.watch
+    if watch.stuck is not None:
+        yield Violation(FINISHED, _stuck(settings, facts))
+        return
+    if watch.action_error is not None:
+        name, error = watch.action_error
+        yield Violation(ACTION, f"the action {name!r} raised {error!r}")
+    leaves = list(_leaves(facts.error))
+    if any(isinstance(leaf, trio.Cancelled) for leaf in leaves):
+        yield Violation(
+            CANCELLED_ESCAPED, f"no scope absorbed the cancellation: {facts.error!r}"
+        )
+    wrong = [leaf for leaf in leaves if not isinstance(leaf, (trio.Cancelled, *settings.allow))]
+    if wrong:
+        text = "; ".join(f"{leaf!r} at {_raised_at(leaf)}" for leaf in wrong)
+        yield Violation(EXCEPTION, f"the scenario raised {text}")
+    if not leaves:
+        for fired in watch.fired:
+            if fired.was_swallowed():
+                yield Violation(
+                    CANCELLED_SWALLOWED,
+                    f"{fired.name!r} was cancelled, a task received Cancelled, "
+                    "but none reached the scope: something swallowed it",
+                )
+    if facts.left:
+        yield Violation(TASKS, "still alive: " + "; ".join(facts.left))
+
+
+def judge_own(world: World) -> Iterator[Violation]:
+    """The scenario's own invariants: what it tracks, then what it checks."""
+    for name, tracked in world._tracked.items():
+        try:
+            wrong = tracked.verdict()
+        except Exception as exc:
+            wrong = f"could not be read: {exc!r}"
+        if wrong is not None:
+            yield Violation(name, wrong)
+    for name, fn in world._checks:
+        try:
+            fn()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            text = (isinstance(exc, AssertionError) and str(exc).strip()) or repr(exc)
+            yield Violation(name, f"{text} at {_raised_at(exc)}")
+
+
+def _stuck(settings: Settings, facts: Facts) -> str:
+    watch = facts.watch
+    if watch.looping:
+        what = f"looping: {watch.batch} batches and no end"
+    elif watch.fired:
+        what = f"not over {settings.heal:g} virtual seconds after the last fault"
+    else:
+        what = f"not over after {settings.limit:g} virtual seconds"
+    end = "it did not stop when told to" if watch.abandon else "it had to be stopped"
+    where = "\n".join(f"  {line}" for line in watch.stuck or ())
+    return f"{what}; {end}. Parked at that time:\n{where}"
+
+
+def _leaves(error: BaseException | None) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    elif error is not None:
+        yield error
+
+
+def _raised_at(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "no traceback"
+    return f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"

@@ -1,0 +1,71 @@
+"""Faults, the instants they fire at, and the point of a sweep made of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .schedule import Schedule
+
+BEFORE = "b"
+AFTER = "a"
+
+NURSERIES = "nurseries"
+"""In `at`: every nursery below the root, wherever it is open."""
+
+NURSERY_PREFIX = "nursery:"
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment between two steps, found by the dry run.
+
+    Attributes:
+        step: number of the step, from 1, counted over all tasks below the root.
+        when: `"b"` before the step (its operation is over, the task has not seen the
+            result) or `"a"` after it (the task is parked, and is aborted where it waits).
+        hash: rolling number of all positions up to here.
+        exposed: names that can be fired here.
+        picked: how many choices the schedule had made.
+        task: name of the task that steps.
+        site: where that task is parked.
+    """
+
+    step: int
+    when: str
+    hash: int
+    exposed: tuple[str, ...]
+    picked: int
+    task: str
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One name fired at one instant; `hash` is what the prefix must look like."""
+
+    name: str
+    step: int
+    when: str
+    hash: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run: which parameters, which schedule, which faults.
+
+    Attributes:
+        params: index into the sweep's list of parameter sets.
+        schedule: where the order of batches comes from.
+        faults: none for a run without injection, two for a pair.
+    """
+
+    params: int
+    schedule: Schedule
+    faults: tuple[Fault, ...] = ()
+
+
+def select(names: tuple[str, ...], wanted: str) -> tuple[str, ...]:
+    """The exposed names that `wanted`, an entry of `at`, stands for."""
+    if wanted == NURSERIES:
+        return tuple(name for name in names if name.startswith(NURSERY_PREFIX))
+    return (wanted,) if wanted in names else ()

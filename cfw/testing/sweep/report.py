@@ -1,0 +1,162 @@
+"""What a sweep covered, and what it did not: one row a sweep, one table a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .failure import Failure
+
+
+@dataclass
+class Report:
+    """The account of one sweep.
+
+    Attributes:
+        scenario: the scenario's name.
+        test: what to pass to pytest to run it again.
+        points: (instant, fault) combinations to run, over all parameters and schedules.
+        runs: of the scenario, dry runs included.
+        seconds: of real time.
+        schedules: in the order given.
+        params: number of parameter sets.
+        steps: of the longest run without a fault.
+        ran: points that were run.
+        not_exposed: combinations left out because the fault was not exposed there.
+        ties: batches in which the clock woke several tasks at one virtual time; vary the
+            pace by parameters to see them come apart.
+        orders: batch orders the exhaustive schedule went through.
+        sometimes: properties, and whether each was reached.
+        sampled: why not everything was run; empty means complete.
+        failures: the first failing point of each kind.
+        mutants: planted bugs caught and planted, for the caller to fill in; None if the
+            caller has none.
+    """
+
+    scenario: str
+    test: str = ""
+    points: int = 0
+    runs: int = 0
+    seconds: float = 0.0
+    schedules: tuple[str, ...] = ()
+    params: int = 1
+    steps: int = 0
+    ran: int = 0
+    not_exposed: int = 0
+    ties: int = 0
+    orders: int = 0
+    sometimes: dict[str, bool] = field(default_factory=dict)
+    sampled: str = ""
+    failures: tuple[Failure, ...] = ()
+    mutants: tuple[int, int] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point was run."""
+        return not self.sampled
+
+    @property
+    def not_run(self) -> int:
+        """Points that exist and were not run."""
+        return self.points - self.ran
+
+    @property
+    def runs_per_s(self) -> float:
+        """Runs per second of real time, all processes together."""
+        return self.runs / self.seconds if self.seconds else 0.0
+
+    @property
+    def never_reached(self) -> tuple[str, ...]:
+        """Properties that were asked for and never true."""
+        return tuple(name for name, reached in self.sometimes.items() if not reached)
+
+    def cells(self) -> list[str]:
+        """The report as cells under `HEADINGS`."""
+        reached = f"{sum(self.sometimes.values())}/{len(self.sometimes)}"
+        if self.never_reached:
+            reached += f" never: {', '.join(self.never_reached)}"
+        orders = [f"{self.orders} orders"] if self.orders else []
+        plain = [name for name in self.schedules if name != "exhaustive"]
+        coverage = f"sampled ({self.sampled})" if self.sampled else "complete"
+        if self.failures:
+            coverage = f"FAILED {', '.join(dict.fromkeys(f.invariant for f in self.failures))}"
+        return [
+            self.scenario,
+            f"{self.ran}/{self.points}" if self.not_run else str(self.points),
+            str(self.runs),
+            f"{self.runs_per_s:.0f}",
+            " ".join([*_ranges(plain), *orders]),
+            reached if self.sometimes else "-",
+            "-" if self.mutants is None else "{}/{}".format(*self.mutants),
+            coverage,
+        ]
+
+    def row(self) -> str:
+        """One line that says what was covered."""
+        cells = dict(zip(HEADINGS, self.cells(), strict=True))
+        text = [f"{cells.pop('scenario')}: {cells.pop('coverage')}"]
+        text += [f"{name} {value}" for name, value in cells.items() if value not in ("-", "")]
+        extra = (
+            ("steps", self.steps),
+            ("parameter sets", self.params if self.params > 1 else 0),
+            ("not exposed", self.not_exposed),
+            ("ties", self.ties),
+        )
+        return "; ".join(text + [f"{name} {value}" for name, value in extra if value])
+
+
+HEADINGS = (
+    "scenario",
+    "points",
+    "runs",
+    "runs/s",
+    "schedules",
+    "sometimes",
+    "mutants",
+    "coverage",
+)
+
+_session: list[Report] = []
+
+
+def record(report: Report) -> Report:
+    """Add a report to the table at the end of the session; `@sweep` does so by itself."""
+    _session.append(report)
+    return report
+
+
+def drain() -> list[Report]:
+    """Take what was recorded since the last call."""
+    taken = _session.copy()
+    _session.clear()
+    return taken
+
+
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table under `HEADINGS`, columns aligned.
+
+    Args:
+        rows: `Report.cells()` of each sweep.
+    """
+    lines = [list(HEADINGS), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _ranges(schedules: Sequence[str]) -> list[str]:
+    """Write runs of consecutive seeds as `s0-s7`."""
+    out: list[str] = []
+    last: int | None = None
+    start = 0
+    for name in schedules:
+        seed = int(name[1:]) if name[:1] == "s" and name[1:].lstrip("-").isdigit() else None
+        if seed is not None and last is not None and seed == last + 1:
+            out[-1] = f"s{start}-s{seed}"
+        else:
+            out.append(name)
+            start = seed if seed is not None else 0
+        last = seed
+    return out

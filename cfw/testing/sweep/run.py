@@ -1,0 +1,206 @@
+"""One run: a fresh world under a virtual clock, judged before it is forgotten."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from . import oracle
+from ._trio import batch_order, keep_for_ever
+from .errors import InstrumentError
+from .facts import Facts, Noise, Result, Settings, Violation
+from .points import Fault
+from .schedule import Picker, Schedule
+from .watch import Abandoned, Watch
+from .world import World
+
+DRY_BATCHES = 50_000
+"""A run without faults that takes more batches than this is called a livelock."""
+
+# Trio reports to these loggers what it cannot raise.
+_TRIO_LOGGERS = ("trio.abc.Instrument", "trio.async_generator_errors")
+
+
+def run_once(
+    settings: Settings,
+    params: Mapping[str, object],
+    schedule: Schedule,
+    faults: tuple[Fault, ...] = (),
+    *,
+    record: bool = False,
+    batches: int = DRY_BATCHES,
+) -> Result:
+    """Run the scenario once, to its end or to the end of its time, and judge it.
+
+    Args:
+        settings: of the sweep.
+        params: keyword arguments of the scenario.
+        schedule: the order of batches.
+        faults: what to fire, in the order of their instants.
+        record: keep every step and instant.
+        batches: how many batches the run may take.
+
+    Raises:
+        InstrumentError: the engine itself failed inside the run.
+        KeyboardInterrupt: the user wants out.
+    """
+    noise = Noise()
+    with _listening(noise), _seeded(settings.seed):
+        result, own = _run_and_judge(settings, params, schedule, faults, record, batches)
+        # Only now is everything the scenario left behind garbage, and its finalisers run.
+        gc.collect()
+    stuck = any(item.invariant == oracle.FINISHED for item in result.violations)
+    if result.missed is not None:
+        return replace(result, violations=())
+    if stuck:
+        return result
+    heard = tuple(oracle.judge_noise(settings, noise))
+    return replace(result, violations=result.violations + heard + own)
+
+
+def _run_and_judge(
+    settings: Settings,
+    params: Mapping[str, object],
+    schedule: Schedule,
+    faults: tuple[Fault, ...],
+    record: bool,
+    batches: int,
+) -> tuple[Result, tuple[Violation, ...]]:
+    world = World(params=params, heal=settings.heal, random=random.Random(settings.seed))
+    watch = Watch(world, Picker(schedule), faults, record, settings.nurseries, batches)
+    facts = Facts(world, watch)
+    try:
+        with batch_order(watch):
+            trio.run(
+                _supervise,
+                settings,
+                facts,
+                clock=MockClock(autojump_threshold=0),
+                instruments=[watch],
+            )
+    except trio.TrioInternalError as exc:
+        if not isinstance(exc.__cause__, Abandoned):
+            raise
+        keep_for_ever([*watch.own, *watch.system])
+    except BaseExceptionGroup as group:
+        # Ctrl-C in the supervising task comes wrapped by its nursery.
+        _let_out(group)
+        raise
+    if watch.error is not None:
+        raise InstrumentError(f"the sweep's instrument raised {watch.error!r}") from watch.error
+    _let_out(facts.error)
+    missed = watch.unfired()
+    default: tuple[Violation, ...] = ()
+    own: tuple[Violation, ...] = ()
+    if missed is None:
+        default = tuple(oracle.judge(settings, facts))
+        own = tuple(oracle.judge_own(world)) if watch.stuck is None else ()
+    result = Result(
+        violations=default,
+        missed=missed,
+        choices=tuple(watch.picker.choices),
+        arities=tuple(watch.picker.arities),
+        sometimes=dict(world._sometimes),
+        batches=watch.batch,
+        record=watch.record,
+    )
+    return result, own
+
+
+async def _supervise(settings: Settings, facts: Facts) -> None:
+    """Start the root task, wait for it as long as it may take, then end it."""
+    watch = facts.watch
+    done = trio.Event()
+
+    async def root() -> None:
+        try:
+            with watch.root_scope:
+                await settings.scenario(facts.world, **facts.world.params)
+        except BaseException as exc:
+            facts.error = exc
+        facts.world._elapsed = trio.current_time()
+        # The root task itself is first in `parked`.
+        facts.left = watch.parked()[1:]
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        watch.next_is_root = True
+        nursery.start_soon(root, name=settings.task_name)
+        watch.limiter.deadline = settings.limit
+        with watch.limiter:
+            await done.wait()
+        if not done.is_set():
+            watch.note_stuck()
+            watch.root_scope.cancel(reason="sweep: time is up")
+            with trio.move_on_after(settings.heal):
+                await done.wait()
+            watch.abandon = not done.is_set()
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel(reason="sweep: the scenario is over")
+
+
+@contextmanager
+def _listening(noise: Noise) -> Iterator[None]:
+    """Collect warnings, unraisable exceptions and Trio's own error logs; pause the GC."""
+
+    class Handler(logging.Handler):
+        def emit(self, message: logging.LogRecord) -> None:
+            error = message.exc_info[1] if message.exc_info else None
+            noise.logged.append(f"{message.getMessage()} {error!r}")
+
+    def hook(unraisable: Any) -> None:
+        noise.unraisable.append(f"{unraisable.exc_value!r} in {unraisable.object!r}")
+
+    handler = Handler()
+    loggers = [logging.getLogger(name) for name in _TRIO_LOGGERS]
+    saved_hook, gc_was_on = sys.unraisablehook, gc.isenabled()
+    saved_propagate = [logger.propagate for logger in loggers]
+    with warnings.catch_warnings(record=True) as caught:
+        # A filter that raises would raise where nobody can see it: in a finaliser.
+        warnings.simplefilter("always", ResourceWarning)
+        warnings.simplefilter("always", RuntimeWarning)
+        noise.warnings = caught
+        sys.unraisablehook = hook
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.propagate = False
+        gc.disable()
+        try:
+            yield
+        finally:
+            if gc_was_on:
+                gc.enable()
+            for logger, propagate in zip(loggers, saved_propagate, strict=True):
+                logger.removeHandler(handler)
+                logger.propagate = propagate
+            sys.unraisablehook = saved_hook
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _let_out(error: BaseException | None) -> None:
+    """Raise what is no verdict on the scenario: the user's Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        raise error
+    if isinstance(error, BaseExceptionGroup):
+        group = error.subgroup(KeyboardInterrupt)
+        if group is not None:
+            raise KeyboardInterrupt from error

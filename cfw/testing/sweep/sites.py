@@ -1,0 +1,114 @@
+"""Where a task is parked: a fast number for every step, a readable line for a report.
+
+The number must be the same in another process and under another hash seed, and cheap
+enough to take at every step of every run, so it is a checksum of each frame's function
+name and line *within* that function, computed once per position in the bytecode. An edit
+elsewhere in the file leaves it alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from types import CodeType
+from typing import Any
+from zlib import crc32
+
+import trio
+
+MASK = (1 << 64) - 1
+_PRIME = 0x100000001B3
+
+_TRIO_DIR = os.path.dirname(os.path.abspath(trio.__file__)) + os.sep
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_SITE_PACKAGES = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+# The code object is kept beside its number, so that its id is never given to another.
+_numbers: dict[tuple[int, int], tuple[int, CodeType]] = {}
+
+
+def _number(frame: Any) -> int:
+    code: CodeType = frame.f_code
+    line = (frame.f_lineno or code.co_firstlineno) - code.co_firstlineno
+    number = crc32(f"{code.co_qualname}:{line}".encode())
+    _numbers[id(code), frame.f_lasti] = number, code
+    return number
+
+
+def position(task: trio.lowlevel.Task) -> int:
+    """A number for where every frame of the task stands, equal in every process."""
+    number = 0
+    coro: Any = task.coro
+    while coro is not None:
+        try:
+            frame, coro = coro.cr_frame, coro.cr_await
+        except AttributeError:
+            try:
+                frame, coro = coro.gi_frame, coro.gi_yieldfrom
+            except AttributeError:
+                # An async generator's step, or an awaitable written in C.
+                return mix(number, crc32(type(coro).__name__.encode()))
+        if frame is None:
+            break
+        known = _numbers.get((id(frame.f_code), frame.f_lasti))
+        number = mix(number, known[0] if known is not None else _number(frame))
+    return number
+
+
+def mix(number: int, more: int) -> int:
+    """One round of a 64-bit FNV: order matters, no use of `hash`."""
+    return ((number ^ more) * _PRIME) & MASK
+
+
+def short_path(filename: str) -> str:
+    """A file name for people: relative to the working directory or to site-packages."""
+    installed = _SITE_PACKAGES.sub("", filename)
+    if installed != filename:
+        return installed
+    if filename.startswith(_STDLIB_DIR):
+        return filename[len(_STDLIB_DIR) :]
+    here = os.getcwd() + os.sep
+    return filename[len(here) :] if filename.startswith(here) else filename
+
+
+def park_site(task: trio.lowlevel.Task) -> str:
+    """Where the task is parked, as `file:line function (primitive)`.
+
+    The innermost frame outside Trio is named, with the Trio call it waits in.
+    """
+    chosen = None
+    primitive = ""
+    for frame, line in task.iter_await_frames():
+        filename = frame.f_code.co_filename
+        if filename.startswith((_TRIO_DIR, _HERE)) or _is_plumbing(filename):
+            if chosen is not None and not primitive and filename.startswith(_TRIO_DIR):
+                primitive = f" ({_name(frame.f_code.co_qualname)})"
+            continue
+        chosen, primitive = (frame, line), ""
+    if chosen is None:
+        return "not started" if _unstarted(task) else "in the toolkit or in Trio"
+    frame, line = chosen
+    site = f"{short_path(frame.f_code.co_filename)}:{line} {_name(frame.f_code.co_qualname)}"
+    return site + (" (not started)" if _unstarted(task) else primitive)
+
+
+def task_name(task: trio.lowlevel.Task, ordinal: int) -> str:
+    """The task's function and its number in order of birth, e.g. `reader#2`."""
+    return f"{_ADDRESS.sub('', task.name).rpartition('.')[2]}#{ordinal}"
+
+
+def _is_plumbing(filename: str) -> bool:
+    # contextlib's async context managers stand between every `async with` and its body.
+    return filename.startswith(_STDLIB_DIR) and os.path.basename(filename) == "contextlib.py"
+
+
+def _unstarted(task: trio.lowlevel.Task) -> bool:
+    coro: Any = task.coro
+    return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
+
+
+def _name(qualname: str) -> str:
+    return qualname.rpartition("<locals>.")[2]

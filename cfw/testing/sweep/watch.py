@@ -1,0 +1,297 @@
+"""The instrument and the chooser of one run: counts steps, fires faults, records.
+
+It lives inside Trio's run loop, where an exception would remove it after one log line and
+the run would "pass". So every entry catches all and keeps the first error (`error`), which
+is raised after the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec
+
+import trio
+
+from ._trio import delivers_cancelled, enclosing_scopes
+from .points import AFTER, BEFORE, NURSERY_PREFIX, Fault, Instant
+from .schedule import Picker
+from .sites import mix, park_site, position, task_name
+from .world import Action, Injection, World
+
+P = ParamSpec("P")
+Task = trio.lowlevel.Task
+
+GRACE_BATCHES = 500
+"""How long a run that was told to stop may go on before it is torn down."""
+
+
+class Abandoned(BaseException):
+    """Thrown into Trio's run loop to end a run that nothing else can end."""
+
+
+def _guarded(
+    method: Callable[Concatenate[Watch, P], None],
+) -> Callable[Concatenate[Watch, P], None]:
+    def guard(watch: Watch, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(watch, *args, **kwargs)
+        except BaseException as exc:
+            if watch.error is None:
+                watch.error = exc
+
+    return guard
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the trace."""
+
+    number: int
+    task: str
+    site: str
+    time: float
+
+
+@dataclass(slots=True)
+class Fired:
+    """A fault that fired; for a scope, what became of the cancellation.
+
+    Attributes:
+        enclosing: the scopes around it at that time; None if it was not entered.
+        delivered: whether a task received its `Cancelled`.
+    """
+
+    name: str
+    reason: str = ""
+    scope: trio.CancelScope | None = None
+    enclosing: list[trio.CancelScope] | None = None
+    delivered: bool = False
+
+    def was_swallowed(self) -> bool:
+        """Whether a `Cancelled` was delivered and reached no scope that takes it.
+
+        A scope around it that was cancelled meanwhile takes it instead.
+        """
+        if self.scope is None or not self.delivered or self.enclosing is None:
+            return False
+        return not any(
+            [self.scope.cancelled_caught, *(scope.cancel_called for scope in self.enclosing)]
+        )
+
+
+@dataclass(slots=True)
+class Record:
+    """What a recorded run did: every step, every instant, whom each fault met, and
+    where everybody was at the last one."""
+
+    steps: list[Step] = field(default_factory=list)
+    instants: list[Instant] = field(default_factory=list)
+    scene: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    ties: int = 0
+
+
+class Watch(trio.abc.Instrument):
+    """Instrument and chooser in one, because both count the same steps.
+
+    Args:
+        world: holds what can be fired.
+        picker: decides the order of batches.
+        faults: what to fire, in the order of their instants.
+        record: keep a `Record`; costs about as much again as the run.
+        nurseries: whether every open nursery can be fired, too.
+        batches: how many batches the run may take before it is told to stop.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        picker: Picker,
+        faults: tuple[Fault, ...],
+        record: bool,
+        nurseries: bool,
+        batches: int,
+    ) -> None:
+        self.error: BaseException | None = None
+        self.action_error: tuple[str, BaseException] | None = None
+        self.own: dict[Task, int] = {}
+        self.system: dict[Task, int] = {}
+        self.next_is_root = False
+        self.root_scope = trio.CancelScope()
+        self.limiter = trio.CancelScope()
+        self.step = 0
+        self.hash = 0
+        self.batch = 0
+        self.picker = picker
+        self.missed: str | None = None
+        self.fired: list[Fired] = []
+        self.stuck: list[str] | None = None
+        self.looping = False
+        self.abandon = False
+        self.record = Record() if record else None
+        self._world = world
+        self._faults = list(faults)
+        self._ordinals = 0
+        self._left = 0
+        self._stepping = 0
+        self._nurseries = nurseries
+        self._batches = batches
+        self._last_time = 0.0
+
+    # The chooser
+
+    def shuffle(self, batch: list[Task]) -> None:
+        """Order a batch: tasks that are not below the root first, then ours as picked."""
+        self.batch += 1
+        if self.batch > self._batches:
+            self._stop_livelock()
+        if self.abandon:
+            raise Abandoned
+        own = [task for task in batch if task in self.own]
+        self._left = len(own)
+        if self.record is not None:
+            self._note_tie(self.record, len(own))
+        order = [task for task in batch if task not in self.own]
+        while len(own) > 1:
+            order.append(own.pop(self.picker.pick(len(own))))
+        order += own
+        batch[:] = reversed(order)
+
+    def _note_tie(self, record: Record, woken: int) -> None:
+        # The clock jumps at the end of an empty batch; what it wakes comes in the next.
+        now = trio.current_time()
+        if woken:
+            record.ties += woken > 1 and now > self._last_time
+            self._last_time = now
+
+    def _stop_livelock(self) -> None:
+        if self.stuck is None:
+            self.note_stuck()
+            self.looping = True
+            self.root_scope.cancel(reason="sweep: too many batches")
+        elif self.batch > self._batches + GRACE_BATCHES:
+            self.abandon = True
+
+    def note_stuck(self) -> None:
+        """Keep where every task is parked, once."""
+        if self.stuck is None:
+            self.stuck = self.parked()
+
+    # The instrument
+
+    @_guarded
+    def task_spawned(self, task: Task) -> None:
+        nursery = task.parent_nursery
+        if nursery is None:
+            return
+        if self.next_is_root:
+            self.next_is_root = False
+        elif nursery.parent_task not in self.own:
+            if self._stepping:
+                self.system[task] = len(self.system)
+            return
+        self._ordinals += 1
+        self.own[task] = self._ordinals
+
+    @_guarded
+    def task_exited(self, task: Task) -> None:
+        self.own.pop(task, None)
+        self.system.pop(task, None)
+
+    @_guarded
+    def before_task_step(self, task: Task) -> None:
+        self._stepping = ordinal = self.own.get(task, 0)
+        if not ordinal:
+            return
+        self.step += 1
+        if self._faults or self.record is not None:
+            self.hash = mix(mix(self.hash, ordinal), position(task))
+            if self.record is not None:
+                step = Step(self.step, *self._describe(task), trio.current_time())
+                self.record.steps.append(step)
+            self._instant(task, BEFORE, self.hash)
+        for fired in self.fired:
+            if fired.scope is not None and not fired.delivered:
+                fired.delivered = delivers_cancelled(task, fired.reason)
+
+    @_guarded
+    def after_task_step(self, task: Task) -> None:
+        if not self._stepping:
+            return
+        self._left -= 1
+        if self._left == 0 and (self._faults or self.record is not None):
+            self._instant(task, AFTER, mix(self.hash, position(task)))
+        # Reset last: what an action spawns is the doing of the task it interrupts.
+        self._stepping = 0
+
+    # Faults
+
+    def _instant(self, task: Task, when: str, number: int) -> None:
+        faults = self._faults
+        while faults and (faults[0].step, faults[0].when) == (self.step, when):
+            if faults[0].hash != number:
+                self.missed = f"the steps before step {self.step} are other ones"
+                faults.clear()
+                return
+            self._fire(faults.pop(0), task)
+        if self.record is not None and not faults:
+            name, site = self._describe(task)
+            names = tuple(self._available())
+            instant = Instant(
+                self.step, when, number, names, len(self.picker.choices), name, site
+            )
+            self.record.instants.append(instant)
+
+    def _fire(self, fault: Fault, task: Task) -> None:
+        thing = self._available().get(fault.name)
+        if thing is None:
+            self.missed = f"{fault.name!r} is not exposed at step {fault.step}"
+            self._faults.clear()
+            return
+        if self.record is not None:
+            self.record.scene = self.parked()
+            self.record.targets.append(", parked at ".join(self._describe(task)))
+        now = trio.current_time()
+        self._world._injections.append(Injection(fault.name, fault.step, fault.when, now))
+        self.limiter.deadline = now + self._world.heal
+        if isinstance(thing, trio.CancelScope):
+            reason = f"sweep fault {len(self.fired) + 1}: {fault.name}"
+            around = enclosing_scopes(thing, self.root_scope)
+            self.fired.append(Fired(fault.name, reason, thing, around))
+            thing.cancel(reason=reason)
+        else:
+            self.fired.append(Fired(fault.name))
+            try:
+                thing()
+            except BaseException as exc:
+                self.action_error = fault.name, exc
+
+    def unfired(self) -> str | None:
+        """Why a fault did not fire where it had to, after the run; None if all did."""
+        if self.missed is None and self._faults:
+            fault = self._faults[0]
+            self.missed = f"there is no such instant at step {fault.step}"
+        return self.missed
+
+    def _available(self) -> dict[str, trio.CancelScope | Action]:
+        found = {name: self._world._exposed[name] for name in self._world.exposed_names()}
+        if self._nurseries:
+            for task, ordinal in self.own.items():
+                for depth, nursery in enumerate(task.child_nurseries):
+                    name = f"{NURSERY_PREFIX}{task_name(task, ordinal)}.{depth}"
+                    found[name] = nursery.cancel_scope
+        return found
+
+    # For people
+
+    def _describe(self, task: Task) -> tuple[str, str]:
+        ordinal = self.own.get(task)
+        if ordinal is None:
+            return "a task that ended there", "its end"
+        return task_name(task, ordinal), park_site(task)
+
+    def parked(self) -> list[str]:
+        """One line for every living task below the root: its name and where it is parked."""
+        lines = [f"{task_name(task, n)}  {park_site(task)}" for task, n in self.own.items()]
+        return lines + [f"{task.name} (system task)  {park_site(task)}" for task in self.system]

@@ -1,0 +1,140 @@
+"""A piece of a sweep that can be done in any process: one point, or one tree of orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .config import Config
+from .errors import NondeterminismError
+from .facts import Result, Violation
+from .points import Fault, Instant, Point
+from .run import run_once
+from .schedule import next_choices
+
+MIN_BATCHES = 10_000
+"""A run with faults may take this many, or 20 times its dry run, before it is a livelock."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece.
+
+    Attributes:
+        point: what to run. For a tree, its schedule holds the choices that stay fixed.
+        site: where the task interrupted last is parked, to group failures.
+        batches: how many batches a run may take.
+        record: keep the instants after the last fault, to aim a second one.
+        tree: run the point under every order of the batches that come after its fixed
+            choices, at most this many; 0 for a single run.
+    """
+
+    point: Point
+    site: str
+    batches: int
+    record: bool = False
+    tree: int = 0
+
+
+@dataclass
+class Answer:
+    """What became of a piece of work.
+
+    Attributes:
+        runs: how many it took.
+        failed: each failing point with what was violated.
+        sometimes: properties, and whether a run reached them.
+        missed: why a fault did not fire; the sweep cannot go on.
+        instants: after the last fault, if asked for.
+        cut_short: whether a tree had more orders than it may run.
+    """
+
+    runs: int = 0
+    failed: list[tuple[Point, tuple[Violation, ...]]] = field(default_factory=list)
+    sometimes: dict[str, bool] = field(default_factory=dict)
+    missed: str | None = None
+    instants: list[Instant] = field(default_factory=list)
+    cut_short: bool = False
+
+    def add(self, point: Point, result: Result) -> None:
+        """Account for one run."""
+        self.runs += 1
+        if result.violations:
+            self.failed.append((point, result.violations))
+        for name, reached in result.sometimes.items():
+            self.sometimes[name] = self.sometimes.get(name, False) or reached
+        self.missed = self.missed or result.missed
+
+
+def perform(config: Config, work: Work) -> Answer:
+    """Do one piece of work."""
+    answer = Answer()
+    if work.tree:
+        for point, result in orders(config, work):
+            if result is None:
+                answer.cut_short = True
+            else:
+                answer.add(point, result)
+        return answer
+    point = work.point
+    result = run_once(
+        config.settings,
+        config.params[point.params],
+        point.schedule,
+        point.faults,
+        record=work.record,
+        batches=work.batches,
+    )
+    answer.add(point, result)
+    if result.record is not None:
+        answer.instants = result.record.instants
+    return answer
+
+
+def orders(config: Config, work: Work) -> Iterator[tuple[Point, Result | None]]:
+    """Run a point under all orders of its batches, one after the other.
+
+    Yields the point with the choices it made, and its result; None instead of a result,
+    once and last, when there were more orders than `work.tree`.
+
+    Raises:
+        NondeterminismError: the same choices led to other batches than before.
+    """
+    fixed = work.point.schedule if isinstance(work.point.schedule, tuple) else ()
+    choices: tuple[int, ...] | None = fixed
+    known: tuple[int, ...] = ()
+    done = 0
+    while choices is not None:
+        if done == work.tree:
+            yield work.point, None
+            return
+        result = run_once(
+            config.settings,
+            config.params[work.point.params],
+            choices,
+            work.point.faults,
+            record=work.record,
+            batches=work.batches,
+        )
+        done += 1
+        same = min(len(choices), len(known))
+        if result.arities[:same] != known[:same]:
+            raise NondeterminismError(
+                "the same choices led to batches of other sizes",
+                f"{known[:same]} before, {result.arities[:same]} now",
+            )
+        yield Point(work.point.params, result.choices, work.point.faults), result
+        known = result.arities
+        choices = next_choices(result.choices, result.arities, len(fixed))
+
+
+def spread(work: list[Work], most: int) -> list[Work]:
+    """At most `most` pieces at even distances, always the same ones."""
+    if len(work) <= most:
+        return work
+    return [work[index * len(work) // most] for index in range(most)]
+
+
+def faults_at(instant: Instant, name: str, before: tuple[Fault, ...] = ()) -> tuple[Fault, ...]:
+    """The faults of a point that fires `name` at this instant after earlier ones."""
+    return (*before, Fault(name, instant.step, instant.when, instant.hash))

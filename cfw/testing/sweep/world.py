@@ -1,0 +1,180 @@
+"""What a scenario sees of the sweep: it exposes, tracks, and says what must hold."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from random import Random
+from types import TracebackType
+from typing import TypeVar
+
+import trio
+
+from ._trio import has_exited
+from .points import NURSERIES, NURSERY_PREFIX
+from .track import Tracked
+
+T = TypeVar("T")
+Action = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault that fired.
+
+    Attributes:
+        name: what fired, as in `at`.
+        step: the step it fired at, from 1.
+        when: `"b"` before or `"a"` after that step.
+        time: virtual seconds since the start of the run.
+    """
+
+    name: str
+    step: int
+    when: str
+    time: float
+
+
+@dataclass
+class World:
+    """One run of a scenario: its parameters, its faults, its invariants.
+
+    Every run gets a new one. A scenario is an async function that takes it as its first
+    argument.
+
+    Attributes:
+        params: this run's parameters, one set out of the sweep's `params`.
+        heal: virtual seconds the scenario has to finish after the last fault.
+        random: seeded alike in every run. The global `random` module is, too.
+    """
+
+    params: Mapping[str, object] = field(default_factory=dict)
+    heal: float = 30.0
+    random: Random = field(default_factory=lambda: Random(0))
+    _exposed: dict[str, trio.CancelScope | Action] = field(default_factory=dict)
+    _tracked: dict[str, Tracked] = field(default_factory=dict)
+    _sometimes: dict[str, bool] = field(default_factory=dict)
+    _checks: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+    _injections: list[Injection] = field(default_factory=list)
+    _elapsed: float | None = None
+
+    @property
+    def injections(self) -> tuple[Injection, ...]:
+        """What has fired so far, in order."""
+        return tuple(self._injections)
+
+    @property
+    def injected(self) -> str | None:
+        """Name of the first fault that fired; None in a run without one, or before it."""
+        return self._injections[0].name if self._injections else None
+
+    @property
+    def elapsed(self) -> float | None:
+        """Virtual seconds the scenario took; None while it runs, or if it never ended."""
+        return self._elapsed
+
+    def expose(
+        self, name: str, thing: trio.CancelScope | Action
+    ) -> AbstractContextManager[None]:
+        """Make a cancel scope, or a synchronous action, available as a fault.
+
+        A scope stays available until its `with` block is over, an action until it is
+        withdrawn. Use the result as a context manager to withdraw at the end of a block.
+
+        Args:
+            name: what `at` and `pairs` call it.
+            thing: a scope, which is cancelled; or a function without arguments, called
+                between two steps: it must not await, and should not raise.
+
+        Raises:
+            TypeError: the function is asynchronous.
+            ValueError: the name is taken by something still available, or reserved.
+        """
+        if name == NURSERIES or name.startswith(NURSERY_PREFIX):
+            raise ValueError(f"{name!r} is reserved: the sweep finds nurseries by itself")
+        if name in self.exposed_names():
+            raise ValueError(f"{name!r} is exposed already; withdraw it first")
+        if not isinstance(thing, trio.CancelScope):
+            if inspect.iscoroutinefunction(thing):
+                raise TypeError(f"{name!r} must be a synchronous function")
+            if not callable(thing):
+                raise TypeError(f"{name!r} is neither a cancel scope nor a function: {thing!r}")
+        self._exposed[name] = thing
+        return _Withdraw(self, name)
+
+    def withdraw(self, name: str) -> None:
+        """Make `name` unavailable from here on; nothing happens if it is already."""
+        self._exposed.pop(name, None)
+
+    def track(
+        self,
+        name: str,
+        resource: T,
+        *,
+        closes: Collection[int] | None = None,
+        state: Callable[[T], object] | None = None,
+        expect: object = True,
+    ) -> T:
+        """Hold a resource to account at the end of every run, as invariant `name`.
+
+        What is checked depends on the resource: with `state`, that `state(resource)` equals
+        `expect`; a memory channel, that nothing is left in its
+        buffer or, tracked at its receive end, thrown away with it; a lock, semaphore or
+        capacity limiter, that all of it was given back; anything else with `aclose` or
+        `close`, that it was closed exactly once.
+
+        Args:
+            name: of the invariant.
+            resource: the object; returned as it is.
+            closes: which numbers of closes are right; None for exactly one.
+            state: read at the end; None to go by the kind of resource.
+            expect: what `state` must return.
+
+        Raises:
+            TypeError: there is nothing to check on such an object; pass `state`.
+        """
+        reader = None if state is None else lambda: state(resource)
+        self._tracked[name] = Tracked.of(name, resource, closes, reader, expect)
+        return resource
+
+    def sometimes(self, name: str, condition: object = True) -> None:
+        """Note a state that must be reached at least once over the whole sweep.
+
+        Args:
+            name: of the property; if never true, the sweep fails with `sometimes:NAME`.
+            condition: whether the state is reached now.
+        """
+        self._sometimes[name] = self._sometimes.get(name, False) or bool(condition)
+
+    def check(self, fn: Callable[[], object], name: str | None = None) -> None:
+        """Add an invariant: a function of plain asserts, called after the run.
+
+        Args:
+            fn: called without arguments, outside Trio, unless the run never finished.
+            name: of the invariant; None for the function's own name.
+        """
+        self._checks.append((str(name or getattr(fn, "__name__", repr(fn))), fn))
+
+    def exposed_names(self) -> tuple[str, ...]:
+        """What can be fired now, in the order it was exposed."""
+        return tuple(
+            name
+            for name, thing in self._exposed.items()
+            if not (isinstance(thing, trio.CancelScope) and has_exited(thing))
+        )
+
+
+class _Withdraw(AbstractContextManager[None]):
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._world.withdraw(self._name)

@@ -1,0 +1,96 @@
+"""cfw swept: one connection, cancelled and disturbed at every instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from cfw.testing.sweep import SweepFailure, World, grid, run_sweep, sweep
+from cfw.testing.sweep.report import record
+from tests.sweep.mutants import MUTANTS, Mutant
+from tests.sweep.scenario import SINKS, connection, quiet
+
+REACHED = ["clean end", "aborted", "frames discarded"]
+EVERYTHING = ["connection", "server", "revoke", "eof", "reset", "drain", "abort"]
+
+
+@pytest.fixture(autouse=True)
+def no_logs() -> Iterator[None]:
+    """Thousands of connections would log thousands of lines."""
+    before = structlog.get_config()
+    quiet()
+    yield
+    structlog.configure(**before)
+
+
+@sweep(at=["connection", "server"], params=grid(sink=["fast", "slow"]), sometimes=REACHED)
+async def test_cancelled_at_every_instant(world: World, sink: str) -> None:
+    """A cancelled connection keeps every promise, whoever cancels it and whenever."""
+    await connection(world, sink=sink, reach=REACHED)
+
+
+@sweep(at=["revoke", "eof", "abort"], params=grid(pace=[0.01, 0.04]))
+async def test_disturbed_at_every_instant(world: World, pace: float) -> None:
+    """A session revoked, a rig that vanishes, a server that stops: at any time."""
+    await connection(world, sink="slow", pace=pace)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_bug_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mutant is caught, by the name of the invariant it breaks."""
+
+    async def mutated(world: World, sink: str) -> None:
+        await connection(world, sink=sink, **mutant.settings)
+
+    mutant.patch(monkeypatch)
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(mutated, at=mutant.at, params=grid(sink=mutant.sinks), schedules=["fifo"])
+    assert mutant.invariant in caught.value.invariants, str(caught.value)
+
+
+def test_every_invariant_has_a_mutant() -> None:
+    """An oracle that nothing ever trips may be asleep."""
+    named = {"one_terminal", "accounting", "order", "nothing_buffered", "registry_empty"}
+    named |= {"told_once", "receipt_is_true", "revoked_is_over", "finished"}
+    assert named <= {mutant.invariant for mutant in MUTANTS}
+
+
+@sweep(
+    at=["connection"],
+    schedules=["exhaustive"],
+    params=grid(sink=["fast", "slow", "opens slowly", "raises for ever"]),
+)
+async def test_every_order_of_a_capture_of_one_frame(world: World, sink: str) -> None:
+    """The router's own tasks in every order Trio may run them in, cancelled in each."""
+    await connection(world, sink=sink, frames=1, is_bare=True, pace=0)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("sink", SINKS)
+def test_everything_at_every_instant(sink: str) -> None:
+    """All faults under every kind of sink, in several orders of the batches."""
+
+    async def one(world: World) -> None:
+        await connection(world, sink=sink)
+
+    orders: list[str | int] = ["fifo", "lifo", 0]
+    name = f"connection, sink {sink}"
+    report = run_sweep(one, at=EVERYTHING, schedules=orders, name=name, jobs=2)
+    record(report)
+    assert report.complete
+
+
+@pytest.mark.sweep
+def test_two_faults() -> None:
+    """A second fault at every instant after the first, and right behind it."""
+
+    async def one(world: World) -> None:
+        await connection(world, sink="slow", frames=1, is_bare=True)
+
+    pairs = [("revoke", "server"), ("abort", "connection"), ("drain", "abort")]
+    name = "connection, two faults"
+    report = run_sweep(one, pairs=pairs, schedules=["fifo", "lifo"], name=name, jobs=2)
+    record(report)
+    assert report.complete

@@ -1,0 +1,321 @@
+"""Each way in which a naive sweep passes without having tested anything."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+import warnings
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from cfw.testing.sweep import InstrumentError, SweepFailure, World, grid, run_sweep
+from cfw.testing.sweep import watch as watch_module
+
+
+async def one_scope(world: World) -> None:
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        await trio.sleep(1)
+
+
+def test_an_instrument_that_raises_is_no_pass(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trio drops a raising instrument after a log line; the sweep raises after the run."""
+
+    def broken(task: trio.lowlevel.Task) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(watch_module, "position", broken)
+    with pytest.raises(InstrumentError, match="planted"):
+        run_sweep(one_scope, at="scope")
+    assert not caplog.records
+
+
+def test_an_instrument_of_the_scenario_that_raises_is_a_failure() -> None:
+    """What Trio only logs about others' instruments is a broken invariant, not a line."""
+
+    class Bad(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            raise RuntimeError("planted")
+
+    async def scenario(world: World) -> None:
+        trio.lowlevel.add_instrument(Bad())
+        await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario)
+    assert caught.value.invariant == "trio-log"
+    assert logging.getLogger("trio.abc.Instrument").propagate
+
+
+def test_an_action_that_raises_is_a_failure() -> None:
+    """A fault that did not do its job must not count as survived."""
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: 1 / 0)
+        await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="action")
+    assert caught.value.invariant == "action"
+    assert "ZeroDivisionError" in str(caught.value)
+
+
+async def ticks() -> AsyncIterator[int]:
+    try:
+        while True:
+            yield 1
+            await trio.lowlevel.checkpoint()
+    finally:
+        await trio.lowlevel.checkpoint()
+
+
+def test_abandoned_async_generator_is_a_warning_not_a_step() -> None:
+    """Its finaliser runs in a system task: found as a warning, and not counted as ours."""
+
+    async def abandoning(world: World) -> None:
+        async for _ in ticks():
+            break
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+
+    async def closing(world: World) -> None:
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(abandoning, schedules=["fifo"])
+    assert caught.value.invariant == "warning"
+    assert "Async generator" in str(caught.value)
+    assert caught.value.report.steps == run_sweep(closing, schedules=["fifo"]).steps
+
+
+def test_shielded_tail_is_not_a_swallowed_cancellation() -> None:
+    """A shield to the end leaves `cancelled_caught` False, and nothing was swallowed."""
+    caught = set()
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+        if world.injected:
+            caught.add(scope.cancelled_caught)
+
+    run_sweep(scenario, at="scope")
+    assert caught == {False}
+
+
+def test_cancellation_taken_by_a_scope_around_it_is_not_swallowed() -> None:
+    """When the scope around is cancelled as well, it takes the Cancelled of the inner one."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as outer:
+            world.expose("outer", outer)
+            with trio.CancelScope() as inner:
+                world.expose("inner", inner)
+                try:
+                    await trio.sleep(1)
+                finally:
+                    if world.params:
+                        outer.cancel()
+
+    run_sweep(scenario, pairs=[("inner", "outer"), ("outer", "inner")])
+
+    async def by_itself(world: World, by_itself: bool) -> None:
+        await scenario(world)
+
+    run_sweep(by_itself, at="inner", params=grid(by_itself=[True]))
+
+
+def test_nursery_exit_passes_on_a_cancellation_and_makes_none() -> None:
+    """Leaving an empty nursery is a schedule point: a cancel there is not delivered."""
+    outcomes = {}
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            async with trio.open_nursery():
+                pass
+        if world.injections:
+            outcomes[world.injections[0].step] = scope.cancelled_caught
+
+    run_sweep(scenario, at="scope", schedules=["fifo"])
+    assert outcomes
+    assert not any(outcomes.values())
+
+
+def test_no_steps_of_a_primitive_are_assumed() -> None:
+    """Primitives that take different numbers of steps are all swept to their end."""
+
+    async def scenario(world: World, primitive: Any) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            await primitive()
+
+    async def send_and_receive() -> None:
+        send, receive = trio.open_memory_channel(1)
+        await send.send(1)
+        await receive.receive()
+
+    async def lockstep() -> None:
+        one, two = trio.testing.lockstep_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.send_all, b"xy")
+            await two.receive_some(1)
+            await two.receive_some(1)
+
+    reports = [
+        run_sweep(scenario, at="scope", schedules=["fifo"], params=grid(primitive=[primitive]))
+        for primitive in (trio.lowlevel.checkpoint, send_and_receive, lockstep)
+    ]
+    assert len({report.points for report in reports}) == 3
+    assert all(report.complete for report in reports)
+
+
+async def two_sleepers(world: World, first: float) -> None:
+    order: list[str] = []
+
+    async def sleeper(name: str, *naps: float) -> None:
+        for nap in naps:
+            await trio.sleep(nap)
+        order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sleeper, "long", 1.0)
+        nursery.start_soon(sleeper, "naps", first, 0.5)
+    world.check(lambda: None, "nothing")
+    world.sometimes("naps first", order[0] == "naps")
+    world.sometimes("long first", order[0] == "long")
+
+
+def test_equal_virtual_times_are_reported_and_come_apart() -> None:
+    """Tasks woken at one virtual time are counted as ties; schedules and pace part them."""
+    tied = run_sweep(two_sleepers, schedules=["fifo", "lifo"], params=grid(first=[0.5]))
+    assert tied.ties > 0
+    assert f"ties {tied.ties}" in tied.row()
+    paced = run_sweep(two_sleepers, schedules=["fifo"], params=grid(first=[0.4, 0.6]))
+    assert paced.ties == 0
+    assert paced.never_reached == ()
+
+
+def test_collector_is_off_during_a_run_and_back_after() -> None:
+    """No collection happens at a moment of its own choosing, and nothing stays changed."""
+    states = []
+
+    async def scenario(world: World) -> None:
+        states.append(gc.isenabled())
+        await trio.lowlevel.checkpoint()
+
+    hook, filters = sys.unraisablehook, list(warnings.filters)
+    random.seed(5)
+    expected = random.Random(5).random()
+    run_sweep(scenario)
+    assert states
+    assert not any(states)
+    assert gc.isenabled()
+    assert sys.unraisablehook is hook
+    assert warnings.filters == filters
+    assert random.random() == expected
+
+
+def test_randomness_is_the_same_in_every_run() -> None:
+    """The world's generator and the global one start alike in each run."""
+    drawn = set()
+
+    async def scenario(world: World) -> None:
+        drawn.add((world.random.random(), random.random()))
+        await trio.lowlevel.checkpoint()
+
+    run_sweep(scenario, schedules=["fifo", 3])
+    assert len(drawn) == 1
+
+
+def test_sweep_inside_a_run_is_refused() -> None:
+    """`trio.run` does not nest; the error says so and nothing is left patched."""
+
+    async def main() -> None:
+        run_sweep(one_scope)
+
+    with pytest.raises(RuntimeError, match="inside"):
+        trio.run(main)
+    run_sweep(one_scope, at="scope")
+
+
+def test_keyboard_interrupt_ends_the_sweep() -> None:
+    """Ctrl-C is no finding; also when a nursery has wrapped it."""
+
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    async def scenario(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(scenario)
+
+
+def test_world_refuses_what_it_cannot_fire_or_check() -> None:
+    """Asynchronous actions, taken and reserved names, and objects with nothing to check."""
+
+    async def asynchronous() -> None:
+        raise AssertionError
+
+    world = World()
+    world.expose("scope", trio.CancelScope())
+    refused: list[tuple[str, Any, type[Exception]]] = [
+        ("async", asynchronous, TypeError),
+        ("number", 3, TypeError),
+        ("scope", trio.CancelScope(), ValueError),
+        ("nurseries", trio.CancelScope(), ValueError),
+        ("nursery:x", trio.CancelScope(), ValueError),
+    ]
+    for name, thing, error in refused:
+        with pytest.raises(error):
+            world.expose(name, thing)
+    with pytest.raises(TypeError, match="pass state="):
+        world.track("plain", object())
+    world.withdraw("scope")
+    world.withdraw("scope")
+    assert world.exposed_names() == ()
+    assert world.injected is None
+    assert world.elapsed is None
+
+
+def test_world_knows_what_fired_and_how_long_it_took() -> None:
+    """After the run, checks read the fault, its time, and the virtual time taken."""
+    seen = []
+
+    async def scenario(world: World) -> None:
+        world.check(lambda: seen.append((world.injected, world.elapsed)), "collect")
+        await one_scope(world)
+
+    run_sweep(scenario, at="scope", schedules=["fifo"])
+    assert seen[0] == (None, 1.0)
+    assert ("scope", 0.0) in seen
+    assert ("scope", 1.0) in seen
+
+
+def test_collector_looks_at_one_run_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What existed before a run is hidden from the collection after it, and comes back."""
+    looked_at = []
+    collect = gc.collect
+
+    def counting() -> int:
+        looked_at.append(len(gc.get_objects()))
+        return collect()
+
+    before = gc.get_freeze_count()
+    heap = len(gc.get_objects())
+    monkeypatch.setattr(gc, "collect", counting)
+    run_sweep(one_scope, at="scope")
+    assert max(looked_at[1:]) < heap / 2
+    assert gc.get_freeze_count() <= before

@@ -1,0 +1,376 @@
+"""Bugs planted in tiny scenarios: each is found, by the name of the invariant it breaks."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from cfw.testing.sweep import SweepFailure, World, run_sweep
+
+
+def found(scenario: Any, at: str | tuple[str, ...] = "scope", **settings: Any) -> SweepFailure:
+    """Sweep a scenario that must fail; the failure."""
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at=at, **settings)
+    return caught.value
+
+
+class Gate:
+    """Counts who is inside; entering and leaving are synchronous."""
+
+    def __init__(self, world: World) -> None:
+        self.inside = 0
+        world.track("gate", self, state=lambda gate: gate.inside, expect=0)
+
+    def enter(self) -> None:
+        self.inside += 1
+
+    def leave(self) -> None:
+        self.inside -= 1
+
+
+class Stream:
+    """Closes with a checkpoint, as real streams do."""
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def await_in_finally(world: World) -> None:
+    gate = Gate(world)
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        gate.enter()
+        try:
+            await trio.sleep(1)
+        finally:
+            await trio.lowlevel.checkpoint()
+            gate.leave()
+
+
+async def release_outside_finally(world: World) -> None:
+    gate = Gate(world)
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        gate.enter()
+        await trio.sleep(1)
+        gate.leave()
+
+
+async def checkpoint_between_acquire_and_try(world: World) -> None:
+    limiter = world.track("gate", trio.CapacityLimiter(1))
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        await limiter.acquire()
+        await trio.lowlevel.checkpoint()
+        try:
+            await trio.sleep(1)
+        finally:
+            limiter.release()
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [await_in_finally, release_outside_finally, checkpoint_between_acquire_and_try],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_leaks_break_the_tracked_resource(scenario: Any) -> None:
+    """What is not given back at some instant shows under the resource's name."""
+    failure = found(scenario)
+    assert failure.invariants == ("gate",)
+    assert "not 0" in str(failure)
+
+
+def test_right_version_passes() -> None:
+    """The same with a finally around everything passes every point."""
+
+    async def scenario(world: World) -> None:
+        gate = Gate(world)
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            gate.enter()
+            try:
+                await trio.sleep(1)
+            finally:
+                gate.leave()
+
+    assert run_sweep(scenario, at="scope").complete
+
+
+async def close_twice(world: World) -> None:
+    stream = world.track("stream closed once", Stream())
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        try:
+            await trio.sleep(1)
+            await stream.aclose()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await stream.aclose()
+            raise
+
+
+async def close_never(world: World) -> None:
+    stream = world.track("stream closed once", Stream())
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        await trio.sleep(1)
+        await stream.aclose()
+        return
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("scenario", [close_twice, close_never])
+def test_closes_are_counted(scenario: Any) -> None:
+    """Cancelled during its close a stream is closed twice, or before it never."""
+    failure = found(scenario)
+    assert failure.invariant == "stream closed once"
+    assert "times closed" in str(failure)
+
+
+def test_close_inside_aclose_counts_once() -> None:
+    """An `aclose` that calls `close` is one close; two tasks that close are two."""
+
+    class Both:
+        def close(self) -> None:
+            pass
+
+        async def aclose(self) -> None:
+            self.close()
+            await trio.lowlevel.checkpoint()
+
+    async def once(world: World) -> None:
+        await world.track("closed", Both()).aclose()
+
+    async def by_two_tasks(world: World) -> None:
+        both = world.track("closed", Both())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(both.aclose)
+            nursery.start_soon(both.aclose)
+
+    run_sweep(once)
+    assert found(by_two_tasks, at=()).invariant == "closed"
+
+
+def test_swallowed_cancelled_at_the_end() -> None:
+    """A Cancelled that never reaches its scope is found though everything ends."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            with suppress(BaseException):
+                await trio.sleep(1)
+
+    assert found(scenario).invariant == "cancelled-swallowed"
+    run_sweep(scenario, at="scope", without=["cancelled-swallowed"])
+
+
+def test_swallowed_cancelled_in_a_loop() -> None:
+    """A loop that swallows every Cancelled never ends, and cannot be stopped either."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            while True:
+                try:
+                    await trio.sleep(1)
+                    break
+                except BaseException:
+                    pass
+
+    failure = found(scenario, schedules=["fifo"], stop_after=1)
+    assert failure.invariant == "finished"
+    assert "looping" in str(failure)
+    assert "did not stop when told to" in str(failure)
+
+
+def test_cancelled_that_escapes_its_scope() -> None:
+    """A Cancelled kept and raised again outside its scope is named as such."""
+
+    async def scenario(world: World) -> None:
+        kept = None
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled as exc:
+                kept = exc
+                raise
+        if kept is not None:
+            raise kept
+
+    assert found(scenario).invariant == "cancelled-escaped"
+
+
+def test_teardown_that_waits_for_ever() -> None:
+    """A shielded wait without a deadline is over its heal time, and stopped for good."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep_forever()
+
+    failure = found(scenario, heal=5, stop_after=1)
+    assert failure.invariant == "finished"
+    assert "5 virtual seconds after the last fault" in str(failure)
+    assert "sleep_forever" in str(failure)
+
+
+def test_slow_teardown_within_heal_passes() -> None:
+    """Heal time counts from the fault; a teardown with a deadline below it passes."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.sleep(100)
+            except trio.Cancelled:
+                with trio.move_on_after(4) as grace:
+                    grace.shield = True
+                    await trio.sleep_forever()
+                raise
+
+    run_sweep(scenario, at="scope", heal=5)
+    assert found(scenario, heal=3, stop_after=1).invariant == "finished"
+
+
+def test_task_left_behind() -> None:
+    """A system task that outlives the scenario is a task left."""
+
+    async def scenario(world: World) -> None:
+        trio.lowlevel.spawn_system_task(trio.sleep_forever, name="forgotten")
+        await trio.lowlevel.checkpoint()
+
+    failure = found(scenario, at=())
+    assert failure.invariant == "tasks"
+    assert "forgotten" in str(failure)
+
+
+def test_coroutine_never_awaited() -> None:
+    """A teardown that forgets its await is a warning, and a warning is a failure."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled:
+                Stream().aclose()  # type: ignore[unused-coroutine]
+                raise
+
+    failure = found(scenario)
+    assert failure.invariant == "warning"
+    assert "never awaited" in str(failure)
+
+
+def test_exception_in_a_finaliser() -> None:
+    """What `__del__` raises nobody sees, but the sweep does."""
+
+    class Broken:
+        itself: Broken
+
+        def __del__(self) -> None:
+            raise OSError("in __del__")
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: None)
+        broken = Broken()
+        broken.itself = broken
+        await trio.lowlevel.checkpoint()
+
+    failure = found(scenario, at="action")
+    assert failure.invariant == "unraisable"
+    assert "in __del__" in str(failure)
+
+
+def test_exceptions_are_failures_unless_allowed() -> None:
+    """`allow` names the exceptions a scenario may end with, in groups as well."""
+
+    async def scenario(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            world.expose("fail", nursery.cancel_scope.cancel)
+            nursery.start_soon(trio.sleep, 1)
+            try:
+                await trio.sleep(2)
+            finally:
+                if world.injected:
+                    raise OSError("cut")
+
+    failure = found(scenario, at="fail")
+    assert failure.invariant == "exception"
+    assert "OSError('cut')" in str(failure)
+    run_sweep(scenario, at="fail", allow=[OSError])
+
+
+def test_item_thrown_away_with_its_channel() -> None:
+    """Closing the receive end drops what is queued; a tracked channel notices."""
+
+    async def scenario(world: World) -> None:
+        send, receive = trio.open_memory_channel(10)
+        world.track("nothing queued", receive)
+        with trio.CancelScope() as scope, receive, send:
+            world.expose("scope", scope)
+            send.send_nowait(1)
+            await trio.sleep(1)
+            await receive.receive()
+
+    failure = found(scenario)
+    assert failure.invariant == "nothing queued"
+    assert "thrown away" in str(failure)
+
+
+def test_locks_and_semaphores_are_given_back() -> None:
+    """A lock still held and a semaphore short of a token are found at the end."""
+
+    async def scenario(world: World) -> None:
+        lock = world.track("lock", trio.Lock())
+        semaphore = world.track("semaphore", trio.Semaphore(2))
+        await semaphore.acquire()
+        await lock.acquire()
+
+    failure = found(scenario, at=())
+    assert failure.invariants == ("lock", "semaphore")
+
+
+def test_sometimes_never_reached() -> None:
+    """A property that no run reaches fails the sweep, mentioned or only announced."""
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: None)
+        await trio.lowlevel.checkpoint()
+        world.sometimes("injected", world.injected)
+        world.sometimes("impossible", False)
+
+    failure = found(scenario, at="action", sometimes=["unheard of"])
+    assert failure.invariants == ("sometimes:unheard of", "sometimes:impossible")
+    assert failure.report.sometimes["injected"]
+    assert "never: unheard of, impossible" in str(failure)
+    # A sample that misses a state is no evidence that nothing reaches it.
+    sampled = run_sweep(scenario, at="action", budget=1)
+    assert sampled.never_reached
+
+
+def test_other_failures_of_a_kind_are_counted() -> None:
+    """One failure for each invariant and park site, the rest as a number."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+        world.check(lambda: not scope.cancelled_caught or 1 / 0, "never cut")
+
+    failure = found(scenario, stop_after=10)
+    kinds = [(one.invariant, one.site) for one in failure.failures]
+    assert len(set(kinds)) == len(kinds)
+    total = sum(1 + one.others for one in failure.failures)
+    assert total == failure.report.points
+    assert len(found(scenario, stop_after=1).failures) == 1

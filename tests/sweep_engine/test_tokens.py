@@ -1,0 +1,195 @@
+"""Replay: the same point in another process, or a refusal; never another point."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from cfw.testing.sweep import (
+    Injection,
+    StaleToken,
+    SweepFailure,
+    Token,
+    TokenError,
+    World,
+    grid,
+    run_sweep,
+)
+from cfw.testing.sweep.points import Fault, Point
+
+SCENARIO = """
+import sys
+import trio
+from cfw.testing.sweep import SweepFailure, run_sweep
+
+# Objects in sets and dicts, whose order depends on the hash seed.
+async def scenario(world, pace):
+    names = {"alpha", "beta", "gamma", "delta"}
+    async def child(name):
+        await trio.sleep(pace)
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        async with trio.open_nursery() as nursery:
+            for name in sorted(names):
+                nursery.start_soon(child, name)
+    world.check(lambda: not (scope.cancelled_caught and world.injections[0].time) or 1 / 0, "x")
+
+settings = dict(at="scope", schedules=[3], params=[{"pace": 0.25}, {"pace": 0.5}])
+try:
+    run_sweep(scenario, replay=(sys.argv[1:] or [None])[0], **settings)
+except SweepFailure as failure:
+    print(failure.token, failure.invariant, failure.report.runs)
+"""
+
+
+def other_process(tmp_path: Path, seed: int, *arguments: str) -> list[str]:
+    script = tmp_path / "script.py"
+    script.write_text(SCENARIO)
+    done = subprocess.run(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_replay_in_another_process_with_another_hash_seed(tmp_path: Path) -> None:
+    """A token found under one hash seed reproduces its failure under another, in one run."""
+    token, invariant, runs = other_process(tmp_path, 1)
+    assert invariant == "x"
+    assert int(runs) > 1
+    assert other_process(tmp_path, 2, token) == [token, "x", "1"]
+
+
+async def scenario(world: World, extra: int = 0, broken: bool = True) -> None:
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        for _ in range(extra):
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(1)
+    world.check(lambda: not (broken and scope.cancelled_caught) or 1 / 0, "never cut")
+
+
+async def later_edit(world: World) -> None:
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        # One more line than the scenario a token was made for, before its step.
+        await trio.sleep(1)
+    world.check(lambda: None, "nothing")
+
+
+def token_of(**params: object) -> Token:
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="scope", schedules=["fifo"], params=[params], name="t.s")
+    return Token.parse(caught.value.failures[-1].token)
+
+
+def test_replay_of_fixed_code_passes() -> None:
+    """A fix that leaves the steps before the instant alone passes the token's point."""
+    token = token_of()
+    fired: list[str | None] = []
+
+    async def fixed(world: World, **params: object) -> None:
+        world.check(lambda: fired.append(world.injected), "collect")
+        await scenario(world, broken=False)
+
+    with pytest.raises(StaleToken):
+        run_sweep(fixed, replay=str(token), name="t.s")
+    assert fired == []
+
+    async def whole(world: World, broken: bool) -> None:
+        await scenario(world, broken=broken)
+
+    broken = grid(broken=[True])
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(whole, at="scope", schedules=["fifo"], params=broken, name="t.s")
+    fixed_token = replace(Token.parse(caught.value.token), params="", test="t.s")
+    fixed_token = Token.of("t.s", fixed_token.point, {"broken": False})
+    report = run_sweep(whole, replay=str(fixed_token), params=grid(broken=[False]), name="t.s")
+    assert (report.runs, report.ran, report.complete) == (1, 1, False)
+
+
+@pytest.mark.parametrize("stale", ["line", "hash", "step", "name", "params", "trio"])
+def test_stale_tokens_are_refused_and_fire_nothing(stale: str) -> None:
+    """Whatever changed, the token says it is stale, and no other point is run."""
+    fired: list[Injection] = []
+    token = token_of()
+    (fault,) = token.point.faults
+    changed = {
+        "line": token,
+        "hash": replace(token, point=_with(token, replace(fault, hash=fault.hash ^ 1))),
+        "step": replace(token, point=_with(token, replace(fault, step=fault.step + 50))),
+        "name": replace(token, point=_with(token, replace(fault, name="gone"))),
+        "params": replace(token, params="00000001"),
+        "trio": replace(token, trio="0.0.1"),
+    }[stale]
+
+    async def watched(world: World) -> None:
+        world.check(lambda: fired.extend(world.injections), "collect")
+        await scenario(world)
+
+    target = {"line": later_edit}.get(stale, scenario)
+    if stale in ("hash", "step", "name"):
+        target = scenario
+    with pytest.raises(StaleToken, match="stale token"):
+        run_sweep(target, replay=str(changed), name="t.s")
+    with pytest.raises(StaleToken):
+        run_sweep(watched, replay=str(changed), name="t.s")
+    assert fired == []
+
+
+def _with(token: Token, fault: Fault) -> Point:
+    return replace(token.point, faults=(fault,))
+
+
+def test_token_of_another_test_is_refused() -> None:
+    """A token names its test."""
+    with pytest.raises(TokenError, match=r"belongs to t\.s, not to"):
+        run_sweep(scenario, replay=str(token_of()))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "sweep0:a:0-0:fifo::0.35", "sweep1:a", "sweep1:a:x-0:fifo:1b2=s:0"]
+)
+def test_text_that_is_no_token_is_refused(text: str) -> None:
+    """Cut short, of another version, or nonsense."""
+    with pytest.raises(TokenError):
+        Token.parse(text)
+
+
+def test_token_says_all_of_its_point() -> None:
+    """Text and back, with awkward names and two faults."""
+    faults = (Fault("a b:c=d+e%", 3, "b", 0xABC), Fault("nursery:x#1.0", 12, "a", 7))
+    token = Token.of("module.Class.test", Point(2, (1, 0, 2), faults), {"n": 0.5})
+    text = str(token)
+    assert Token.parse(text) == token
+    assert not set(text) & set(" '\"$&;|<>()*?[]{}!\\`#")
+
+
+def test_pair_replays_both_faults() -> None:
+    """A failure of two faults comes back with both, in order."""
+    fired = []
+
+    async def two(world: World) -> None:
+        world.expose("one", lambda: None)
+        world.expose("two", lambda: None)
+        await trio.sleep(1)
+        world.check(lambda: fired.append(world.injections), "collect")
+        world.check(lambda: len(world.injections) < 2 or 1 / 0, "one at a time")
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(two, pairs=[("one", "two")])
+    expected = next(one for one in fired if len(one) == 2)
+    fired.clear()
+    with pytest.raises(SweepFailure):
+        run_sweep(two, replay=caught.value.token)
+    assert fired == [expected]
