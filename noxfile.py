@@ -2,11 +2,11 @@
 
 lint          ruff, formatting, and the import contract of the house
 types         mypy, strict, on the code and its tests
-tests         everything but the Autobahn cases and the long sweeps, on the Python that runs nox
+tests         everything but the long suites, on the Python that runs nox
 pythons       the same on each other supported Python that is installed
 conformance   the Autobahn cases against the wire
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
-sweep         cancellation sweeps of a whole connection, all of them, with their table
+sweep         byte cuts and cancellation sweeps of a connection, all of them, with their table
 bench         frames a second beside other servers; not part of a plain `nox`
 """
 
@@ -18,7 +18,7 @@ import sys
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "pythons", "conformance", "fuzz"]
+nox.options.sessions = ["lint", "types", "tests", "pythons", "conformance", "fuzz", "sweep"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 # A Python that is not there is skipped, and said to be.
@@ -59,7 +59,7 @@ def pythons(session: nox.Session) -> None:
 def run_tests(session: nox.Session) -> None:
     """Install and test, in whatever environment the session has."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "not conformance and not sweep", *session.posargs)
+    session.run("pytest", "-m", "not conformance and not sweep and not slow", *session.posargs)
 
 
 @nox.session
@@ -81,6 +81,7 @@ def fuzz(session: nox.Session) -> None:
 def sweep(session: nox.Session) -> None:
     """Every fault at every instant, under every kind of sink, in several orders."""
     session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow and not conformance", *session.posargs)
     session.run("pytest", "tests/sweep", *session.posargs)
 
 

@@ -78,6 +78,14 @@ def _closed_with_what_is_queued(box: Any) -> None:
 original_close = ForwardBuffer.close
 
 
+async def _second_frame_lost(box: Any, frame: Frame) -> None:
+    if frame.meta.seq != 2:
+        await original_put(box, frame)
+
+
+original_put = ForwardBuffer.put
+
+
 async def _newest_first(box: Any) -> Frame | None:
     queued: list[Frame] = []
     with_first = await original_next(box)
@@ -242,6 +250,12 @@ MUTANTS = [
         "receipt_is_true",
         _replace(ForwardBuffer, "close", _closed_with_what_is_queued),
         sinks=("slow",),
+    ),
+    Mutant(
+        "a frame lost without a word",
+        "left_alone_it_is_clean",
+        _replace(ForwardBuffer, "put", _second_frame_lost),
+        at=(),
     ),
     Mutant(
         "frames out of order",
