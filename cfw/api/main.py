@@ -11,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from cfw.admin import create_app, serve_admin
+from cfw.admin import create_app, is_loopback, loopback_only, serve_admin
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
 from cfw.registry import Registry
@@ -166,8 +166,9 @@ async def _admin(
     )
     async with trio.open_nursery() as nursery:
         host, port = config.admin.host, config.admin.port
+        guarded = loopback_only(app) if is_loopback(host) else app
         with _naming(host, port):
-            server = await nursery.start(serve_admin, app, host, port)
+            server = await nursery.start(serve_admin, guarded, host, port)
         yield f"http://{_address(server.addresses[0])}"
         if hub is not None:
             hub.close()  # the feeds end with their last message, not with a cut
