@@ -7,21 +7,28 @@ import json
 import uuid
 from typing import Any
 
+from cfw.testing.rigs import jpeg
 from schemas import CaptureClose, CaptureFrameMeta, CaptureOpen, Timestamp, parse_input
 
 #: Where the virtual wall clock starts: 2026-05-04T10:20:30Z.
 START_NS = 1_777_890_030_000_000_000
 SECOND = 1_000_000_000
 
+__all__ = [
+    "SECOND",
+    "START_NS",
+    "at",
+    "close_fields",
+    "header",
+    "jpeg",
+    "make_close",
+    "make_meta",
+    "make_open",
+    "meta_fields",
+    "open_fields",
+]
+
 _numbers = itertools.count(1)
-
-
-def jpeg(size: int = 200, width: int = 640, height: int = 480, fill: int = 0x55) -> bytes:
-    """A JPEG as the probe sees it, of exactly `size` bytes (at least 35)."""
-    sof = b"\xff\xc0\x00\x11\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    sof += b"\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
-    head = b"\xff\xd8" + sof + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
-    return head + bytes([fill]) * (size - len(head) - 2) + b"\xff\xd9"
 
 
 def at(seconds: float) -> str:
