@@ -133,7 +133,7 @@ signal.signal(signal.SIGALRM, signal.default_int_handler)
 start = time.monotonic()
 film()
 whole = time.monotonic() - start
-interrupted, left = 0, []
+interrupted = 0
 for step in range(1, 101):
     try:
         signal.setitimer(signal.ITIMER_REAL, whole * step / 100)
@@ -141,7 +141,15 @@ for step in range(1, 101):
         signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         interrupted += 1
-    left += [t.name for t in threading.enumerate() if t.name == "cfw-capture"]
+
+# One that is interrupted before it has started stays listed by `threading` and is no thread;
+# one whose `with` was interrupted before its first line ends by itself, a moment later.
+def alive():
+    return [t.name for t in threading.enumerate() if t.name == "cfw-capture" and t.is_alive()]
+until = time.monotonic() + 5
+while alive() and time.monotonic() < until:
+    time.sleep(0.01)
+left = alive()
 files = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
 left += [os.readlink(file) for file in files if os.path.exists(file)]
 print(json.dumps([interrupted, [name for name in left if "socket" in name or "cfw" in name]]))
