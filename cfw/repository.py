@@ -6,6 +6,8 @@ them. Nothing is written to disk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
@@ -17,6 +19,11 @@ from cfw.state import Frame
 #: only mean that the forwarder has had no turn; meanwhile TCP holds the rig back. A sink that
 #: takes 20 frames a second is never too slow for a rig that sends at most 15.
 GRACE_S = 0.05
+#: A buffer is filling when it is fuller than this.
+FILLING_RATIO = 0.75
+
+
+def _ignore(*_: object) -> None: ...
 
 
 class ForwardBuffer:
@@ -31,6 +38,8 @@ class ForwardBuffer:
     def __init__(self, limits: Limits) -> None:
         self._max_frames = limits.max_forward_buffer_frames
         self._max_bytes = limits.max_forward_buffer_bytes
+        self._high_frames = FILLING_RATIO * self._max_frames
+        self._high_bytes = FILLING_RATIO * self._max_bytes
         self._put, self._take = trio.open_memory_channel[Frame](self._max_frames)
         self._flushed = trio.Event()
         self._released = trio.Event()
@@ -43,6 +52,23 @@ class ForwardBuffer:
         #: Frames and bytes that the sink has taken.
         self.frames_forwarded = 0
         self.bytes_forwarded = 0
+        #: The most frames and bytes there were in it at once.
+        self.peak_frames = 0
+        self.peak_bytes = 0
+        #: Called with each frame that the sink has taken; must not raise.
+        self.on_taken: Callable[[Frame], object] = _ignore
+        #: Called when a frame makes it fuller than `FILLING_RATIO`; once, until set again.
+        self.on_filling: Callable[[], object] = _ignore
+
+    @property
+    def fill_ratio(self) -> float:
+        """How full it is, in frames or in bytes, whichever is more; 1 is full."""
+        return max(self.frames / self._max_frames, self.bytes / self._max_bytes)
+
+    @property
+    def peak_ratio(self) -> float:
+        """How full it has been."""
+        return max(self.peak_frames / self._max_frames, self.peak_bytes / self._max_bytes)
 
     async def put(self, frame: Frame) -> None:
         """Accept a frame; waits, for at most `GRACE_S`, only when there is no room.
@@ -59,6 +85,13 @@ class ForwardBuffer:
         self.frames_accepted += 1
         self.bytes_accepted += len(frame.data)
         self._put.send_nowait(frame)
+        if self.frames > self.peak_frames:
+            self.peak_frames = self.frames
+        if self.bytes > self.peak_bytes:
+            self.peak_bytes = self.bytes
+        if self.frames > self._high_frames or self.bytes > self._high_bytes:
+            notify, self.on_filling = self.on_filling, _ignore
+            notify()
 
     def close(self) -> None:
         """Say that no more frames will come; `forward` then ends with the last one."""
@@ -85,6 +118,7 @@ class ForwardBuffer:
             self.frames_forwarded += 1
             self.bytes_forwarded += len(frame.data)
             self._release(frame)
+            self.on_taken(frame)
         self._flushed.set()
 
     def discard(self) -> None:
@@ -97,6 +131,7 @@ class ForwardBuffer:
                 break
         self._take.close()
         self.frames = self.bytes = 0
+        self.on_filling = _ignore
 
     async def _next(self) -> Frame | None:
         # What is there is taken without a checkpoint: one wake-up serves a whole batch.

@@ -16,6 +16,8 @@ from starlette.websockets import WebSocket
 from cfw.admin.feed import feed_endpoint
 from cfw.admin.pages import page_routes
 from cfw.limits import Limits
+from cfw.metrics import Metrics
+from cfw.metrics.exposition import exposition
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 
@@ -30,6 +32,7 @@ def create_app(
     is_ready: Callable[[], bool],
     capture_url: str,
     limits: Limits,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """The application: pages for people, JSON for programs, and the WebSocket `/feed`.
 
@@ -38,18 +41,28 @@ def create_app(
     Args:
         registry: the captures that run, and those that ended last.
         hub: where `/feed` subscribes; None when the sink is another one.
-        is_ready: False from the moment the worker takes no new capture.
+        is_ready: False from the moment the worker takes no new capture. `/readyz` is red
+            then, and while the session authority is out of reach.
         capture_url: where rigs connect, for the page that films.
         limits: what a capture may cost, for the pages to show and to keep.
+        metrics: what the worker measures; None shows a worker that has measured nothing.
     """
+    measured = Metrics() if metrics is None else metrics
+    scrape = exposition(measured, registry)
 
     async def healthz(_: Request) -> Response:
         return _json({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        if is_ready():
-            return _json({"status": "ready"})
-        return _json({"status": "draining"}, 503)
+        if not is_ready():
+            return _json({"status": "draining"}, 503)
+        if not measured.is_authority_reachable:
+            return _json({"status": "authority_unreachable"}, 503)
+        return _json({"status": "ready"})
+
+    async def show_metrics(request: Request) -> Response:
+        body, content_type = scrape(request.headers.get("accept", ""))
+        return Response(body, headers={**_HEADERS, "content-type": content_type})
 
     async def captures(_: Request) -> Response:
         return _json(
@@ -83,6 +96,7 @@ def create_app(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/metrics", show_metrics),
             Route("/captures", captures),
             Route("/ended", ended),
             Route("/info", info),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import trio
 from cfw.admin import create_app, is_loopback, loopback_only, serve_admin
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
+from cfw.metrics import Metrics, ask_again, watch_stalls
 from cfw.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
 from cfw.sinks import Sink, open_sink
@@ -104,12 +105,14 @@ async def _serve_connections(
     task_status: trio.TaskStatus[Addresses],
 ) -> None:
     registry = Registry(config.limits)
+    metrics = Metrics()
     router = Router(
         limits=config.limits,
         times=config.times,
         sink=sink,
         authority=authority,
         registry=registry,
+        metrics=metrics,
     )
     with _naming(config.server.host, config.server.port):
         listeners = await trio.open_tcp_listeners(
@@ -117,11 +120,13 @@ async def _serve_connections(
         )
     capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
     async with (
-        _admin(config, registry, sink, lambda: not router.is_draining, capture_url) as admin,
+        _admin(config, router, sink, capture_url) as admin,
         trio.open_nursery() as connections,
     ):
         async with trio.open_nursery() as listening:
             take = partial(trio.serve_listeners, handler_nursery=connections)
+            listening.start_soon(watch_stalls, metrics)
+            listening.start_soon(ask_again, authority, metrics, config.times)
             await listening.start(take, router.handle, listeners)
             task_status.started(Addresses(capture_url, admin))
             await shutdown.wait_requested()
@@ -147,9 +152,8 @@ async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
 @asynccontextmanager
 async def _admin(
     config: Config,
-    registry: Registry,
+    router: Router,
     sink: Sink,
-    is_ready: Callable[[], bool],
     capture_url: str,
 ) -> AsyncIterator[str | None]:
     """Serve the admin listener around a block, with its URL; None when it is off."""
@@ -158,9 +162,10 @@ async def _admin(
         return
     hub = sink if isinstance(sink, Hub) else None
     app = create_app(
-        registry=registry,
+        registry=router.registry,
         hub=hub,
-        is_ready=is_ready,
+        is_ready=lambda: not router.is_draining,
+        metrics=router.metrics,
         capture_url=capture_url,
         limits=config.limits,
     )

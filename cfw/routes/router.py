@@ -17,6 +17,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
@@ -31,13 +32,14 @@ from cfw.actions import (
 )
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
 from cfw.limits import NS_PER_S, Limits, Times
+from cfw.metrics import Histogram, Metrics, Refusal
 from cfw.registry import CaptureStatus, EndedCapture, Registry
-from cfw.repository import ForwardBuffer
+from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
 from cfw.sessions import AuthorityUnreachable, SessionAuthority
 from cfw.sinks import CaptureSink, Sink
-from cfw.state import Active, Idle, State
+from cfw.state import Active, Frame, Idle, State
 from cfw.wire import HandshakeReject, HandshakeRejected, PeerGone, WebSocket, accept
 from schemas import (
     SCHEMA_VERSION,
@@ -60,6 +62,9 @@ SOURCE = "camera_feed_worker"
 #: A connection too many has so long to send its request, and so many may be doing that.
 REFUSE_S = 1.0
 REFUSED_AT_A_TIME = 64
+#: A buffer that is still this full after so long was not only filled by one large read. The
+#: warning comes before the abort, which waits for `GRACE_S`.
+FILLING_S = GRACE_S / 2
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.capture")
 
@@ -73,6 +78,7 @@ class Router:
         sink: where accepted frames go.
         authority: who says whether a user may send.
         registry: who owns which capture_id.
+        metrics: where it counts; None for its own.
         wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
             that is set meanwhile moves no deadline.
     """
@@ -85,6 +91,7 @@ class Router:
         sink: Sink,
         authority: SessionAuthority,
         registry: Registry,
+        metrics: Metrics | None = None,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.limits = limits
@@ -92,6 +99,7 @@ class Router:
         self.sink = sink
         self.authority = authority
         self.registry = registry
+        self.metrics = Metrics() if metrics is None else metrics
         self.wall_clock = wall_clock
         self.is_draining = False
         self._connections: set[_Connection] = set()
@@ -106,22 +114,26 @@ class Router:
         message and close frame are still sent, under their deadlines.
         """
         if self.is_draining:
-            await self._refuse(stream, "the worker is shutting down")
+            await self._refuse(stream, "draining", "the worker is shutting down")
             return
         if len(self._connections) >= self.limits.max_connections:
-            await self._refuse(stream, "the worker has no room for another connection")
+            reason = "the worker has no room for another connection"
+            await self._refuse(stream, "capacity", reason)
             return
         connection = _Connection(self, next(self._ids))
         self._connections.add(connection)
+        self.metrics.connections += 1
         try:
             await connection.run(stream)
         finally:
             self._connections.discard(connection)
+            self.metrics.connections -= 1
             if not self._connections:
                 self._all_gone.set()
 
-    async def _refuse(self, stream: trio.abc.Stream, reason: str) -> None:
+    async def _refuse(self, stream: trio.abc.Stream, why: Refusal, reason: str) -> None:
         """Say 503 to whoever asks quickly; too many at a time are not even listened to."""
+        self.metrics.refused[why] += 1
         if self._refusing >= REFUSED_AT_A_TIME:
             await trio.aclose_forcefully(stream)
             return
@@ -178,11 +190,14 @@ class _Connection:
         self._batch: list[str | bytes] = []
         self._waiting = trio.CancelScope()
         self._buffer = ForwardBuffer(router.limits)
+        self._failed_at: float | None = None
         self._opened: CaptureOpen | None = None
         self._opened_ns = 0
         self._close: CaptureClose | None = None
         # Ingest time is the wall clock at the start plus what Trio's clock has counted.
         self._epoch_ns = router.wall_clock() - round(trio.current_time() * NS_PER_S)
+        delays = router.metrics.ingest_to_sink
+        self._buffer.on_taken = partial(_observe_delay, delays, self._epoch_ns)
         self.is_capturing = False
 
     def abort(self, error: DomainError) -> None:
@@ -210,6 +225,7 @@ class _Connection:
                     self._log.info("connection.opened")
                     await self._serve(ws)
         except HandshakeRejected as exc:
+            self._router.metrics.refused["handshake"] += 1
             self._log.info("connection.refused", status=exc.status, detail=exc.detail)
         except PeerGone as exc:
             self._log.info("connection.lost", detail=exc.detail)
@@ -223,6 +239,7 @@ class _Connection:
             await self._wait_open(ws)
             await self._capture(ws)
         except BaseException as failure:
+            self._note_failure()
             outcome = outcome_of(failure, self._abort_error)
             self._log_failure(outcome)
             self._record_end(outcome)
@@ -252,6 +269,8 @@ class _Connection:
             )
             with contextlib.suppress(PeerGone):
                 await ws.send_text(to_json(abort))
+                assert self._failed_at is not None
+                self._router.metrics.aborts.observe(trio.current_time() - self._failed_at)
         code = outcome.close_code
         if self._opened is None and not outcome.is_told and code == 1008:
             code = 1000  # it opened nothing, so nothing is missing
@@ -276,6 +295,11 @@ class _Connection:
             frames_forwarded=self._buffer.frames_forwarded,
             **({} if cause is None else {"exc_info": cause}),
         )
+
+    def _note_failure(self) -> None:
+        """Begin to measure how long the abort takes; the first time counts."""
+        if self._failed_at is None:
+            self._failed_at = trio.current_time()
 
     def _record_end(self, outcome: Outcome | None) -> None:
         if self._opened is None:
@@ -318,6 +342,13 @@ class _Connection:
                 self._decide(SessionVerdict(verdict, at_open=True), self._now())
 
     async def _check_session(self, user_id: str, session_id: str) -> Verdict:
+        began = trio.current_time()
+        verdict = await self._ask_authority(user_id, session_id)
+        took_s = trio.current_time() - began
+        self._router.metrics.record_check(user_id, session_id, verdict.value, took_s)
+        return verdict
+
+    async def _ask_authority(self, user_id: str, session_id: str) -> Verdict:
         times = self._router.times
         with trio.move_on_after(times.session_check_s):
             try:
@@ -345,7 +376,10 @@ class _Connection:
         )
         flush_s = self._router.times.close_flush_s
         failure: BaseException | None = None
-        with self._router.registry.claim(self._opened.capture_id, self._status):
+        with (
+            self._router.registry.claim(self._opened.capture_id, self._status),
+            self._router.metrics.running(self._buffer),
+        ):
             self.is_capturing = True
             try:
                 # No limit while the capture runs; at its end a shield with a deadline, so
@@ -383,9 +417,14 @@ class _Connection:
         ask, asked = trio.open_memory_channel[RequestSessionRecheck](1)
         answer, verdicts = trio.open_memory_channel[SessionVerdict](1)
         async with trio.open_nursery() as nursery:
+            self._buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             nursery.start_soon(self._buffer.forward, sink)
             nursery.start_soon(self._recheck, asked, answer)
-            await self._read(ws, ask, verdicts)
+            try:
+                await self._read(ws, ask, verdicts)
+            except BaseException:
+                self._note_failure()  # before the other tasks and the sink have ended
+                raise
             self._buffer.close()
             flush_s = self._router.times.close_flush_s
             with trio.move_on_after(flush_s) as scope:
@@ -429,6 +468,28 @@ class _Connection:
                     if isinstance(action, RequestSessionRecheck):
                         with contextlib.suppress(trio.WouldBlock):  # one is under way
                             ask.send_nowait(action)
+
+    async def _warn_filling(self, nursery: trio.Nursery) -> None:
+        """Warn once of a sink that is too slow, while there still is room."""
+        await trio.sleep(FILLING_S)
+        buffer = self._buffer
+        if buffer.fill_ratio <= FILLING_RATIO:
+            # The forwarder had only not had its turn; look again next time.
+            buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
+            return
+        self._router.metrics.filling += 1
+        limits, lasted_s = self._router.limits, (self._now() - self._opened_ns) / NS_PER_S
+        self._log.warning(
+            "buffer.filling",
+            slow_side="sink",
+            fill=round(buffer.fill_ratio, 3),
+            frames=buffer.frames,
+            max_forward_buffer_frames=limits.max_forward_buffer_frames,
+            bytes=buffer.bytes,
+            max_forward_buffer_bytes=limits.max_forward_buffer_bytes,
+            accepted_per_s=round(buffer.frames_accepted / lasted_s, 2),
+            forwarded_per_s=round(buffer.frames_forwarded / lasted_s, 2),
+        )
 
     async def _recheck(
         self,
@@ -500,3 +561,8 @@ class _Connection:
             opened=Timestamp.from_ns(self._opened_ns),
             fps=buffer.frames_accepted / lasted_s if lasted_s > 0 else 0.0,
         )
+
+
+def _observe_delay(delays: Histogram, epoch_ns: int, frame: Frame) -> None:
+    """Count how long a frame took to its sink; called for each, so it is kept short."""
+    delays.observe(trio.current_time() - (frame.ingest_ns - epoch_ns) / NS_PER_S)

@@ -1,0 +1,17 @@
+"""What a worker measures of itself: plain numbers, added up where things happen.
+
+`cfw.metrics.exposition` shows them to Prometheus; only the admin listener imports it.
+"""
+
+from cfw.metrics._measures import BUCKETS_S, Histogram, Metrics, Refusal
+from cfw.metrics._watch import STALL_EVERY_S, ask_again, watch_stalls
+
+__all__ = [
+    "BUCKETS_S",
+    "STALL_EVERY_S",
+    "Histogram",
+    "Metrics",
+    "Refusal",
+    "ask_again",
+    "watch_stalls",
+]
