@@ -232,7 +232,53 @@ def _terminal_of_another(connection: Any, failure: BaseException | None) -> Term
 
 original_terminal = shell._Connection._terminal
 
+
+def _frames_invented(connection: Any, failure: BaseException | None) -> Terminal:
+    terminal = original_terminal(connection, failure)
+    if failure is None:
+        return terminal
+    return attrs.evolve(terminal, frames_accepted=terminal.frames_accepted + 1000)
+
+
+def _cut_frame_not_reported(connection: Any, failure: BaseException | None) -> Terminal:
+    terminal = original_terminal(connection, failure)
+    return attrs.evolve(
+        terminal,
+        frames_accepted=terminal.frames_forwarded,
+        bytes_accepted=terminal.bytes_forwarded,
+    )
+
+
+async def _told_nothing(*_: object) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def _told_nonsense(connection: Any, ws: Any, outcome: Outcome) -> None:
+    await ws.close(4999, "nonsense", linger_s=0.1)
+
+
 MUTANTS = [
+    Mutant(
+        "a terminal that invents frames",
+        "accounting",
+        _replace(shell._Connection, "_terminal", _frames_invented),
+    ),
+    Mutant(
+        "a cut frame not reported",
+        "accounting",
+        _replace(shell._Connection, "_terminal", _cut_frame_not_reported),
+        sinks=("slow",),
+    ),
+    Mutant(
+        "a rig that is told nothing",
+        "rig_is_told",
+        _replace(shell._Connection, "_tell", _told_nothing),
+    ),
+    Mutant(
+        "a rig that is told nonsense",
+        "rig_is_told",
+        _replace(shell._Connection, "_tell", _told_nonsense),
+    ),
     Mutant(
         "a buffer released outside finally",
         "nothing_buffered",

@@ -1,8 +1,8 @@
 """One connection of the real router, held to the common oracle by invariant name.
 
 The rig, sink and authority are ours; router, buffer, core and wire are the real ones. What
-can be injected: `connection` and `server` (scopes), `revoke`, `sink fails`, `eof`, `reset`,
-`drain`, `abort` (actions).
+can be injected: `connection` and `server` (scopes), `revoke`, `eof`, `reset`, `drain`, `abort`
+(actions). What a sink does wrong is a parameter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import cfw.routes.router as shell
 from cfw.limits import Limits, Times
 from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
+from cfw.routes.outcome import LADDER
 from cfw.sessions import SessionStatus
+from cfw.state import Frame
 from cfw.testing.bytecuts import MemoryStream, stream_pair
 from cfw.testing.fakes import (
     FailingSink,
@@ -234,10 +236,19 @@ async def connection(
     world.expose("drain", router.drain)
     world.expose("abort", router.abort_all)
     buffers: list[ForwardBuffer] = []
+    accepted: list[int] = []  # counted here, whatever the buffer and the terminal say
 
     def make_buffer(limits: Limits) -> ForwardBuffer:
-        buffers.append(ForwardBuffer(limits))
-        return buffers[-1]
+        box = ForwardBuffer(limits)
+        put = box.put
+
+        async def counted(frame: Frame) -> None:
+            await put(frame)
+            accepted.append(len(frame.data))
+
+        box.put = counted  # type: ignore[method-assign]
+        buffers.append(box)
+        return box
 
     bare = BareSocket(frames, ours, rig)
     names: dict[str, Any] = {"accept": bare.accept} if is_bare else {}
@@ -261,6 +272,8 @@ async def connection(
     def accounting() -> None:
         for recorded in taker.captures:
             recorded.check_accounting()
+            said = (recorded.terminal.frames_accepted, recorded.terminal.bytes_accepted)
+            assert said == (len(accepted), sum(accepted)), (said, accepted)
 
     def order() -> None:
         for recorded in taker.captures:
@@ -282,8 +295,26 @@ async def connection(
             return
         assert len(told.aborts) <= 1, told
         if told.aborts:
-            assert told.code != 1000, told
-            assert told.code is None or told.reason.startswith(told.aborts[0].error_code)
+            (abort,) = told.aborts
+            assert told.code == LADDER[abort.error_code][0], told
+            assert told.reason.startswith(abort.error_code), told
+
+    def rig_is_told() -> None:
+        # From the moment the sink has the capture, the rig hears how it ended, if it is there.
+        if not taker.captures or rig.is_gone:
+            return
+        told = rig.told
+        assert told is not None
+        assert told.code == 1000 or told.aborts, told
+        fired = {injection.name for injection in world.injections}
+        if sink in ("fast", "slow", "opens slowly") and told.code != 1000:
+            allowed = {
+                ErrorCode.SESSION_CLOSED: {"revoke"},
+                ErrorCode.SERVER_SHUTDOWN: {"connection", "server", "abort", "drain"},
+                # Cancelled for good while it took what was left: that is no answer in time.
+                ErrorCode.FORWARD_FAILED: {"connection", "server"},
+            }
+            assert allowed[told.aborts[0].error_code] & fired, (told, fired)
 
     def receipt_is_true() -> None:
         told = rig.told
@@ -320,6 +351,7 @@ async def connection(
         stream_closed,
         registry_empty,
         told_once,
+        rig_is_told,
         receipt_is_true,
         sink_and_rig_agree,
         revoked_is_over,
