@@ -15,7 +15,8 @@ import attrs
 import click
 import trio
 
-from cfw.cli.sources import Frames, SourceError, is_endless
+from cfw.cli.mjpeg import SourceError
+from cfw.cli.sources import Frames, is_endless
 from cfw.client import Capture, CaptureAborted, CaptureError, ConnectionLost, open_capture
 from schemas import SchemaError
 

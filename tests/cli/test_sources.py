@@ -16,15 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cfw.cli.sources import (
-    Frames,
-    FrameSource,
-    MjpegSplitter,
-    PatternPainter,
-    SourceError,
-    open_source,
-    split_mjpeg,
-)
+from cfw.cli.mjpeg import MjpegSplitter, SourceError, split_mjpeg
+from cfw.cli.sources import Frames, FrameSource, PatternPainter, open_source
 from cfw.jpeg import probe
 
 LIMIT = 300_000
