@@ -319,3 +319,64 @@ def test_collector_looks_at_one_run_only(monkeypatch: pytest.MonkeyPatch) -> Non
     run_sweep(one_scope, at="scope")
     assert max(looked_at[1:]) < heap / 2
     assert gc.get_freeze_count() <= before
+
+
+def test_a_name_tracked_twice_is_refused() -> None:
+    """The second one would replace the first, which nothing would hold to account."""
+    world = World()
+    limiter = world.track("slot", trio.CapacityLimiter(1))
+    with pytest.raises(ValueError, match="'slot' is tracked already"):
+        world.track("slot", trio.CapacityLimiter(1))
+    assert world._tracked["slot"].verdict() is None
+    limiter.acquire_on_behalf_of_nowait("somebody")
+    assert world._tracked["slot"].verdict() is not None
+
+
+def test_pairs_under_the_exhaustive_schedule_are_refused() -> None:
+    """They would not be run, and the report would say complete."""
+    for schedules in (["exhaustive"], ["fifo", "exhaustive"]):
+        with pytest.raises(ValueError, match="pairs are not swept under"):
+            run_sweep(one_scope, pairs=[("scope", "scope")], schedules=schedules)
+
+
+def test_a_pair_given_twice_is_run_once() -> None:
+    """The same points twice prove no more."""
+
+    async def scenario(world: World) -> None:
+        world.expose("one", lambda: None)
+        world.expose("two", lambda: None)
+        await trio.sleep(1)
+
+    once = run_sweep(scenario, pairs=[("one", "two")], schedules=["fifo"])
+    twice = run_sweep(scenario, pairs=[("one", "two")] * 2, schedules=["fifo"])
+    assert (twice.points, twice.runs) == (once.points, once.runs)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_the_caller_has_frozen_stays_frozen(frozen: bool) -> None:
+    """There is no way to unfreeze only one's own."""
+    assert gc.get_freeze_count() == 0
+    if frozen:
+        gc.freeze()
+    before = gc.get_freeze_count()
+    try:
+        run_sweep(one_scope, at="scope")
+        # A frozen object may go, but none is added or given back.
+        assert gc.get_freeze_count() <= before
+        assert gc.get_freeze_count() >= before * 0.9
+    finally:
+        gc.unfreeze()
+
+
+def test_a_failing_dry_run_is_not_complete() -> None:
+    """No fault was fired, so nothing was covered."""
+
+    async def scenario(world: World) -> None:
+        await one_scope(world)
+        raise ValueError
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="scope")
+    report = caught.value.report
+    assert (report.points, report.complete) == (0, False)
+    assert "without one failed" in report.sampled

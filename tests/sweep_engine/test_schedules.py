@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import trio
 
-from cfw.testing.sweep import SweepFailure, UnsupportedTrio, World, _trio, run_sweep
+from cfw.testing.sweep import (
+    NondeterminismError,
+    SweepFailure,
+    UnsupportedTrio,
+    World,
+    _trio,
+    run_sweep,
+)
 from cfw.testing.sweep.facts import Scenario
 from cfw.testing.sweep.schedule import (
     Picker,
@@ -41,8 +48,9 @@ def test_exhaustive_runs_every_order_once() -> None:
     """One batch of four tasks has 4! orders; each is run once."""
     seen: list[tuple[int, ...]] = []
     report = run_sweep(starters(4, seen), schedules=["exhaustive"])
-    assert sorted(seen) == sorted(permutations(range(4)))
-    assert report.orders == report.runs == factorial(4)
+    # The first order is run a second time, to see whether it takes the same steps.
+    assert sorted([*permutations(range(4)), (0, 1, 2, 3)]) == sorted(seen)
+    assert report.orders == report.runs - 1 == factorial(4)
     assert report.complete
     assert "24 orders" in report.row()
 
@@ -70,8 +78,8 @@ def test_exhaustive_with_faults_orders_what_comes_after_them() -> None:
 
     report = run_sweep(scenario, at="all", schedules=["exhaustive"])
     free = [order for fired, *order in seen if not fired]
-    assert len(free) == report.orders == 2 * 2
-    assert len(set(seen)) == len(seen)
+    assert len(free) - 1 == report.orders == 2 * 2
+    assert len(set(seen)) == len(seen) - 1
     # A cancel before the children's first batch leaves both orders of it, and so on.
     first = {tuple(order) for fired, *order in seen if fired and fired[0].step == 1}
     assert {next(name for name in order if name in "ab") for order in first} == {"a", "b"}
@@ -80,12 +88,49 @@ def test_exhaustive_with_faults_orders_what_comes_after_them() -> None:
 
 
 def test_exhaustive_stops_at_its_bound_and_says_sampled() -> None:
-    """More orders than `orders` are not run, and not claimed."""
+    """More orders than `orders`, and the second dry run, are not run, and not claimed."""
     seen: list[tuple[int, ...]] = []
     report = run_sweep(starters(5, seen), schedules=["exhaustive"], orders=10)
-    assert len(seen) == report.runs == 10
+    assert len(seen) == report.runs == 10 + 1
     assert not report.complete
     assert "bound of 10 orders" in report.row()
+
+
+def test_exhaustive_refuses_two_dry_runs_that_differ() -> None:
+    """State that survives a run is found out as with every other schedule."""
+    runs = []
+
+    async def scenario(world: World) -> None:
+        runs.append(world)
+        for _ in runs:
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(NondeterminismError, match="two dry runs"):
+        run_sweep(scenario, schedules=["exhaustive"])
+
+
+@pytest.mark.parametrize("bound", [6, 7, 20])
+def test_exhaustive_counts_the_tree_that_broke_its_bound(bound: int) -> None:
+    """Failures, properties and runs of the last tree are not dropped with what is not run."""
+    reached = []
+
+    async def scenario(world: World) -> None:
+        await starters(3, [])(world)
+        world.sometimes("fired", world.injected)
+        world.check(lambda: reached.append(world.injected), "collect")
+
+    async def failing(world: World) -> None:
+        await scenario(world)
+        world.check(lambda: not world.injected or 1 / 0, "no fault")
+
+    report = run_sweep(scenario, at="all", schedules=["exhaustive"], orders=bound)
+    assert not report.complete
+    assert report.sometimes == {"fired": True}
+    assert report.runs == len(reached)
+    assert (report.ran > 1) == (bound == 20)
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(failing, at="all", schedules=["exhaustive"], orders=bound, stop_after=99)
+    assert caught.value.invariant == "no fault"
 
 
 def test_exhaustive_finds_the_one_bad_order_and_its_token_replays_it() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -22,6 +25,8 @@ from cfw.testing.sweep import (
     run_sweep,
 )
 from cfw.testing.sweep.points import Fault, Point
+from cfw.testing.sweep.run import MIN_BATCHES
+from cfw.testing.sweep.tokens import params_checksum
 
 SCENARIO = """
 import sys
@@ -193,3 +198,131 @@ def test_pair_replays_both_faults() -> None:
     with pytest.raises(SweepFailure):
         run_sweep(two, replay=caught.value.token)
     assert fired == [expected]
+
+
+def test_replay_allows_as_many_batches_as_the_sweep() -> None:
+    """A shielded tail too long for the sweep is too long for the replay, too."""
+
+    async def tail(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.sleep(1)
+            finally:
+                if world.injected:
+                    with trio.CancelScope(shield=True):
+                        for _ in range(MIN_BATCHES + 1000):
+                            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(tail, at="scope", schedules=["fifo"], stop_after=1)
+    assert caught.value.invariant == "finished"
+    with pytest.raises(SweepFailure) as again:
+        run_sweep(tail, replay=caught.value.token)
+    assert again.value.invariant == "finished"
+    assert again.value.token == caught.value.token
+
+
+CHECKSUM = """
+import functools
+from cfw.testing.sweep.tokens import params_checksum
+
+class Plain:
+    def method(self): pass
+
+def f(): pass
+
+print(params_checksum({
+    "function": f,
+    "method": Plain().method,
+    "partial": functools.partial(f, Plain()),
+    "object": Plain(),
+    "set": {"alpha", "beta", "gamma", "delta"},
+    "nested": [{"x": (frozenset("abcdef"), f)}],
+    "class": Plain,
+}))
+"""
+
+
+def test_parameters_have_one_checksum_in_every_process() -> None:
+    """Neither addresses nor the order of a set make a token stale."""
+    seen = {
+        subprocess.run(
+            # Another size of heap, and so other addresses.
+            [sys.executable, "-c", f"keep = [object()] * {seed * 10**6}\n{CHECKSUM}"],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(seen) == 1
+
+
+def test_different_parameters_have_different_checksums() -> None:
+    """A function, a set's content and the kind of a container all count."""
+    values: list[object] = [other_process, token_of, {1, 2}, {1, 3}, [1, 2], (1, 2)]
+    values += [frozenset({1, 2}), {1: 2}, {2: 1}, "[1, 2]", None]
+    assert len({params_checksum({"x": value}) for value in values}) == len(values)
+
+
+@pytest.mark.parametrize("way", ["for", "with", "anext", "throw", "await"])
+def test_what_runs_inside_an_async_generator_makes_a_token_stale(way: str) -> None:
+    """Each way into a generator is followed: other code in it, another number."""
+
+    early = True
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            if early:
+                await trio.sleep(1)
+            else:
+                await trio.sleep(1)
+            yield 1
+        finally:
+            if way == "throw":
+                if early:
+                    await trio.sleep(1)
+                else:
+                    await trio.sleep(1)
+
+    class Wrapped:
+        def __await__(self) -> Generator[Any, None, None]:
+            return self.run().__await__()
+
+        async def run(self) -> None:
+            async for _ in numbers():
+                pass
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            if way == "for":
+                async for _ in numbers():
+                    pass
+            elif way == "with":
+                async with asynccontextmanager(numbers)():
+                    pass
+            elif way == "anext":
+                async with aclosing(numbers()) as running:
+                    await anext(running, 0)
+            elif way == "throw":
+                running = numbers()
+                await running.asend(None)
+                with suppress(ValueError):
+                    await running.athrow(ValueError)
+            else:
+                await Wrapped()
+        world.check(lambda: not (world.injections and scope.cancelled_caught) or 1 / 0, "x")
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="scope", schedules=["fifo"], name="t.s")
+    # The same step of the same tasks, parked at another line of the generator.
+    token = caught.value.failures[-1].token
+    with pytest.raises(SweepFailure):
+        run_sweep(scenario, replay=token, name="t.s")
+    early = False
+    with pytest.raises(StaleToken):
+        run_sweep(scenario, replay=token, name="t.s")

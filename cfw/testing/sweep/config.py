@@ -10,7 +10,7 @@ from typing import TypedDict
 from .facts import Scenario, Settings, scenario_name
 from .oracle import DEFAULT_INVARIANTS
 from .points import NURSERIES
-from .schedule import Schedule, check_schedule
+from .schedule import EXHAUSTIVE, Schedule, check_schedule
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SweepOptions(TypedDict, total=False):
         schedules: orders of batches: `"fifo"`, `"lifo"`, seeds, `"exhaustive"`. By default
             `("fifo", "lifo")`.
         pairs: two entries of `at` each: the second is fired at every instant after the
-            first, and right after it.
+            first, and right after it. Not under `"exhaustive"`.
         params: parameter sets, see `grid`. By default one empty set.
         heal: virtual seconds to finish after the last fault. 30 by default.
         limit: virtual seconds a run may take without a fault. 3600 by default.
@@ -64,7 +64,8 @@ class SweepOptions(TypedDict, total=False):
         without: default invariants not to ask, e.g. `"cancelled-swallowed"`.
         sometimes: properties that must be reached even if no run ever mentions them.
         stop_after: kinds of failure after which to stop. 3 by default.
-        orders: runs the exhaustive schedule may take for each parameter set. 5000 by default.
+        orders: runs the exhaustive schedule may take for each parameter set; the
+            fault it is at by then gets its orders finished. 5000 by default.
         budget: points to run at most, evenly spread; None for all.
         jobs: processes. 1 by default.
         seed: of `World.random` and of the global `random` module. 0 by default.
@@ -125,6 +126,12 @@ def make_config(
         raise ValueError(f"budget must be at least 1, not {budget}")
     if heal <= 0 or limit <= 0:
         raise ValueError("heal and limit are positive numbers of virtual seconds")
+    plan = tuple(dict.fromkeys(check_schedule(schedule) for schedule in schedules))
+    if pairs and EXHAUSTIVE in plan:
+        raise ValueError(
+            'pairs are not swept under "exhaustive": pass pairs with schedules such as "fifo", '
+            '"lifo" or seeds, and give "exhaustive" a sweep of its own without pairs'
+        )
     wanted = {*names, *(name for pair in pairs for name in pair)}
     title = name or scenario_name(scenario)
     settings = Settings(
@@ -141,8 +148,8 @@ def make_config(
         settings,
         title,
         names,
-        tuple(dict.fromkeys(check_schedule(schedule) for schedule in schedules)),
-        tuple((first, second) for first, second in pairs),
+        plan,
+        tuple(dict.fromkeys((first, second) for first, second in pairs)),
         [dict(one) for one in params],
         tuple(sometimes),
         stop_after,

@@ -16,12 +16,12 @@ from .failure import Failure, SweepFailure
 from .jobs import in_order
 from .points import Instant, Point, select
 from .report import Report
-from .run import DRY_BATCHES, run_once
+from .run import DRY_BATCHES, MIN_BATCHES, run_once
 from .schedule import EXHAUSTIVE, Schedule, schedule_text
 from .story import difference, tell
 from .tokens import Token
 from .watch import Record
-from .work import MIN_BATCHES, Answer, Work, faults_at, orders, perform, spread
+from .work import Answer, Work, faults_at, orders, perform, spread
 
 
 @dataclass
@@ -40,11 +40,12 @@ class _Dry:
 
 @dataclass
 class _Found:
-    """A kind of failure: its first point, and how many more."""
+    """A kind of failure: its first point, how many batches that had, and how many more."""
 
     point: Point
     violations: tuple[Violation, ...]
     site: str
+    batches: int
     others: int = 0
 
 
@@ -57,6 +58,8 @@ class Engine:
     _found: dict[tuple[str, str], _Found] = field(default_factory=dict)
     _exposed: set[str] = field(default_factory=set)
     _dry: dict[tuple[int, Schedule], _Dry] = field(default_factory=dict)
+    # What the caller has frozen could not be told apart afterwards, so it is left alone.
+    _may_freeze: bool = field(default_factory=lambda: gc.get_freeze_count() == 0)
 
     def run(self) -> Report:
         """Run all of it.
@@ -70,7 +73,7 @@ class Engine:
         report.schedules = tuple(schedule_text(one) for one in config.schedules)
         report.params = len(config.params)
         report.sometimes = dict.fromkeys(config.sometimes, False)
-        with _measured(report), _frozen():
+        with _measured(report), _frozen(self._may_freeze):
             singles = self._singles()
             firsts = self._sample(singles)
             seconds = self._perform(firsts)
@@ -99,8 +102,8 @@ class Engine:
         token.check(self.config.name, self.config.params)
         report, point = self.report, token.point
         report.schedules = (schedule_text(point.schedule),)
-        with _measured(report), _frozen():
-            result = self._run(point, record=True, batches=DRY_BATCHES)
+        with _measured(report), _frozen(self._may_freeze):
+            result = self._run(point, record=True, batches=token.batches)
             if result.missed is not None:
                 raise StaleToken(
                     f"stale token: {result.missed}; the code changed since it was made. "
@@ -109,7 +112,8 @@ class Engine:
         report.points = report.ran = 1
         report.sampled = "replay of one point"
         if result.violations:
-            failure = self._failure(point, result.violations, "", result, True, 0)
+            found = _Found(point, result.violations, "", token.batches)
+            failure = self._failure(found, result, True)
             report.failures = (failure,)
             raise SweepFailure(report.failures, report)
         return report
@@ -186,26 +190,37 @@ class Engine:
         """Run without a fault twice; None if the scenario fails by itself."""
         point = Point(index, schedule)
         one = self._run(point, record=True, batches=DRY_BATCHES)
-        two = self._run(point, record=True, batches=DRY_BATCHES)
         assert one.record is not None
-        assert two.record is not None
-        where = difference(one.record, two.record)
-        if where is not None:
-            raise NondeterminismError("two dry runs took different steps", where)
-        self._note(Work(point, "", 0), Answer(failed=[], sometimes=one.sometimes))
+        two = self._same_again(point, one.record)
+        self._note(Work(point, "", DRY_BATCHES), Answer(failed=[], sometimes=one.sometimes))
         self.report.steps = max(self.report.steps, len(one.record.steps))
         self.report.ties += one.record.ties
         if one.violations or two.violations:
-            self._fail(point, one.violations or two.violations, "")
+            self._fail(point, one.violations or two.violations, "", DRY_BATCHES)
+            self.report.sampled = "no faults where the run without one failed"
             return None
         dry = self._dry[index, schedule] = _Dry(index, schedule, one.record, one.batches)
         return dry
+
+    def _same_again(self, point: Point, record: Record) -> Result:
+        """Run without a fault for the second time.
+
+        Raises:
+            NondeterminismError: it took other steps than the first time.
+        """
+        again = self._run(point, record=True, batches=DRY_BATCHES)
+        assert again.record is not None
+        where = difference(record, again.record)
+        if where is not None:
+            raise NondeterminismError("two dry runs took different steps", where)
+        return again
 
     def _perform(self, work: list[Work]) -> list[Work]:
         """Do the work until it is done or enough is broken; what to do next for pairs."""
         following: list[Work] = []
         # The plan itself would be looked through after every run.
-        gc.freeze()
+        if self._may_freeze:
+            gc.freeze()
         answers = in_order(work, partial(perform, self.config), self.config.jobs)
         with closing(answers):
             for piece, answer in zip(work, answers, strict=True):
@@ -232,6 +247,8 @@ class Engine:
                 report.sampled = f"bound of {bound} orders"
                 break
             assert result.record is not None
+            if not used:
+                self._same_again(Point(index, ()), result.record)
             used += 1
             report.orders += 1
             report.runs += 1
@@ -246,9 +263,10 @@ class Engine:
             for piece, instant in self._aim_tree(dry):
                 key = (piece.point.schedule, piece.point.faults, instant)
                 pieces.setdefault(key, piece)
-        self._perform_trees(
-            [replace(piece, tree=bound) for piece in pieces.values()], bound - used
-        )
+        left = bound - used
+        # Even with nothing left one fault is tried, in one order.
+        tree = max(1, left)
+        self._perform_trees([replace(piece, tree=tree) for piece in pieces.values()], left)
 
     def _aim_tree(self, dry: _Dry) -> Iterator[tuple[Work, Instant]]:
         for wanted in self.config.at:
@@ -263,18 +281,20 @@ class Engine:
                     yield Work(point, instant.site, max(MIN_BATCHES, 20 * dry.batches)), instant
 
     def _perform_trees(self, work: list[Work], left: int) -> None:
-        self.report.points += len(work)
+        """Do whole trees as long as runs are left; the last one may go over that."""
+        report = self.report
+        report.points += len(work)
         answers = in_order(work, partial(perform, self.config), self.config.jobs)
         with closing(answers):
-            for piece, answer in zip(work, answers, strict=True):
+            for done, (piece, answer) in enumerate(zip(work, answers, strict=True), 1):
                 left -= answer.runs
-                if left < 0 or answer.cut_short:
-                    self.report.sampled = f"bound of {self.config.orders} orders"
-                    return
-                self.report.ran += 1
-                self.report.runs += answer.runs
+                report.ran += 1
+                report.runs += answer.runs
                 self._note(piece, answer)
-                if self._full():
+                over = left <= 0 and done < len(work)
+                if answer.cut_short or over:
+                    report.sampled = f"bound of {self.config.orders} orders"
+                if self._full() or over:
                     return
 
     # Verdict
@@ -292,14 +312,16 @@ class Engine:
         if answer.missed is not None:
             self._diverged(work, answer.missed)
         for point, violations in answer.failed:
-            self._fail(point, violations, work.site)
+            self._fail(point, violations, work.site, work.batches)
 
-    def _fail(self, point: Point, violations: tuple[Violation, ...], site: str) -> None:
+    def _fail(
+        self, point: Point, violations: tuple[Violation, ...], site: str, batches: int
+    ) -> None:
         key = violations[0].invariant, site
         if key in self._found:
             self._found[key].others += 1
         else:
-            self._found[key] = _Found(point, violations, site)
+            self._found[key] = _Found(point, violations, site, batches)
 
     def _diverged(self, work: Work, missed: str) -> None:
         """Say why a fault that the dry run promised an instant did not find it."""
@@ -319,36 +341,23 @@ class Engine:
 
     def _explain(self, found: _Found) -> Failure:
         """Run a failing point once more, recorded, to tell its story."""
-        batches = max(MIN_BATCHES, 20 * self._longest())
-        result = self._run(found.point, record=True, batches=batches)
+        result = self._run(found.point, record=True, batches=found.batches)
         names = [item.invariant for item in result.violations]
         same = found.violations[0].invariant in names
-        return self._failure(
-            found.point, found.violations, found.site, result, same, found.others
-        )
+        return self._failure(found, result, same)
 
-    def _longest(self) -> int:
-        return max((dry.batches for dry in self._dry.values()), default=0)
-
-    def _failure(
-        self,
-        point: Point,
-        violations: tuple[Violation, ...],
-        site: str,
-        result: Result,
-        reproduced: bool,
-        others: int,
-    ) -> Failure:
+    def _failure(self, found: _Found, result: Result, reproduced: bool) -> Failure:
+        point, violations = found.point, found.violations
         params = self.config.params[point.params]
         assert result.record is not None
         return Failure(
             violations[0].invariant,
             tuple(dict.fromkeys(item.invariant for item in violations)),
             "\n".join(f"{item.invariant}: {item.message}" for item in violations),
-            site,
-            str(Token.of(self.config.name, point, params)),
+            found.site,
+            str(Token.of(self.config.name, point, params, found.batches)),
             tell(point, params, result.record, reproduced),
-            others,
+            found.others,
         )
 
     def _never(self) -> Iterator[Failure]:
@@ -381,8 +390,11 @@ def _measured(report: Report) -> Iterator[None]:
 
 
 @contextmanager
-def _frozen() -> Iterator[None]:
+def _frozen(wanted: bool) -> Iterator[None]:
     """Hide what exists already from the collector: it runs after every single run."""
+    if not wanted:
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

@@ -21,7 +21,7 @@ class Report:
         schedules: in the order given.
         params: number of parameter sets.
         steps: of the longest run without a fault.
-        ran: points that were run.
+        ran: points that were run, under the exhaustive schedule in at least one order.
         not_exposed: combinations left out because the fault was not exposed there.
         ties: batches in which the clock woke several tasks at one virtual time; vary the
             pace by parameters to see them come apart.

@@ -27,6 +27,9 @@ from .world import World
 DRY_BATCHES = 50_000
 """A run without faults that takes more batches than this is called a livelock."""
 
+MIN_BATCHES = 10_000
+"""A run with faults may take this many, or 20 times its dry run, before it is a livelock."""
+
 # Trio reports to these loggers what it cannot raise.
 _TRIO_LOGGERS = ("trio.abc.Instrument", "trio.async_generator_errors")
 

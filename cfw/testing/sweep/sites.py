@@ -8,10 +8,11 @@ elsewhere in the file leaves it alone.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import re
-from types import CodeType
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 from zlib import crc32
 
@@ -24,7 +25,13 @@ _TRIO_DIR = os.path.dirname(os.path.abspath(trio.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _SITE_PACKAGES = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+# Steps of an async generator, `anext` with a default, `coroutine.__await__()`.
+_WRAPPERS = frozenset(
+    ["async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"]
+)
+_DRIVEN = (AsyncGeneratorType, CoroutineType, GeneratorType)
 
 # The code object is kept beside its number, so that its id is never given to another.
 _numbers: dict[tuple[int, int], tuple[int, CodeType]] = {}
@@ -43,19 +50,36 @@ def position(task: trio.lowlevel.Task) -> int:
     number = 0
     coro: Any = task.coro
     while coro is not None:
-        try:
+        kind = type(coro)
+        if kind is CoroutineType:
             frame, coro = coro.cr_frame, coro.cr_await
-        except AttributeError:
-            try:
-                frame, coro = coro.gi_frame, coro.gi_yieldfrom
-            except AttributeError:
-                # An async generator's step, or an awaitable written in C.
-                return mix(number, crc32(type(coro).__name__.encode()))
+        elif kind is GeneratorType:
+            frame, coro = coro.gi_frame, coro.gi_yieldfrom
+        elif kind is AsyncGeneratorType:
+            frame, coro = coro.ag_frame, coro.ag_await
+        elif kind.__name__ in _WRAPPERS:
+            coro = _driven(coro)
+            continue
+        else:
+            # What else is written in C says nothing of what it waits for.
+            return mix(number, crc32(kind.__name__.encode()))
         if frame is None:
             break
         known = _numbers.get((id(frame.f_code), frame.f_lasti))
         number = mix(number, known[0] if known is not None else _number(frame))
     return number
+
+
+def _driven(wrapper: object) -> Any:
+    """What an awaitable written in C drives; None if nothing.
+
+    Only the collector can see it, as in Trio's `iter_await_frames`; it is the first it holds.
+    """
+    for held in gc.get_referents(wrapper):
+        kind = type(held)
+        if kind in _DRIVEN or kind.__name__ in _WRAPPERS:
+            return held
+    return None
 
 
 def mix(number: int, more: int) -> int:
@@ -97,7 +121,7 @@ def park_site(task: trio.lowlevel.Task) -> str:
 
 def task_name(task: trio.lowlevel.Task, ordinal: int) -> str:
     """The task's function and its number in order of birth, e.g. `reader#2`."""
-    return f"{_ADDRESS.sub('', task.name).rpartition('.')[2]}#{ordinal}"
+    return f"{ADDRESS.sub('', task.name).rpartition('.')[2]}#{ordinal}"
 
 
 def _is_plumbing(filename: str) -> bool:

@@ -16,7 +16,9 @@ import trio
 
 from .errors import StaleToken, TokenError
 from .points import AFTER, BEFORE, Fault, Point
+from .run import MIN_BATCHES
 from .schedule import parse_schedule, schedule_text
+from .sites import ADDRESS
 
 VERSION = "sweep1"
 
@@ -30,12 +32,14 @@ class Token:
         point: parameters (by index), schedule and faults.
         params: checksum of the parameter set.
         trio: version of Trio the point was found on.
+        batches: how many batches a run of it may take, as when it was found.
     """
 
     test: str
     point: Point
     params: str
     trio: str
+    batches: int
 
     def __str__(self) -> str:
         faults = "+".join(
@@ -50,13 +54,16 @@ class Token:
                 schedule_text(self.point.schedule),
                 faults,
                 _quote(self.trio),
+                str(self.batches),
             ]
         )
 
     @classmethod
-    def of(cls, test: str, point: Point, params: Mapping[str, object]) -> Token:
+    def of(
+        cls, test: str, point: Point, params: Mapping[str, object], batches: int = MIN_BATCHES
+    ) -> Token:
         """The token of a point found by this process."""
-        return cls(test, point, params_checksum(params), trio.__version__)
+        return cls(test, point, params_checksum(params), trio.__version__, batches)
 
     @classmethod
     def parse(cls, text: str) -> Token:
@@ -69,16 +76,16 @@ class Token:
         if fields[0] != VERSION:
             raise TokenError(f"not a {VERSION} token: {text!r}")
         try:
-            _, test, params, schedule, faults, version = fields
+            _, test, params, schedule, faults, version, batches = fields
             index, _, checksum = params.partition("-")
             point = Point(
                 int(index),
                 parse_schedule(schedule),
                 tuple(_parse_fault(item) for item in faults.split("+") if item),
             )
+            return cls(unquote(test), point, checksum, unquote(version), int(batches))
         except ValueError as exc:
             raise TokenError(f"not a whole token: {text!r}") from exc
-        return cls(unquote(test), point, checksum, unquote(version))
 
     def check(self, test: str, params: list[dict[str, object]]) -> None:
         """Refuse a token that does not belong here.
@@ -99,9 +106,28 @@ class Token:
 
 
 def params_checksum(params: Mapping[str, object]) -> str:
-    """Eight hex digits over names and `repr` of the values."""
-    text = ";".join(f"{name}={value!r}" for name, value in sorted(params.items()))
+    """Eight hex digits over names and values, equal in every process."""
+    text = ";".join(f"{name}={_stable(value)}" for name, value in sorted(params.items()))
     return f"{crc32(text.encode()):08x}"
+
+
+def _stable(value: object) -> str:
+    """A `repr` without addresses, functions by name, sets and dicts in one order."""
+    kind = type(value)
+    if kind in (set, frozenset):
+        assert isinstance(value, set | frozenset)
+        return f"{kind.__name__}({', '.join(sorted(map(_stable, value)))})"
+    if kind is dict:
+        assert isinstance(value, dict)
+        items = (f"{_stable(key)}: {_stable(item)}" for key, item in value.items())
+        return f"{{{', '.join(sorted(items))}}}"
+    if kind in (list, tuple):
+        assert isinstance(value, list | tuple)
+        return f"{kind.__name__}({', '.join(map(_stable, value))})"
+    qualname = getattr(value, "__qualname__", None)
+    if callable(value) and isinstance(qualname, str):
+        return f"{getattr(value, '__module__', None)}.{qualname}"
+    return ADDRESS.sub("", repr(value))
 
 
 def _parse_fault(text: str) -> Fault:

@@ -12,9 +12,6 @@ from .points import Fault, Instant, Point
 from .run import run_once
 from .schedule import next_choices
 
-MIN_BATCHES = 10_000
-"""A run with faults may take this many, or 20 times its dry run, before it is a livelock."""
-
 
 @dataclass(frozen=True)
 class Work:

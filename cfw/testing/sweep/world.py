@@ -134,7 +134,10 @@ class World:
 
         Raises:
             TypeError: there is nothing to check on such an object; pass `state`.
+            ValueError: something is tracked by that name already.
         """
+        if name in self._tracked:
+            raise ValueError(f"{name!r} is tracked already; give this one a name of its own")
         reader = None if state is None else lambda: state(resource)
         self._tracked[name] = Tracked.of(name, resource, closes, reader, expect)
         return resource
