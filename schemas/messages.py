@@ -8,6 +8,7 @@ Each field carries its rule twice from one place: as a validator and as JSON Sch
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -61,7 +62,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-class Rule:
+class Rule(ABC):
     """What a field may hold, as an attrs validator; `schema` says the same as JSON Schema."""
 
     schema: Mapping[str, object]
@@ -72,9 +73,9 @@ class Rule:
         if problem is not None:
             raise SchemaError(attribute.name, problem)
 
+    @abstractmethod
     def problem(self, value: Any) -> str | None:
         """What is wrong with the value and what is allowed; None when it is right."""
-        raise NotImplementedError(type(self).__name__)
 
 
 class _Text(Rule):
