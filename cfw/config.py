@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,9 +13,21 @@ from typing import Any, Literal
 import attrs
 import cattrs
 
-from cfw.limits import Limits, SettingError, Times
+from cfw.limits import Limits, Times
 from cfw.sessions import SessionUrlError, check_authority_url
+from cfw.settings import (
+    PORT,
+    PORT_OR_OFF,
+    TEXT,
+    TEXTS,
+    SettingError,
+    about,
+    one_of,
+    setting,
+)
 from cfw.sinks import check_sink_url
+
+_COLUMNS = 96
 
 
 @attrs.define(slots=False, eq=False)
@@ -33,108 +46,61 @@ class ConfigError(ValueError):
         return f"{self.key}: {self.problem}"
 
 
-def _text(_: Any, attribute: attrs.Attribute[str], value: Any) -> None:
-    if type(value) is not str or not value:
-        raise SettingError(attribute.name, f"must be a text that is not empty, not {value!r}")
-
-
-def _is_port(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= 65_535
-
-
-def _port(_: Any, attribute: attrs.Attribute[int], value: Any) -> None:
-    if not _is_port(value):
-        raise SettingError(attribute.name, f"must be 0 (any free port) to 65535, not {value!r}")
-
-
-def _port_or_off(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value != "off" and not _is_port(value):
-        raise SettingError(
-            attribute.name, f'must be 0 (any free port) to 65535 or "off", not {value!r}'
-        )
-
-
-def _one_of(*values: str) -> Any:
-    def check(_: Any, attribute: attrs.Attribute[str], value: Any) -> None:
-        if value not in values:
-            raise SettingError(
-                attribute.name, f"must be one of {', '.join(values)}; not {value!r}"
-            )
-
-    return check
-
-
-def _to_tuple(value: Iterable[str]) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
-
-
-def _texts(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, tuple) or any(type(item) is not str for item in value):
-        raise SettingError(attribute.name, f"must be a list of texts, not {value!r}")
-
-
 @attrs.frozen(kw_only=True)
 class ServerConfig:
-    """Where rigs connect.
+    """Where rigs connect."""
 
-    Args:
-        host: address to listen on.
-        port: TCP port; 0 picks a free one.
-    """
-
-    host: str = attrs.field(default="127.0.0.1", validator=_text)
-    port: int = attrs.field(default=8765, validator=_port)
+    host: str = setting("127.0.0.1", "Address to listen on for rigs.", TEXT)
+    port: int = setting(8765, "TCP port for rigs; 0 picks a free one.", PORT)
 
 
 @attrs.frozen(kw_only=True)
 class AdminConfig:
-    """Where operators and consumers of the feed connect.
+    """Where operators and consumers of the feed connect."""
 
-    Args:
-        host: address to listen on; keep it on loopback, the feed shows people.
-        port: TCP port; 0 picks a free one, "off" serves no admin listener.
-    """
-
-    host: str = attrs.field(default="127.0.0.1", validator=_text)
-    port: int | Literal["off"] = attrs.field(default=8766, validator=_port_or_off)
+    host: str = setting(
+        "127.0.0.1", "Address to listen on; keep it on loopback, the feed shows people.", TEXT
+    )
+    port: int | Literal["off"] = setting(
+        8766, 'TCP port; 0 picks a free one, "off" serves no admin listener.', PORT_OR_OFF
+    )
 
 
 @attrs.frozen(kw_only=True)
 class SessionsConfig:
-    """Who may send.
+    """Who may send."""
 
-    Args:
-        url: the session authority: `static:`, `http://...`, `https://...` or `allow:`.
-        static: `USER:SESSION` pairs that `static:` knows as active.
-    """
-
-    url: str = attrs.field(default="static:", validator=_text)
-    static: tuple[str, ...] = attrs.field(default=(), converter=_to_tuple, validator=_texts)
+    url: str = setting(
+        "static:",
+        "The session authority: `static:`, `http://...`, `https://...`, `allow:`, or the URL "
+        "of an installed one.",
+        TEXT,
+    )
+    static: tuple[str, ...] = setting(
+        (),
+        "`USER:SESSION` pairs that `static:` knows as active; with none, nobody may send.",
+        TEXTS,
+    )
 
 
 @attrs.frozen(kw_only=True)
 class SinkConfig:
-    """Where accepted frames go.
+    """Where accepted frames go."""
 
-    Args:
-        url: `hub:` or `null:`, or the URL of an installed sink.
-    """
-
-    url: str = attrs.field(default="hub:", validator=_text)
+    url: str = setting("hub:", "`hub:` or `null:`, or the URL of an installed sink.", TEXT)
 
 
 @attrs.frozen(kw_only=True)
 class LogConfig:
-    """What is logged, to standard error.
+    """What is logged, to standard error."""
 
-    Args:
-        format: `console` for people, `json` for machines.
-        level: the least severe level that is written.
-    """
-
-    format: str = attrs.field(default="console", validator=_one_of("console", "json"))
-    level: str = attrs.field(
-        default="info", validator=_one_of("debug", "info", "warning", "error")
+    format: str = setting(
+        "console", "`console` for people, `json` for machines.", one_of("console", "json")
+    )
+    level: str = setting(
+        "info",
+        "The least severe level that is written.",
+        one_of("debug", "info", "warning", "error"),
     )
 
 
@@ -207,14 +173,29 @@ def structure_config(tree: Mapping[str, Any]) -> Config:
 
 
 def config_toml(config: Config) -> str:
-    """A configuration as a TOML file that reads back as the same configuration."""
+    """A configuration as a TOML file that reads back as the same configuration.
+
+    What each key means stands above it as a comment.
+    """
     lines = []
-    for section, table in attrs.asdict(config).items():
-        lines.append(f"[{section}]")
-        # Texts, numbers and lists of texts are written alike in JSON and in TOML.
-        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+    for section in attrs.fields(Config):
+        table = getattr(config, section.name)
+        lines.append(f"[{section.name}]")
+        for key in attrs.fields(type(table)):
+            known = about(key)
+            lines += textwrap.wrap(
+                known.text, _COLUMNS, initial_indent="# ", subsequent_indent="# "
+            )
+            unit = f"  # {known.unit}" if known.unit else ""
+            lines.append(f"{key.name} = {toml_value(getattr(table, key.name))}{unit}")
         lines.append("")
     return "\n".join(lines)
+
+
+def toml_value(value: object) -> str:
+    """A text, a number or a list of texts as TOML writes it."""
+    # JSON writes them alike, but DEL as it is, and emoji as surrogates unless told not to.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _converter() -> cattrs.Converter:
@@ -230,11 +211,6 @@ def _converter() -> cattrs.Converter:
 
 
 _CONVERTER = _converter()
-
-
-def _toml(value: object) -> str:
-    # JSON writes emoji as surrogates, and DEL as it is; TOML allows neither.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _read(path: Path) -> dict[str, Any]:

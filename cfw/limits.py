@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
+
+from cfw.settings import AT_LEAST_ONE, SECONDS, SettingError, setting
 
 NS_PER_S = 1_000_000_000
 
@@ -14,44 +14,12 @@ def ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
-@attrs.define(slots=False, eq=False)
-class SettingError(ValueError):
-    """A setting has a value that is not allowed.
-
-    Args:
-        name: the setting.
-        problem: what is allowed, and what it was.
-    """
-
-    name: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.problem}"
+def _count(default: int, unit: str, text: str) -> int:
+    return setting(default, text, AT_LEAST_ONE, unit=unit)
 
 
-def _at_least_one(_: Any, attribute: attrs.Attribute[int], value: Any) -> None:
-    if type(value) is not int or value < 1:
-        raise SettingError(attribute.name, f"must be an integer of at least 1, not {value!r}")
-
-
-def _seconds(_: Any, attribute: attrs.Attribute[float], value: Any) -> None:
-    # Above 10 years of seconds the sums of instants would leave what a float can hold.
-    if type(value) not in (int, float) or not 0 < value <= 315_360_000:
-        raise SettingError(
-            attribute.name,
-            f"must be a number of seconds above 0 and up to 315360000, not {value!r}",
-        )
-
-
-def _count(default: int) -> int:
-    value: int = attrs.field(default=default, validator=_at_least_one)
-    return value
-
-
-def _time(default: float) -> float:
-    value: float = attrs.field(default=default, validator=_seconds)
-    return value
+def _time(default: float, text: str) -> float:
+    return setting(default, text, SECONDS, unit="s")
 
 
 @attrs.frozen(kw_only=True)
@@ -65,21 +33,38 @@ class Limits:
         SettingError: a value is not allowed; it names the setting and what is.
     """
 
-    max_duration_s: float = _time(15)
-    max_fps: int = _count(15)
-    max_width: int = _count(640)
-    max_height: int = _count(480)
-    max_pixels: int = _count(307_200)
-    max_frames: int = _count(225)
-    max_frame_bytes: int = _count(300_000)
-    max_total_bytes: int = _count(50_000_000)
-    max_forward_buffer_frames: int = _count(30)
-    max_forward_buffer_bytes: int = _count(10_000_000)
-    max_control_bytes: int = _count(16_384)
-    max_clock_skew_s: float = _time(86_400)
-    max_connections: int = _count(1_000)
+    max_duration_s: float = _time(
+        15, "Length of a capture, by ingest time while it runs and by event time at its close."
+    )
+    max_fps: int = _count(15, "frames/s", "What `capture.open` may ask for as `fps_target`.")
+    max_width: int = _count(640, "pixels", "Width of a picture, as declared and as it is.")
+    max_height: int = _count(480, "pixels", "Height of a picture, as declared and as it is.")
+    max_pixels: int = _count(307_200, "pixels", "Width times height of a picture.")
+    max_frames: int = _count(225, "frames", "Frames of a capture.")
+    max_frame_bytes: int = _count(300_000, "bytes", "Length of one frame.")
+    max_total_bytes: int = _count(50_000_000, "bytes", "Length of a capture's frames together.")
+    max_forward_buffer_frames: int = _count(
+        30,
+        "frames",
+        "Frames of a capture that the sink has not taken yet, the one being sent included.",
+    )
+    max_forward_buffer_bytes: int = _count(
+        10_000_000, "bytes", "Length of those frames together; at least max_frame_bytes."
+    )
+    max_control_bytes: int = _count(16_384, "bytes", "Length of one JSON message.")
+    max_clock_skew_s: float = _time(
+        86_400, "Distance of an event time from the worker's clock, either way."
+    )
+    max_connections: int = _count(
+        1_000, "connections", "Connections at a time; one more gets HTTP 503."
+    )
     # By default the worst case of max_connections captures fits.
-    max_memory_bytes: int = _count(12_000_000_000)
+    max_memory_bytes: int = _count(
+        12_000_000_000,
+        "bytes",
+        "What all captures reserve together; each reserves max_forward_buffer_bytes + "
+        "max_frame_bytes + max_control_bytes.",
+    )
 
     @property
     def capture_memory_bytes(self) -> int:
@@ -106,33 +91,27 @@ class Limits:
 class Times:
     """How long each step may take, in seconds.
 
-    Args:
-        meta_to_bytes_s: from a frame's metadata to its bytes.
-        idle_s: without a new `capture.frame_meta`.
-        session_recheck_s: between two checks of the session while a capture runs.
-        session_check_s: for one check of the session.
-        session_grace_s: how long a capture may go on while the authority is out of reach.
-        handshake_s: for the whole WebSocket handshake.
-        open_s: from the handshake to `capture.open`.
-        close_flush_s: for the sink to take what is left and the terminal.
-        linger_s: for the rig to read what it was told, after the worker's close frame.
-        keepalive_s: between two pings.
-        keepalive_timeout_s: for the answer to a ping.
-        drain_s: for running captures to finish at shutdown.
-
     Raises:
         SettingError: a value is not allowed; it names the setting and what is.
     """
 
-    meta_to_bytes_s: float = _time(2)
-    idle_s: float = _time(5)
-    session_recheck_s: float = _time(5)
-    session_check_s: float = _time(2)
-    session_grace_s: float = _time(10)
-    handshake_s: float = _time(10)
-    open_s: float = _time(10)
-    close_flush_s: float = _time(5)
-    linger_s: float = _time(2)
-    keepalive_s: float = _time(20)
-    keepalive_timeout_s: float = _time(20)
-    drain_s: float = _time(20)
+    meta_to_bytes_s: float = _time(2, "From a frame's metadata to its bytes.")
+    idle_s: float = _time(5, "From one `capture.frame_meta` to the next.")
+    session_recheck_s: float = _time(
+        5, "Between two checks of the session while a capture runs."
+    )
+    session_check_s: float = _time(2, "One check of the session.")
+    session_grace_s: float = _time(
+        10, "How long a capture may go on while the session authority is out of reach."
+    )
+    handshake_s: float = _time(10, "The whole WebSocket handshake.")
+    open_s: float = _time(10, "From the handshake to `capture.open`.")
+    close_flush_s: float = _time(
+        5, "For the sink to take what is left at the close; the terminal has as long again."
+    )
+    linger_s: float = _time(
+        2, "For the rig to read what it was told, after the worker's close frame."
+    )
+    keepalive_s: float = _time(20, "Between two pings.")
+    keepalive_timeout_s: float = _time(20, "From a ping to its answer.")
+    drain_s: float = _time(20, "For running captures to finish at shutdown.")

@@ -61,6 +61,19 @@ _OPTIONS = (
     ),
 )
 
+#: Parameter of the command -> the key it sets.
+OPTION_KEYS = {
+    "host": "server.host",
+    "port": "server.port",
+    "admin_host": "admin.host",
+    "admin_port": "admin.port",
+    "static": "sessions.static",
+    "sessions": "sessions.url",
+    "sink": "sink.url",
+    "log_format": "log.format",
+    "log_level": "log.level",
+}
+
 
 def configured(command: Callable[[Config], None]) -> Callable[..., None]:
     """Give a command the options that make a configuration, and the configuration made.
@@ -85,22 +98,12 @@ def _load(
     config_path: Path | None, static: tuple[str, ...], settings: tuple[str, ...], **named: str
 ) -> Config:
     laid_over: list[tuple[str, object]] = [parse_setting(text) for text in settings]
-    keys = {
-        "host": "server.host",
-        "port": "server.port",
-        "admin_host": "admin.host",
-        "admin_port": "admin.port",
-        "sessions": "sessions.url",
-        "sink": "sink.url",
-        "log_format": "log.format",
-        "log_level": "log.level",
-    }
     for name, value in named.items():
         if value is not None:
             is_number = name.endswith("port") and value.isdecimal()
-            laid_over.append((keys[name], int(value) if is_number else value))
+            laid_over.append((OPTION_KEYS[name], int(value) if is_number else value))
     if static:
-        laid_over.append(("sessions.static", list(static)))
+        laid_over.append((OPTION_KEYS["static"], list(static)))
     return load_config(config_path, laid_over)
 
 
@@ -155,8 +158,24 @@ def first_reason(group: BaseExceptionGroup[ListenError]) -> str:
     return first.strerror or str(first)
 
 
+def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        from cfw.cli.reference import reference
+
+        click.echo(reference(ctx.command, OPTION_KEYS), nl=False)
+        ctx.exit()
+
+
 @click.command("config")
 @configured
+@click.option(
+    "--reference",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_reference,
+    help="Print the reference of all keys as Markdown instead.",
+)
 def config_command(config: Config) -> None:
-    """Print the effective configuration as a TOML file."""
+    """Print the effective configuration as a TOML file, each key with what it means."""
     click.echo(config_toml(config), nl=False)

@@ -16,7 +16,7 @@ import schemas
 from cfw.api.routes import camera_feed_worker_routes as shim
 
 ROOT = Path(cfw.__file__).parent.parent
-CORE = ("service", "state", "actions", "jpeg", "errors", "limits")
+CORE = ("service", "state", "actions", "jpeg", "errors", "limits", "settings")
 #: What a recorder would need: encoders, containers, data files, databases.
 RECORDERS = {
     *("cv2", "av", "imageio", "ffmpeg", "h5py", "zarr", "pyarrow", "pandas"),

@@ -1,0 +1,136 @@
+"""How a setting is declared: its default, what it may be, its unit and what it means.
+
+Everything that is said of a setting is said where it is declared, and read back from there:
+by the check of its value, by `cfw config` and by `cfw/CONFIG.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+
+#: Above 10 years of seconds the sums of instants would leave what a float can hold.
+MOST_SECONDS = 315_360_000
+
+
+@attrs.define(slots=False, eq=False)
+class SettingError(ValueError):
+    """A setting has a value that is not allowed.
+
+    Args:
+        name: the setting.
+        problem: what is allowed, and what it was.
+    """
+
+    name: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.problem}"
+
+
+@attrs.frozen
+class Allowed:
+    """What a setting may be, as a check and in words.
+
+    Args:
+        words: what it may be, as in "must be WORDS".
+        accepts: True for a value that may be.
+    """
+
+    words: str
+    accepts: Callable[[Any], bool]
+
+    def __call__(self, _: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        """Check a value.
+
+        Raises:
+            SettingError: it is not allowed.
+        """
+        if not self.accepts(value):
+            raise SettingError(attribute.name, f"must be {self.words}, not {value!r}")
+
+
+@attrs.frozen
+class About:
+    """What is said of a setting.
+
+    Args:
+        text: what it means, one sentence.
+        unit: of its value; empty when it has none.
+        allowed: what it may be.
+    """
+
+    text: str
+    unit: str
+    allowed: Allowed
+
+
+def _is_port(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 65_535
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(type(item) is str for item in value)
+
+
+def _to_tuple(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
+
+
+AT_LEAST_ONE = Allowed(
+    "an integer of at least 1", lambda value: type(value) is int and value >= 1
+)
+SECONDS = Allowed(
+    f"a number of seconds above 0 and up to {MOST_SECONDS}",
+    lambda value: type(value) in (int, float) and 0 < value <= MOST_SECONDS,
+)
+TEXT = Allowed("a text that is not empty", lambda value: type(value) is str and value != "")
+TEXTS = Allowed("a list of texts", _is_list_of_texts)
+PORT = Allowed("0 (any free port) to 65535", _is_port)
+PORT_OR_OFF = Allowed(
+    '0 (any free port) to 65535 or "off"', lambda value: value == "off" or _is_port(value)
+)
+
+
+def one_of(*values: str) -> Allowed:
+    """One of these texts."""
+    return Allowed(f"one of {', '.join(values)}", lambda value: value in values)
+
+
+def setting(default: T, text: str, allowed: Allowed, *, unit: str = "") -> T:
+    """Declare a setting, as a field of an attrs class.
+
+    Args:
+        default: its value when none is given.
+        text: what it means, one sentence; Markdown code marks are welcome.
+        allowed: what it may be; a list may be given for a tuple.
+        unit: of its value; empty when it has none.
+    """
+    value: T = attrs.field(
+        default=default,
+        converter=_to_tuple if isinstance(default, tuple) else None,
+        validator=allowed,
+        metadata={About: About(text, unit, allowed)},
+    )
+    return value
+
+
+def about(field: attrs.Attribute[Any]) -> About:
+    """What is said of a setting.
+
+    Raises:
+        LookupError: its field was not declared by `setting`.
+    """
+    try:
+        found: About = field.metadata[About]
+    except KeyError:
+        raise LookupError(
+            f"{field.name} has no text; declare it with "
+            "cfw.settings.setting(default, text, allowed)"
+        ) from None
+    return found
