@@ -15,14 +15,22 @@ from starlette.websockets import WebSocket
 
 from cfw.admin.feed import feed_endpoint
 from cfw.admin.pages import page_routes
+from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits
 from cfw.metrics import Metrics
 from cfw.metrics.exposition import exposition
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
+from schemas import ErrorCode
 
 # Every answer is about this moment.
 _HEADERS = {"cache-control": "no-store"}
+#: error_code -> what it means and what to do, for the pages; HTTP statuses are no page's.
+_CODES = {
+    code.value: attrs.asdict(entry, filter=attrs.filters.exclude("keys"))
+    for code, entry in EXPLANATIONS.items()
+    if isinstance(code, ErrorCode)
+}
 
 
 def create_app(
@@ -92,6 +100,9 @@ def create_app(
             }
         )
 
+    async def codes(_: Request) -> Response:
+        return _json(_CODES)
+
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
@@ -100,6 +111,7 @@ def create_app(
             Route("/captures", captures),
             Route("/ended", ended),
             Route("/info", info),
+            Route("/codes", codes),
             *page_routes(capture_url),
             WebSocketRoute("/feed", feed_endpoint(hub)),
         ],

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from structlog.testing import capture_logs
 
+from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
@@ -63,6 +64,20 @@ async def test_captures_lists_what_runs() -> None:
     expected = attrs.asdict(status, recurse=False) | {"opened": OPENED.text}
     assert answer.json() == {"captures": [expected], "ended": 0}
     assert (await get(app, "/captures")).json() == {"captures": [], "ended": 0}
+
+
+async def test_codes_are_explained_in_the_words_of_cfw_explain() -> None:
+    """Each error code with its meaning, causes and remedies; nothing else."""
+    codes = (await get(make_app(), "/codes")).json()
+    assert set(codes) == set(ErrorCode)
+    for code in ErrorCode:
+        known = EXPLANATIONS[code]
+        assert codes[code] == {
+            "meaning": known.meaning,
+            "causes": list(known.causes),
+            "rig": known.rig,
+            "operator": known.operator,
+        }
 
 
 async def test_ended_lists_how_captures_ended() -> None:
@@ -120,7 +135,9 @@ async def test_an_unknown_path_is_a_json_404(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/captures", "/ended", "/info", "/"])
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/captures", "/ended", "/info", "/codes", "/"]
+)
 async def test_nothing_can_be_changed(method: str, path: str) -> None:
     """Only GET, and HEAD as HTTP demands it beside GET."""
     answer = await get(make_app(), path, method)

@@ -8,7 +8,6 @@ from importlib import resources
 import httpx
 import pytest
 
-from schemas import ErrorCode
 from tests.admin.served import make_app, served
 
 STATIC = resources.files("cfw.admin") / "static"
@@ -108,9 +107,3 @@ def test_no_file_names_another_server_or_runs_text(name: str) -> None:
         assert not re.search(
             r"<style|\sstyle=|\son[a-z]+=|<script(?! type=\"module\" src=)", content
         )
-
-
-def test_every_error_code_is_told_in_plain_words() -> None:
-    """The pages know each code; the two beside them are made in the browser."""
-    codes = set(re.findall(r"^  ([a-z_]+): \[$", text("codes.js"), re.MULTILINE))
-    assert codes == {code.value for code in ErrorCode} | {"unreachable", "connection_lost"}

@@ -14,6 +14,8 @@ import trio
 
 from cfw.api import Addresses
 from cfw.client import Capture, open_capture
+from cfw.explanations import EXPLANATIONS
+from schemas import ErrorCode
 from tests.browser.chromium import PATIENCE_S, Page, open_page
 from tests.factories import jpeg
 from tests.smoke.worker import running
@@ -115,7 +117,11 @@ async def test_an_abort_is_told_in_plain_words(
         kind, facts = await result(camera)
         detail = "the session is unknown or belongs to another user"
         assert (kind, facts) == ("bad", {"Code": "session_invalid", "Detail": detail})
-        assert "What to do: Check user and session" in await camera.text("#result")
+        told = await camera.text("#result")
+        known = EXPLANATIONS[ErrorCode.SESSION_INVALID]
+        assert known.meaning.removesuffix(".") in told
+        assert f"What to do: {known.rig}" in told
+        assert f"Whoever runs the worker: {known.operator}" in told
         assert await camera.run("[sessionStorage.session, localStorage.length]") == ["wrong", 0]
         await live.until("document.querySelector('#ended-rows .badge')")
         assert await live.text("#ended-rows .badge") == "session_invalid"
@@ -123,6 +129,23 @@ async def test_an_abort_is_told_in_plain_words(
         assert await live.text("#counts [name=session_invalid] .n") == "1"
         check_page(live, worker.addresses)
         check_page(camera, worker.addresses)
+
+
+async def test_without_the_texts_a_code_still_names_its_command(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts cannot be fetched: the page works, and says where they are found."""
+    async with running(monkeypatch) as worker, open_page(devtools) as page:
+        no_texts = """const own = window.fetch;
+            window.fetch = (path, ...rest) =>
+                path === "/codes" ? Promise.reject(new TypeError()) : own(path, ...rest);"""
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=no_texts)
+        await film(page, worker.addresses, session="wrong")
+        kind, facts = await result(page)
+        assert (kind, facts["Code"]) == ("bad", "session_invalid")
+        told = await page.text("#result")
+        assert "What to do: the command cfw explain session_invalid says it." in told
+        check_page(page, worker.addresses)
 
 
 async def test_stopping_early_and_limits_of_the_form(

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 import cfw
 import cfw.client
 from cfw.cli import main
-from cfw.cli.explain import ENTRIES, Entry
 from cfw.client import CaptureAborted
+from cfw.explanations import EXPLANATIONS, Explanation
 from cfw.limits import Limits, Times
 from cfw.routes.outcome import LADDER
 from schemas import ErrorCode
@@ -31,13 +31,13 @@ def explain(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["explain", *arguments])
 
 
-def told(entry: Entry) -> str:
+def told(entry: Explanation) -> str:
     return " ".join((entry.meaning, *entry.causes, entry.rig, entry.operator))
 
 
 def test_every_code_is_explained() -> None:
     """None is missing, whether the protocol has it or the handshake."""
-    codes = {code for code in ENTRIES if isinstance(code, ErrorCode)}
+    codes = {code for code in EXPLANATIONS if isinstance(code, ErrorCode)}
     assert codes == set(ErrorCode) == set(LADDER)
     package = Path(cfw.__file__).parent
     statuses = {
@@ -50,11 +50,11 @@ def test_every_code_is_explained() -> None:
         and isinstance(call.args[0], ast.Constant)
     }
     assert {400, 404, 408, 431, 503} <= statuses
-    assert statuses <= set(ENTRIES) - codes
+    assert statuses <= set(EXPLANATIONS) - codes
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=map(str, ENTRIES))
-def test_no_entry_is_without_a_remedy(entry: Entry) -> None:
+@pytest.mark.parametrize("entry", EXPLANATIONS.values(), ids=map(str, EXPLANATIONS))
+def test_no_entry_is_without_a_remedy(entry: Explanation) -> None:
     """What it means, why it comes, and what either side can do, in whole sentences."""
     assert entry.causes
     for text in (entry.meaning, *entry.causes, entry.rig, entry.operator):
@@ -63,8 +63,8 @@ def test_no_entry_is_without_a_remedy(entry: Entry) -> None:
     assert "\n" not in entry.meaning
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=map(str, ENTRIES))
-def test_every_key_exists(entry: Entry) -> None:
+@pytest.mark.parametrize("entry", EXPLANATIONS.values(), ids=map(str, EXPLANATIONS))
+def test_every_key_exists(entry: Explanation) -> None:
     """Settings in the list and in the text are those of the configuration."""
     assert entry.defaults == {key: KEYS[key] for key in entry.keys}
     assert len(set(entry.keys)) == len(entry.keys)
@@ -74,7 +74,7 @@ def test_every_key_exists(entry: Entry) -> None:
 
 def test_every_limit_of_a_capture_is_a_setting_of_its_code() -> None:
     """Each limit and each time is behind one of the codes, but for the two that are none."""
-    behind = {key for entry in ENTRIES.values() for key in entry.keys}
+    behind = {key for entry in EXPLANATIONS.values() for key in entry.keys}
     assert set(KEYS) - behind == {"times.linger_s"}
 
 
@@ -83,7 +83,7 @@ def test_page(code: ErrorCode) -> None:
     """All of an entry is on its page, with the close code of the ladder."""
     result = explain(code.value)
     page = " ".join(result.stdout.split())
-    entry = ENTRIES[code]
+    entry = EXPLANATIONS[code]
     assert result.exit_code == 0
     assert page.startswith(f"{code.value} (close code {LADDER[code][0]}) {entry.meaning}")
     for text in (*entry.causes, entry.rig, entry.operator):
@@ -96,10 +96,12 @@ def test_page(code: ErrorCode) -> None:
 def test_the_list() -> None:
     """One line each."""
     lines = explain().stdout.splitlines()
-    names = [code.value if isinstance(code, ErrorCode) else f"http_{code}" for code in ENTRIES]
+    names = [
+        code.value if isinstance(code, ErrorCode) else f"http_{code}" for code in EXPLANATIONS
+    ]
     assert [line.split()[0] for line in lines] == names
     assert [line.split(maxsplit=1)[1] for line in lines] == [
-        entry.meaning for entry in ENTRIES.values()
+        entry.meaning for entry in EXPLANATIONS.values()
     ]
 
 
@@ -108,7 +110,7 @@ def test_json() -> None:
     one = json.loads(explain("session_closed", "--json").stdout)
     everything = json.loads(explain("--json").stdout)
     assert one in everything
-    assert len(everything) == len(ENTRIES)
+    assert len(everything) == len(EXPLANATIONS)
     assert set(one) == {
         *("code", "close_code", "http_status", "meaning", "causes", "rig", "operator"),
         "settings",

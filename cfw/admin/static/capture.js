@@ -1,7 +1,7 @@
 // The page that films: camera, form, one capture, and what the worker said.
 
 import { CaptureError, openCapture } from "./capture-client.js";
-import { meaning, remedy } from "./codes.js";
+import { learnCodes, meaning, remedies } from "./codes.js";
 import { count, plural, seconds, size } from "./format.js";
 import { getInfo } from "./settings.js";
 
@@ -248,7 +248,7 @@ function reportFailure(error) {
     return;
   }
   const { code, detail, seq, observed, limit } = error;
-  report("bad", meaning(code), [`What to do: ${remedy(code)}`], [
+  report("bad", meaning(code), remedies(code), [
     ["Code", code],
     ["Detail", detail],
     ["Frame", seq],
@@ -266,7 +266,7 @@ async function begin() {
     return;
   }
   try {
-    info = await getInfo();
+    [info] = await Promise.all([getInfo(), learnCodes()]);
   } catch {
     report("bad", meaning("unreachable"), ["The worker does not answer. Reload this page once it runs."]);
     return;

@@ -1,6 +1,6 @@
 // The captures that ended last, how often each code came, and a spoken word about new ones.
 
-import { meaning, remedy } from "./codes.js";
+import { meaning, remedies } from "./codes.js";
 import { clock, count, instant, plural, seconds, size } from "./format.js";
 import { identity } from "./rates.js";
 
@@ -59,7 +59,7 @@ export class Ended {
         button.type = "button";
         button.name = code;
         button.dataset.kind = code === "clean" ? "clean" : "aborted";
-        button.title = code === "clean" ? "Ended with a receipt" : `${meaning(code)}. ${remedy(code)}`;
+        button.title = code === "clean" ? "Ended with a receipt" : [meaning(code), ...remedies(code)].join("\n");
         button.setAttribute("aria-pressed", code === this.#filter);
         const bar = element("span", "bar");
         bar.style.setProperty("--share", n / most);
@@ -111,7 +111,7 @@ export class Ended {
     badge.dataset.kind = capture.error_code === null ? "clean" : "aborted";
     cell("outcome", "Outcome", badge);
     if (capture.error_code !== null) {
-      badge.title = remedy(capture.error_code);
+      badge.title = remedies(capture.error_code).join("\n");
       row.lastElementChild.append(
         element("span", "why", capture.detail ?? meaning(capture.error_code)),
       );

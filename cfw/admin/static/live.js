@@ -2,6 +2,7 @@
 
 import { Cards } from "./cards.js";
 import { Chart } from "./chart.js";
+import { learnCodes } from "./codes.js";
 import { Ended } from "./ended.js";
 import { Feed } from "./feed.js";
 import { count, rate } from "./format.js";
@@ -52,7 +53,7 @@ let spoken = "live"; // a page that loads need not say that it works
 
 /** Ask who it is that answers: after a break it may be another worker. */
 async function begin() {
-  info = await getInfo();
+  [info] = await Promise.all([getInfo(), learnCodes()]);
   cards ??= new Cards(part("cards"));
   cards.limits = info.limits;
   endedSeen = null;
