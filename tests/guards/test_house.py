@@ -120,6 +120,7 @@ def test_the_guard_sees_every_way_of_writing(line: str) -> None:
 
 def test_a_running_worker_opens_no_file_for_writing() -> None:
     """Captures end to end, while the interpreter itself tells of every file it opens."""
+    # The shorter capture of the demo lasts 8 s; the rest is for a machine that is busy.
     code = """
 import os, sys
 opened = []
@@ -131,7 +132,7 @@ def hook(event, args):
 sys.addaudithook(hook)
 from cfw.cli import main
 try:
-    main(["demo", "--seconds", "8", "--port", "0", "--admin-port", "0"])
+    main(["demo", "--seconds", "16", "--port", "0", "--admin-port", "0"])
 except SystemExit:
     pass
 print("written:", opened)
