@@ -160,6 +160,10 @@ class ForwardBuffer:
                 self._released = trio.Event()
                 await self._released.wait()
             return
+        # If this process had no CPU for so long, the sink has had no turn either.
+        await trio.lowlevel.checkpoint()
+        if self._has_room(len(frame.data)):
+            return
         if self.frames >= self._max_frames:
             raise LimitForwardBufferExceeded(
                 f"{self.frames} frames wait for the sink (max_forward_buffer_frames); "

@@ -130,6 +130,33 @@ async def test_a_burst_is_no_overflow_for_a_sink_that_takes_at_once() -> None:
         assert sink.taken == list(range(1, 226))
 
 
+class _Stalling(Taker):
+    """Takes every frame, after a moment in which the whole process gets no CPU."""
+
+    def __init__(self, clock: MockClock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    async def send(self, frame: Frame) -> None:
+        self.clock.jump(1)
+        await trio.lowlevel.checkpoint()
+        await super().send(frame)
+
+
+async def test_a_process_that_is_stopped_for_a_second_has_no_slow_sink(
+    mock_clock: MockClock,
+) -> None:
+    """When the wait for room ends late, the sink gets its turn before it is judged."""
+    box, sink = buffer(frames=1), _Stalling(mock_clock)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        for seq in range(1, 6):
+            await box.put(frame(seq))
+        box.close()
+        await box.wait_flushed()
+    assert sink.taken == [1, 2, 3, 4, 5]
+
+
 async def test_a_sink_behind_a_socket_is_not_too_slow(autojump_clock: MockClock) -> None:
     """A sink that takes a frame every 40 ms holds a burst up; one that takes 60 overflows."""
 
