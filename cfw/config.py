@@ -18,6 +18,7 @@ from cfw.sessions import SessionUrlError, check_authority_url
 from cfw.settings import (
     PORT,
     PORT_OR_OFF,
+    SOCKET_URL_OR_NONE,
     TEXT,
     TEXTS,
     SettingError,
@@ -52,6 +53,12 @@ class ServerConfig:
 
     host: str = setting("127.0.0.1", "Address to listen on for rigs.", TEXT)
     port: int = setting(8765, "TCP port for rigs; 0 picks a free one.", PORT)
+    public_url: str = setting(
+        "",
+        "The URL that rigs use when it is not the address listened on, as behind a proxy; the "
+        "pages and the ready line name it. Without a path, the worker's own is added.",
+        SOCKET_URL_OR_NONE,
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -6,6 +6,7 @@ by the check of its value, by `cfw config` and by `cfw/CONFIG.md`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -82,6 +83,19 @@ def _to_tuple(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
 
 
+#: Nothing in it can end a word of a content security policy, which names scheme, host and port.
+_SOCKET_URL = re.compile(
+    r"wss?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[!-~]*)?"
+)
+
+
+def _is_socket_url(value: Any) -> bool:
+    match = _SOCKET_URL.fullmatch(value) if type(value) is str else None
+    if match is None or set(value) & set("?#"):
+        return False
+    return match["port"] is None or 1 <= int(match["port"]) <= 65_535
+
+
 AT_LEAST_ONE = Allowed(
     "an integer of at least 1", lambda value: type(value) is int and value >= 1
 )
@@ -94,6 +108,11 @@ TEXTS = Allowed("a list of texts", _is_list_of_texts)
 PORT = Allowed("0 (any free port) to 65535", _is_port)
 PORT_OR_OFF = Allowed(
     '0 (any free port) to 65535 or "off"', lambda value: value == "off" or _is_port(value)
+)
+
+SOCKET_URL_OR_NONE = Allowed(
+    "a URL such as wss://cameras.example.org or ws://10.0.0.7:8765, or empty",
+    lambda value: value == "" or _is_socket_url(value),
 )
 
 

@@ -95,4 +95,5 @@ def _socket_source(capture_url: str) -> str:
     # 0.0.0.0 is reached under whatever name the page was, and a policy cannot write IPv6.
     if host == "0.0.0.0" or ":" in host:
         host = "*"
-    return f"{url.scheme}://{host}:{url.port}"
+    # Without a port it is that of the scheme, in a policy as in a URL.
+    return f"{url.scheme}://{host}" + (f":{url.port}" if url.port else "")

@@ -28,12 +28,14 @@ class Addresses:
     """Where a running worker is reached.
 
     Args:
-        capture: URL for rigs.
+        capture: URL of the capture listener.
         admin: URL of the admin listener; None when it is off.
+        public: URL that rigs use, if it is another (`server.public_url`).
     """
 
     capture: str
     admin: str | None
+    public: str | None = None
 
 
 class ListenError(OSError):
@@ -119,8 +121,9 @@ async def _serve_connections(
             config.server.port, host=config.server.host, backlog=1024
         )
     capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
+    public_url = _with_path(config.server.public_url) or None
     async with (
-        _admin(config, router, sink, capture_url) as admin,
+        _admin(config, router, sink, public_url or capture_url) as admin,
         trio.open_nursery() as connections,
     ):
         async with trio.open_nursery() as listening:
@@ -128,7 +131,7 @@ async def _serve_connections(
             listening.start_soon(watch_stalls, metrics)
             listening.start_soon(ask_again, authority, metrics, config.times)
             await listening.start(take, router.handle, listeners)
-            task_status.started(Addresses(capture_url, admin))
+            task_status.started(Addresses(capture_url, admin, public_url))
             await shutdown.wait_requested()
             listening.cancel_scope.cancel()
         await _drain(router, shutdown, config.times.drain_s)
@@ -188,6 +191,12 @@ def _naming(host: str, port: int) -> Iterator[None]:
     except OSError as exc:
         problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
         raise ListenError(exc.errno, problem) from exc
+
+
+def _with_path(url: str) -> str:
+    """A URL with the worker's path, if it has none; an empty one stays empty."""
+    bare = url.removesuffix("/")
+    return f"{bare}{PATH}" if bare.count("/") == 2 else url
 
 
 def _address(name: tuple[Any, ...]) -> str:

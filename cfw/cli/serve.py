@@ -144,7 +144,10 @@ def _announce(addresses: Addresses, log_format: str) -> None:
     if log_format == "json":
         line = json.dumps({"event": "server.ready", **attrs.asdict(addresses)})
     else:
-        line = f"ready: rigs at {addresses.capture}, admin at {addresses.admin or 'off'}"
+        rigs = addresses.capture
+        if addresses.public is not None:
+            rigs = f"{addresses.public} (listening at {addresses.capture})"
+        line = f"ready: rigs at {rigs}, admin at {addresses.admin or 'off'}"
     click.echo(line)
     sys.stdout.flush()
 

@@ -57,6 +57,13 @@ async def test_every_file_is_served_as_what_it_is(name: str) -> None:
     }
 
 
+async def test_the_policy_knows_a_public_url_without_a_port() -> None:
+    """It is that of the scheme."""
+    answer = await get("/", capture_url="wss://cameras.example.org/camera_feed_worker/capture")
+    policy = answer.headers["content-security-policy"]
+    assert "; connect-src 'self' wss://cameras.example.org; " in policy
+
+
 @pytest.mark.parametrize(
     ("host", "allowed"),
     [

@@ -75,6 +75,15 @@ def test_every_limit_and_time_can_be_set_and_has_bounds(cls: Any) -> None:
         ("server.port", "off", "0 (any free port) to 65535"),
         ("admin.port", "on", '"off"'),
         ("server.host", "", "not empty"),
+        ("server.public_url", "https://h", "wss://cameras.example.org"),
+        ("server.public_url", "wss://", "or empty"),
+        ("server.public_url", "wss://h:0", "or empty"),
+        ("server.public_url", "wss://h:65536", "or empty"),
+        ("server.public_url", "wss://ada@h", "or empty"),
+        ("server.public_url", "wss://h/c?x=1", "or empty"),
+        ("server.public_url", "wss://h; script-src *", "or empty"),
+        ("server.public_url", "wss://h/c d", "or empty"),
+        ("server.public_url", 7, "or empty"),
         ("log.format", "xml", "console, json"),
         ("log.level", "loud", "debug, info, warning, error"),
         ("sink.url", "s3:", "hub:, null:"),
@@ -93,6 +102,14 @@ def test_a_fault_names_the_key_and_what_is_allowed(key: str, value: object, part
         load_config(None, [(key, value)])
     assert part in str(caught.value)
     assert key.split(".")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ws://h", "wss://h/", "wss://h:65535", "ws://[::1]:1/a/b", "wss://a-b.c/d.e_f~"]
+)
+def test_a_public_url_is_one_of_a_websocket(url: str) -> None:
+    """With and without port and path; empty for none."""
+    assert load_config(None, [("server.public_url", url)]).server.public_url == url
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -79,6 +79,30 @@ def test_it_boots_takes_a_capture_and_stops() -> None:
     assert events[-2:] == ["server.draining", "server.stopped"]
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("wss://cams.example.org", "wss://cams.example.org/camera_feed_worker/capture"),
+        (
+            "wss://cams.example.org:8443/",
+            "wss://cams.example.org:8443/camera_feed_worker/capture",
+        ),
+        ("ws://10.0.0.7/lab/in", "ws://10.0.0.7/lab/in"),
+    ],
+)
+def test_behind_a_proxy_the_public_url_is_named(given: str, named: str) -> None:
+    """The ready line and the pages name it; the worker listens where it did."""
+    with process("--set", f"server.public_url={given}") as (_, ready):
+        assert ready["public"] == named
+        with urllib.request.urlopen(f"{ready['admin']}/info", timeout=10) as answer:
+            assert json.load(answer)["capture_url"] == named
+        with connect(ready["capture"], proxy=None) as ws:
+            ws.send(opening())
+            ws.send(closing())
+            with pytest.raises(ConnectionClosed):
+                ws.recv(timeout=10)
+
+
 def test_a_second_signal_does_not_wait_for_captures() -> None:
     """SIGINT lets a capture run; another one aborts it with 1001, and the exit code is 0."""
     with process() as (running, ready):
