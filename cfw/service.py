@@ -227,12 +227,8 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             observed=total_bytes,
             limit=limits.max_total_bytes,
         )
-    return attrs.evolve(
-        state,
-        pending=message,
-        pending_until=now_ingest + ns(times.meta_to_bytes_s),
-        idle_until=now_ingest + ns(times.idle_s),
-    ), []
+    bytes_until = now_ingest + ns(times.meta_to_bytes_s)
+    return state.expecting(message, bytes_until, now_ingest + ns(times.idle_s)), []
 
 
 def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
@@ -270,15 +266,7 @@ def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
                 observed=value,
                 limit=declared,
             )
-    accepted = attrs.evolve(
-        state,
-        frames=meta.seq,
-        total_bytes=state.total_bytes + len(data),
-        last_frame_ns=meta.timestamp_frame.ns,
-        pending=None,
-        pending_until=None,
-    )
-    return accepted, [ForwardFrame(Frame(meta, data, now_ingest))]
+    return state.accepting(meta), [ForwardFrame(Frame(meta, data, now_ingest))]
 
 
 def handle_close(state: Active, message: CaptureClose, now_ingest: int) -> Decision:

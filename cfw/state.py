@@ -68,5 +68,45 @@ class Active:
     recheck_at: int
     grace_until: int | None
 
+    # Two new states a frame: written out, which costs a third of `attrs.evolve`.
+
+    def expecting(self, meta: CaptureFrameMeta, until: int, idle_until: int) -> Active:
+        """This state once a frame is announced.
+
+        Args:
+            meta: what was said of the frame.
+            until: when its bytes will be late.
+            idle_until: when the metadata behind it will be late.
+        """
+        return Active(
+            self.idle,
+            self.opened,
+            self.duration_until,
+            self.frames,
+            self.total_bytes,
+            self.last_frame_ns,
+            meta,
+            until,
+            idle_until,
+            self.recheck_at,
+            self.grace_until,
+        )
+
+    def accepting(self, meta: CaptureFrameMeta) -> Active:
+        """This state once the announced frame has come."""
+        return Active(
+            self.idle,
+            self.opened,
+            self.duration_until,
+            meta.seq,
+            self.total_bytes + meta.byte_length,
+            meta.timestamp_frame.ns,
+            None,
+            None,
+            self.idle_until,
+            self.recheck_at,
+            self.grace_until,
+        )
+
 
 State: TypeAlias = Idle | Active
