@@ -10,6 +10,7 @@ import orjson
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from schemas._errors import SchemaError
+from schemas._reader import make_reader
 from schemas._time import Timestamp
 from schemas.messages import (
     Annotation,
@@ -105,7 +106,12 @@ def parse_input(text: str | bytes) -> CameraFeedWorkerInput:
     Raises:
         SchemaError: the text is not JSON, or not one of these messages.
     """
-    return _structure(_decode(text), INPUT)
+    value = _decode(text)
+    if value.get("event") == _META:
+        message = _read_meta(value)
+        if message is not None:
+            return message
+    return _structure(value, INPUT)
 
 
 def parse_output(text: str | bytes) -> CameraFeedWorkerOutput:
@@ -138,6 +144,8 @@ def to_json(message: Message) -> str:
 
 
 _CONVERTER = _converter()
+_META = "capture.frame_meta"
+_read_meta = make_reader(CaptureFrameMeta, forbidden=FORBIDDEN[_META])
 
 
 def restate(message: Message, cls: type[_M], **more: Any) -> _M:

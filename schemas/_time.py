@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import attrs
 
@@ -17,6 +18,14 @@ _PARTS = re.compile(TIMESTAMP_PATTERN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _NS = 1_000_000_000
+
+
+# The rigs of a worker write many instants of the same few seconds.
+@lru_cache(maxsize=4096)
+def _second(clock: str, offset: str | None) -> int:
+    """Nanoseconds since 1970 UTC at the beginning of a second."""
+    instant = datetime.fromisoformat(clock + (offset or "Z"))
+    return ((instant - _EPOCH) // _SECOND) * _NS
 
 
 @attrs.frozen(slots=True)
@@ -49,10 +58,9 @@ class Timestamp:
             )
         clock, fraction, offset = parts.groups()
         try:
-            instant = datetime.fromisoformat(clock + (offset or "Z"))
+            ns = _second(clock, offset)
         except ValueError as exc:
             raise ValueError(f"no such date and time: {exc} (got {text[:40]!r})") from None
-        ns = ((instant - _EPOCH) // _SECOND) * _NS
         if fraction is not None:
             ns += int(fraction[:9].ljust(9, "0"))
         return cls(text, ns)
