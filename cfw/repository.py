@@ -19,6 +19,9 @@ from cfw.state import Frame
 #: only mean that the forwarder has had no turn; meanwhile TCP holds the rig back. A sink that
 #: takes 20 frames a second is never too slow for a rig that sends at most 15.
 GRACE_S = 0.05
+#: The wait is cut into so many: an event loop that stood still for long, on a machine that is
+#: busy elsewhere, uses up one of them and not the turns of the forwarder.
+_SLICES = 5
 #: A buffer is filling when it is fuller than this.
 FILLING_RATIO = 0.75
 
@@ -155,15 +158,12 @@ class ForwardBuffer:
         return self.frames < self._max_frames and self.bytes + size <= self._max_bytes
 
     async def _wait_for_room(self, frame: Frame) -> None:
-        with trio.move_on_after(GRACE_S):
-            while not self._has_room(len(frame.data)):
-                self._released = trio.Event()
-                await self._released.wait()
-            return
-        # If this process had no CPU for so long, the sink has had no turn either.
-        await trio.lowlevel.checkpoint()
-        if self._has_room(len(frame.data)):
-            return
+        for _ in range(_SLICES):
+            with trio.move_on_after(GRACE_S / _SLICES):
+                while not self._has_room(len(frame.data)):
+                    self._released = trio.Event()
+                    await self._released.wait()
+                return
         if self.frames >= self._max_frames:
             raise LimitForwardBufferExceeded(
                 f"{self.frames} frames wait for the sink (max_forward_buffer_frames); "

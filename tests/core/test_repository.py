@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
 from cfw.limits import Limits
-from cfw.repository import ForwardBuffer
+from cfw.repository import GRACE_S, ForwardBuffer
 from cfw.state import Frame
 from schemas import Terminal
 from tests.factories import START_NS, make_meta
@@ -90,6 +90,20 @@ async def test_the_byte_limit(size: int, fits: bool) -> None:
                 await box.put(frame(2, size))
             assert (caught.value.observed, caught.value.limit) == (501, 500)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_loop_that_stood_still_is_not_a_slow_sink(mock_clock: MockClock) -> None:
+    """Time in which no task ran is not held against a sink that takes at once."""
+    box, sink = buffer(frames=1), Taker()
+    async with trio.open_nursery() as nursery:
+        await box.put(frame(1))
+        nursery.start_soon(box.put, frame(2))
+        await wait_all_tasks_blocked()  # it waits for room
+        nursery.start_soon(box.forward, sink)
+        mock_clock.jump(2 * GRACE_S)  # nothing has run since
+        await wait_all_tasks_blocked()
+        box.close()
+    assert sink.taken == [1, 2]
 
 
 async def test_a_full_buffer_resumes_once_the_sink_takes_again() -> None:
