@@ -31,6 +31,9 @@ from .stream import WireStream
 # the CPU per frame, and 256 KiB is no better than this.
 READ_BYTES: Final = 192 * 1024
 
+# What is read behind a large payload: the metadata and the header of the next one.
+TAIL_BYTES: Final = 4096
+
 # RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
 
@@ -56,6 +59,8 @@ class WebSocket:
         self._stream = stream
         self._library = library
         self._decoder = decoder
+        self._socket = transport.socket if isinstance(transport, trio.SocketStream) else None
+        self._tail = memoryview(b"")
         self._is_eof = False
         self._is_closing = False
         self._fault: WireError | None = None
@@ -84,7 +89,7 @@ class WebSocket:
             with trio.CancelScope() as self._waiting:
                 # Something is left here only by a call that was cancelled below.
                 await self._stream.wait_control_read()
-                decoder.feed(await self._read())
+                await self._decode()
                 self._stream.put_control(decoder.control)
                 await self._stream.wait_control_read()
         messages, decoder.messages = decoder.messages, []
@@ -151,19 +156,36 @@ class WebSocket:
                     return
             decoder.messages.clear()
             decoder.control.clear()
-            decoder.feed(await self._read())
+            await self._decode()
         if decoder.close is not None:
             self._stream.end_input(decoder.close.raw)
         self._stream.end_input()
 
-    async def _read(self) -> bytes | bytearray:
+    async def _decode(self) -> None:
+        """Read once, and decode what came."""
         try:
-            data = await self._transport.receive_some(READ_BYTES)
-        except trio.BrokenResourceError:
-            data = b""
-        if not data:
+            vacant = self._decoder.vacant
+            if vacant is not None and self._socket is not None:
+                count = await self._receive_into(self._socket, vacant)
+            else:
+                data = await self._transport.receive_some(READ_BYTES)
+                count = len(data)
+                self._decoder.feed(data)
+        except (trio.BrokenResourceError, OSError):
+            count = 0
+        if not count:
             self._is_eof = True
-        return data
+
+    async def _receive_into(self, socket: trio.socket.SocketType, vacant: memoryview) -> int:
+        # A large payload goes where it belongs, and what is behind it comes along.
+        if not self._tail:
+            self._tail = memoryview(bytearray(TAIL_BYTES))
+        count, *_ = await socket.recvmsg_into([vacant, self._tail])
+        missing = len(vacant)
+        self._decoder.fill(min(count, missing))
+        if count > missing:
+            self._decoder.feed(self._tail[: count - missing])
+        return count
 
     def _raise_end(self) -> None:
         if self._is_closing:

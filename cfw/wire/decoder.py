@@ -35,6 +35,9 @@ _LENGTH_64: Final = Struct("!Q")
 
 # A bytes object costs some 40 bytes beside its contents: smaller pieces are merged.
 _SMALL_PIECE: Final = 4096
+# From here on payloads are collected, still masked, in one buffer that a socket can receive
+# into: then unmasking is the only copy.
+_LARGE: Final = 64 * 1024
 # Below this a plain slice is faster than a view, although it copies.
 _SMALL_SLICE: Final = 2048
 
@@ -58,7 +61,8 @@ class Decoder:
     """Takes bytes as they come and gives whole messages.
 
     Memory: an unfinished message holds the bytes received of it, never what its header
-    announces; small and empty fragments are merged.
+    announces; small and empty fragments are merged. After a binary message of 64 KiB or more
+    a buffer a quarter larger is kept, at most of `max_binary_bytes`, for those behind it.
 
     Args:
         max_text_bytes: largest text message, in bytes of UTF-8, over all its fragments.
@@ -90,6 +94,20 @@ class Decoder:
         self._missing = 0
         self._mask = b""
         self._is_final = False
+        # Where a large payload is collected, and whether the current frame is one.
+        self._buffer = memoryview(b"")
+        self._is_large = False
+
+    @property
+    def vacant(self) -> memoryview | None:
+        """Where the missing bytes of a large payload belong; None when none is expected.
+
+        Bytes received into it are reported to `fill`; `feed` takes them as well.
+        """
+        if not self._is_large:
+            return None
+        end = self._size
+        return self._buffer[end - self._missing : end]
 
     @property
     def in_message(self) -> bool:
@@ -177,14 +195,38 @@ class Decoder:
                 self._missing = length
                 self._mask = data[start - 4 : start]
                 self._is_final = first >= _FIN
+                self._is_large = (
+                    kind == "binary"
+                    and self._is_final
+                    and _LARGE <= length == total <= len(self._buffer)
+                )
                 pos = self._take_payload(data, start)
         if self.error is None and pos < size:
             self._pending = data[pos:]
+
+    def fill(self, count: int) -> None:
+        """Take note of bytes received into `vacant`.
+
+        Args:
+            count: how many of them.
+        """
+        self._missing -= count
+        if self._missing:
+            return
+        self.messages.append(apply_mask(self._buffer[: self._size], self._mask))
+        self._is_large = False
+        self._kind = None
+        self._size = 0
 
     def _take_payload(self, data: bytes, start: int) -> int:
         """Unmask what `data` holds of the current frame; return where that ends."""
         end = min(len(data), start + self._missing)
         length = end - start
+        if self._is_large:
+            at = self._size - self._missing
+            self._buffer[at : at + length] = memoryview(data)[start:end]
+            self.fill(length)
+            return end
         if length:
             piece = apply_mask(memoryview(data)[start:end], self._mask)
             self._missing -= length
@@ -220,8 +262,17 @@ class Decoder:
         if is_text:
             self._utf8.reset()
             self._take_text(payload)
-        else:
-            self.messages.append(payload)
+            return
+        self.messages.append(payload)
+        if len(payload) >= _LARGE:
+            self._make_buffer(len(payload))
+
+    def _make_buffer(self, size: int) -> None:
+        # The frames of a camera are of like size; a buffer is made for what did come, never
+        # for what a header says.
+        size = min(size + size // 4, self._max_binary_bytes)
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(size))
 
     def _take_text(self, payload: bytes) -> bool:
         try:

@@ -130,6 +130,14 @@ def pair() -> tuple[trio.StapledStream[Any, Any], Peer]:
     return ours, Peer(theirs)
 
 
+async def tcp_pair() -> tuple[trio.SocketStream, Peer]:
+    """The same over a real connection on loopback."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        theirs = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        return await listener.accept(), Peer(theirs)
+
+
 def serve(transport: trio.abc.Stream, **changes: Any) -> Any:
     """Call `accept` with the settings of these tests."""
     return accept(transport, **{**SETTINGS, **changes})

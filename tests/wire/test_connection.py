@@ -32,6 +32,7 @@ from .peer import (
     parse_frames,
     ping,
     serve,
+    tcp_pair,
     text,
 )
 
@@ -221,6 +222,47 @@ async def test_a_send_cancelled_before_it_begins_spoils_nothing() -> None:
             await socket.send_text("never")
         await socket.send_text("now")
     assert await peer.read_frames() == [(0x81, b"now")]
+
+
+async def test_large_messages_over_a_socket_come_whole() -> None:
+    """What is received in place is what was sent, with messages and a ping between."""
+    sent: list[str | bytes] = []
+    for number in range(1, 30):
+        sent += [f"meta {number}", bytes([number]) * (60_000 + 5_000 * number)]
+    transport, peer = await tcp_pair()
+
+    async def send() -> None:
+        await peer.send(REQUEST)
+        for message in sent:
+            await peer.send(text(message) if isinstance(message, str) else binary(message))
+        await peer.send(ping(b"last"), close(1000))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        limit = 60_000 + 5_000 * 30
+        async with serve(transport, max_binary_bytes=limit) as socket:
+            messages, end = await read_all(socket)
+            assert socket._decoder._buffer  # or nothing was received in place
+        assert messages == sent
+        assert isinstance(end, PeerClosed)
+        await peer.stream.aclose()
+
+
+async def test_a_reset_inside_a_large_message_ends_the_connection() -> None:
+    """A peer that vanishes while its picture is received in place is only gone."""
+    transport, peer = await tcp_pair()
+    picture = bytes(100_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.send, REQUEST, binary(picture))
+        async with serve(transport, max_binary_bytes=len(picture)) as socket:
+            assert await socket.receive_batch() == [picture]
+            await peer.send(binary(picture)[:-1])
+            with trio.move_on_after(0.05):
+                await socket.receive_batch()
+            assert socket._decoder.vacant is not None
+            await peer.stream.aclose()
+            with pytest.raises(PeerGone):
+                await socket.receive_batch()
 
 
 # Closing.

@@ -136,13 +136,64 @@ def test_bad_text_is_found_before_its_message_ends() -> None:
 def held_bytes(decoder: Decoder) -> int:
     """What the pieces of an unfinished message cost, objects included."""
     pieces = decoder._pieces
-    return sys.getsizeof(pieces) + sum(map(sys.getsizeof, pieces)) + len(decoder._pending)
+    pending = len(decoder._pending) + decoder._buffer.nbytes
+    return sys.getsizeof(pieces) + sum(map(sys.getsizeof, pieces)) + pending
 
 
 def test_an_announced_length_reserves_nothing() -> None:
     """A header that announces the limit costs no memory until the bytes come."""
     decoder = decode([header(0x82, MAX_BINARY_BYTES) + MASK])
     assert held_bytes(decoder) < 200
+
+
+LARGE = bytes(range(256)) * 400  # more than 64 KiB: received where it belongs
+
+
+@pytest.mark.parametrize("step", [1 << 14, (1 << 16) + 1, 1 << 20])
+@pytest.mark.parametrize("into", [False, True])
+def test_large_messages_come_whole_in_any_pieces(step: int, into: bool) -> None:
+    """Shorter, longer and equal ones, fed or received in place, with others between them."""
+    sent: list[str | bytes] = [
+        LARGE,
+        "meta",
+        LARGE[1:],
+        b"small",
+        LARGE + b"longer",
+        LARGE[::-1],
+        LARGE * 2,
+    ]
+    data = b"".join(text(m) if isinstance(m, str) else binary(m) for m in sent)
+    decoder = Decoder(max_text_bytes=100, max_binary_bytes=2 * len(LARGE))
+    in_place = 0
+    while data:
+        vacant = decoder.vacant if into else None
+        if vacant is None:
+            decoder.feed(data[:step])
+            data = data[step:]
+        else:
+            piece = data[: min(len(vacant), step)]
+            vacant[: len(piece)] = piece
+            decoder.fill(len(piece))
+            data = data[len(piece) :]
+            in_place += len(piece)
+    assert decoder.messages == sent
+    assert not decoder.in_message
+    assert bool(in_place) == (into and step < len(LARGE))
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+def test_a_large_message_has_the_same_limit(excess: int) -> None:
+    """The place kept for large messages changes nothing in what is allowed."""
+    decoder = Decoder(max_text_bytes=100, max_binary_bytes=len(LARGE))
+    for size in (len(LARGE), len(LARGE) + excess):
+        data = header(0x82, size) + MASK
+        decoder.feed(data)
+        if size > len(LARGE):
+            assert isinstance(decoder.error, MessageTooBig)
+            return
+        decoder.feed(bytes(size))
+    assert [len(message) for message in decoder.messages] == [len(LARGE), size]
+    assert held_bytes(decoder) <= len(LARGE) + 100
 
 
 @pytest.mark.parametrize("payload", [b"", b"x"])
