@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from importlib import import_module
@@ -96,8 +97,14 @@ class Film:
         return self.opened.width, self.opened.height
 
 
-async def film(*command: str, modules: Path | None = None) -> Film:
-    """Run an example beside a worker, with the URL of the worker as its first argument."""
+async def film(*command: str, modules: Path | None = None, session: str | None = None) -> Film:
+    """Run an example beside a worker, with the URL of the worker as its first argument.
+
+    Args:
+        command: program, script and further arguments.
+        modules: a folder of modules that are made up.
+        session: of Ada's, beside the one that every worker of these tests knows.
+    """
     found = Film()
     scripts = [os.path.dirname(sys.executable), os.environ["PATH"]]
     path = [str(modules)] if modules else []
@@ -110,7 +117,8 @@ async def film(*command: str, modules: Path | None = None) -> Film:
         assert (ran.returncode, ran.stderr.decode()) == (0, "")
         found.out = ran.stdout.decode()
 
-    with process() as (_, ready), trio.fail_after(60):
+    options = [] if session is None else ["--session", f"ada:{session}"]
+    with process(*options) as (_, ready), trio.fail_after(60):
         async with (
             open_feed(ready["admin"], mode="lossless") as feed,
             trio.open_nursery() as nursery,
@@ -145,6 +153,35 @@ def check_colors(frames: list[tuple[FeedFrame, bytes]], each: int) -> None:
 def write_module(folder: Path, name: str, source: str) -> Path:
     (folder / f"{name}.py").write_text(source, "utf-8")
     return folder
+
+
+def pasted(heading: str, number: int = 0) -> str:
+    """A block of Python of the README, as it stands under a heading."""
+    page = (EXAMPLES.parent.parent / "README.md").read_text("utf-8")
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number]
+
+
+async def test_the_client_of_the_readme(tmp_path: Path) -> None:
+    """Pasted into a file and run: 30 pictures from blue to red, and its last line."""
+    script = tmp_path / "film.py"
+    script.write_text(pasted("A client of your own"), "utf-8")
+    found = await film(sys.executable, str(script), session="s1")
+    assert found.out == "30 frames have arrived\n"
+    assert found.size == (640, 480)
+    first, *_, last = [mean_color(jpeg) for _, jpeg in found.frames]
+    assert abs(first - (0, 60, 250)).max() < 12
+    assert abs(last - (232, 60, 18)).max() < 12
+
+
+async def test_the_synchronous_client_of_the_readme(tmp_path: Path) -> None:
+    """Pasted into a file and run, with a camera that is made up."""
+    script = tmp_path / "film.py"
+    script.write_text(pasted("A client of your own", 1), "utf-8")
+    modules = write_module(tmp_path, "cv2", FAKE_CV2 + "    colors = 5 * Camera.colors\n")
+    found = await film(sys.executable, str(script), modules=modules, session="s1")
+    assert found.out.startswith("Receipt(frames=150, ")
+    assert abs(mean_color(found.frames[0][1]) - BLUE).max() < 12
 
 
 async def test_opencv_without_opencv(tmp_path: Path) -> None:
