@@ -159,7 +159,8 @@ def pasted(heading: str, number: int = 0) -> str:
     """A block of Python of the README, as it stands under a heading."""
     page = (EXAMPLES.parent.parent / "README.md").read_text("utf-8")
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number]
+    blocks = re.finditer(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return [block[1] for block in blocks][number]
 
 
 async def test_the_client_of_the_readme(tmp_path: Path) -> None:

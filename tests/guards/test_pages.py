@@ -1,0 +1,165 @@
+"""What the pages name exists: files, headings, tests, keys, commands, log lines, metrics."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import click
+import pytest
+
+import cfw
+from cfw.cli import main
+from cfw.config import Config
+from cfw.limits import Limits
+from cfw.metrics import Metrics
+from cfw.metrics.exposition import exposition
+from cfw.registry import Registry
+
+ROOT = Path(cfw.__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("cfw/**/*.md"), *ROOT.glob("schemas/**/*.md")])
+OPERATIONS = (ROOT / "cfw/OPERATIONS.md").read_text("utf-8")
+KEYS = {
+    f"{section.name}.{field.name}"
+    for section in attrs.fields(Config)
+    for field in attrs.fields(section.default.factory)  # type: ignore[union-attr]
+}
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    text = page.read_text("utf-8")
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def marked(page: Path) -> Iterator[str]:
+    """What stands in marks of code and is no Python: lines of blocks, pieces within prose."""
+    text = page.read_text("utf-8")
+    for block in re.findall(r"^ *```\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+        yield from block.replace("\\\n", " ").splitlines()
+    yield from (" ".join(piece.split()) for piece in re.findall(r"`([^`]+)`", prose(page)))
+
+
+def slug(heading: str) -> str:
+    """A heading as links name it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def logged() -> dict[str, set[str]]:
+    """Every event that cfw logs, and how severe: debug, info, warning or error."""
+    found: dict[str, set[str]] = {}
+    for path in ROOT.glob("cfw/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                level = node.func.attr.replace("exception", "error")
+                first = node.args[0] if node.args else None
+                if level not in {"debug", "info", "warning", "error"}:
+                    continue
+                if isinstance(first, ast.Constant) and "." in str(first.value):
+                    found.setdefault(str(first.value), set()).add(level)
+    return found
+
+
+#: Chosen by how the connection ended, so that no call has both name and level.
+BY_OUTCOME = {"connection.ended", "capture.aborted"}
+EVENTS = set(logged()) | BY_OUTCOME
+
+
+@each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Files that are there, and headings that they have."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), target
+
+
+@each_page
+def test_every_test_named_exists(page: Path) -> None:
+    """A sentence that names its test has one."""
+    known = {
+        name
+        for path in ROOT.glob("tests/**/test_*.py")
+        for name in [path.stem, *re.findall(r"def (test_\w+)", path.read_text("utf-8"))]
+    }
+    if page.name != "SWEEP.md":  # tells how to write tests of one's own
+        assert set(re.findall(r"\btest_\w+", prose(page))) <= known
+
+
+@each_page
+def test_every_key_named_exists(page: Path) -> None:
+    """Also within commands; log lines look alike."""
+    sections = "|".join(section.name for section in attrs.fields(Config))
+    for code in marked(page):
+        for name in re.findall(rf"(?<![\w.:/-])(?:{sections})\.[a-z_]+\b(?![.(/])", code):
+            assert name in KEYS | EVENTS, code
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The arguments of each `cfw` in what the page shows."""
+    for code in marked(page):
+        for part in re.split(r"[|&;]+", code):
+            match = re.match(r"\s*(?:\S*/)?cfw (?P<rest>[^<>]*)", part)
+            if match:
+                yield shlex.split(match["rest"], comments=True)
+
+
+@each_page
+def test_every_command_shown_is_understood(page: Path) -> None:
+    """Subcommand, options and arguments; nothing of it is run."""
+    assert isinstance(main, click.Group)
+    for words in command_lines(page):
+        name, *arguments = words
+        with click.Context(main) as context:
+            command = main.get_command(context, name)
+            assert command is not None, words
+            if "..." in arguments or not arguments:
+                continue
+            try:
+                command.make_context(name, arguments, parent=context)
+            except click.exceptions.Exit:
+                pass
+            except click.UsageError as exc:
+                pytest.fail(f"{page.name}: cfw {shlex.join(words)}: {exc.message}")
+
+
+def test_the_pages_show_commands() -> None:
+    """A guard that finds nothing to check is none."""
+    shown = [words for page in PAGES for words in command_lines(page)]
+    assert len(shown) > 15
+    assert {"serve", "send", "tap", "demo", "config", "explain"} <= {w[0] for w in shown}
+
+
+def test_every_log_line_is_told_with_its_level() -> None:
+    """The table of OPERATIONS.md is all that is logged, and nothing else."""
+    section = OPERATIONS.split("\n## Log lines\n")[1].split("\n## ")[0]
+    told: dict[str, str] = {}
+    for names, level in re.findall(r"^\| (`.*?`) \| (.*?) \|", section, re.MULTILINE):
+        told |= dict.fromkeys(re.findall(r"`([\w.]+)`", names), level)
+    assert set(told) == EVENTS
+    for event, levels in logged().items():
+        assert set(told[event].split(" or ")) == levels, event
+
+
+def test_every_metric_is_told() -> None:
+    """The table of OPERATIONS.md is all that /metrics shows, and nothing else."""
+    body, _ = exposition(Metrics(), Registry(Limits()))("")
+    shown = re.findall(
+        r"^# TYPE (\w+) (?:counter|gauge|histogram)$", body.decode(), re.MULTILINE
+    )
+    section = OPERATIONS.split("\n## Metrics\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`cfw_.*?`) \|", section, re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(told) == sorted(name.removesuffix("_total") for name in shown)
+    for name in re.findall(r"`(cfw_\w+)`", OPERATIONS):
+        assert name.removesuffix("_total") in told
