@@ -13,6 +13,7 @@ from cfw import actions, errors, service, state
 from cfw.limits import Limits, Times
 from cfw.routes import PATH
 from cfw.routes.outcome import LADDER, PRECEDENCE
+from cfw.settings import about
 from schemas import ErrorCode
 from tests.factories import START_NS, jpeg, make_close, make_meta, make_open
 
@@ -38,9 +39,13 @@ def table(first: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(("first", "values"), [("limit", Limits()), ("time", Times())])
 def test_limits_and_times_are_the_defaults(first: str, values: attrs.AttrsInstance) -> None:
-    """Every limit and time is in its table, in order, with its default."""
-    rows = [(name, float(default)) for name, default, _ in table(first)]
-    assert rows == [(name, float(value)) for name, value in attrs.asdict(values).items()]
+    """Every limit and time is in its table, in order, with its default and its meaning."""
+    expected = [
+        [field.name, str(float(field.default)), about(field).text.removesuffix(".")]
+        for field in attrs.fields(type(values))
+    ]
+    rows = [[name, str(float(default)), text] for name, default, text in table(first)]
+    assert rows == expected, "the rows of DOMAIN.md say what cfw/limits.py says of each key"
 
 
 def test_the_error_table_is_the_ladder() -> None:
