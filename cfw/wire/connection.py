@@ -89,9 +89,11 @@ class WebSocket:
             with trio.CancelScope() as self._waiting:
                 # Something is left here only by a call that was cancelled below.
                 await self._stream.wait_control_read()
-                await self._decode()
-                self._stream.put_control(decoder.control)
-                await self._stream.wait_control_read()
+                while not (decoder.messages or decoder.is_over or self._is_eof):
+                    await self._decode()
+                    if decoder.control:
+                        self._stream.put_control(decoder.control)
+                        await self._stream.wait_control_read()
         messages, decoder.messages = decoder.messages, []
         return messages
 
