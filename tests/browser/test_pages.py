@@ -148,6 +148,27 @@ async def test_without_the_texts_a_code_still_names_its_command(
         check_page(page, worker.addresses)
 
 
+@pytest.mark.parametrize(
+    ("public", "named"),
+    [
+        ("wss://cams.example.org", "cfw send wss://cams.example.org pattern: "),
+        ("wss://cams.example.org/lab", "cfw send wss://cams.example.org/lab pattern: "),
+    ],
+)
+async def test_behind_a_proxy_the_live_page_names_what_rigs_use(
+    public: str, named: str, devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line to paste reaches the worker from outside."""
+    async with (
+        running(monkeypatch, server__public_url=public) as worker,
+        open_page(devtools) as page,
+    ):
+        await page.goto(admin(worker.addresses))
+        await page.until("document.querySelector('#send-line').textContent")
+        assert (await page.text("#send-line")).startswith(named)
+        assert await page.text("#address") == "cams.example.org"
+
+
 async def test_stopping_early_and_limits_of_the_form(
     devtools: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import click
 import pytest
 
 import cfw
+from cfw.admin import create_app
 from cfw.cli import main
 from cfw.config import Config
 from cfw.limits import Limits
@@ -138,6 +139,23 @@ def test_the_pages_show_commands() -> None:
     shown = [words for page in PAGES for words in command_lines(page)]
     assert len(shown) > 15
     assert {"serve", "send", "tap", "demo", "config", "explain"} <= {w[0] for w in shown}
+
+
+def test_the_readme_tells_every_path_of_the_admin_listener() -> None:
+    """Its table and the routes of the application, but for the files of the pages."""
+    section = (ROOT / "README.md").read_text("utf-8").split("\n### The admin listener\n")[1]
+    told = re.findall(
+        r"^\| `(?:GET|WS) (/\w*)[^`]*` \|", section.split("\n## ")[0], re.MULTILINE
+    )
+    app = create_app(
+        registry=Registry(Limits()),
+        hub=None,
+        is_ready=lambda: True,
+        capture_url="ws://127.0.0.1:8765/",
+        limits=Limits(),
+    )
+    served = {getattr(route, "path", "") for route in app.routes}
+    assert set(told) == {path for path in served if not path.startswith("/static/")}
 
 
 def test_every_log_line_is_told_with_its_level() -> None:

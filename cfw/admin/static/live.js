@@ -9,6 +9,7 @@ import { count, rate } from "./format.js";
 import { Rates } from "./rates.js";
 import { getInfo, getJson } from "./settings.js";
 
+const USUAL_PATH = "/camera_feed_worker/capture";
 const POLL_MS = 500;
 const SOON_MS = 50;
 const LONGEST_POLL_MS = 10_000;
@@ -59,7 +60,9 @@ async function begin() {
   endedSeen = null;
   const url = new URL(info.capture_url);
   part("address").textContent = url.host;
-  part("send-line").textContent = `cfw send ${url.origin} pattern: --user USER --session SESSION`;
+  // cfw send adds the path that a worker has by itself; behind a proxy it may be another.
+  const address = url.pathname === USUAL_PATH ? url.origin : url.href;
+  part("send-line").textContent = `cfw send ${address} pattern: --user USER --session SESSION`;
   part("room").textContent = `at most ${count(info.limits.max_connections)}`;
   part("no-feed").hidden = info.has_feed;
 }
