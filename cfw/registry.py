@@ -28,6 +28,9 @@ class CaptureStatus:
         buffer_bytes: bytes of those.
         opened: when the worker took the `capture.open`.
         fps: frames accepted per second since then.
+        clock_offset_min_ms: the rig's clock minus ingest time is at least this; None when
+            nothing is known.
+        clock_offset_max_ms: and at most this; None when no round trip is known.
     """
 
     capture_id: str
@@ -40,6 +43,8 @@ class CaptureStatus:
     buffer_bytes: int
     opened: Timestamp
     fps: float
+    clock_offset_min_ms: float | None = None
+    clock_offset_max_ms: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +58,8 @@ class EndedCapture:
         detail: the abort's own words; None when it ended cleanly.
         opened: when the worker took the `capture.open`.
         ended: when it was over.
+        clock_offset_min_ms: as for `CaptureStatus`.
+        clock_offset_max_ms: likewise.
     """
 
     capture_id: str
@@ -64,6 +71,8 @@ class EndedCapture:
     detail: str | None
     opened: Timestamp
     ended: Timestamp
+    clock_offset_min_ms: float | None = None
+    clock_offset_max_ms: float | None = None
 
 
 class Registry:

@@ -77,5 +77,12 @@ class Timestamp:
         """Write a `datetime`; a naive one is read as UTC."""
         return cls.parse(instant.isoformat())
 
+    @property
+    def step_ns(self) -> int:
+        """One step of the last digit written, in nanoseconds; at least 1."""
+        parts = _PARTS.fullmatch(self.text)
+        fraction = "" if parts is None else parts[2] or ""
+        return int(10 ** max(0, 9 - len(fraction)))
+
     def __str__(self) -> str:
         return self.text

@@ -184,6 +184,7 @@ _NAME = _Text(1, 128)
 _OPTIONAL_NAME = _Optional(_NAME)
 _OPTIONAL_TEXT = _Optional(_Text())
 _INSTANT = _Instant()
+_OPTIONAL_NUMBER = _Optional(_Number())
 _COUNT = _Integer(0)
 _HEX = "[0-9A-Fa-f]"
 _UUID = _Pattern(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a UUID")
@@ -275,8 +276,8 @@ class _AbortBody(_Header):
     error_code: ErrorCode = attrs.field(converter=_to_error_code, validator=_OneOf(*ErrorCode))
     detail: str | None = attrs.field(default=None, validator=_OPTIONAL_TEXT)
     seq: int | None = attrs.field(default=None, validator=_Optional(_COUNT))
-    observed: float | None = attrs.field(default=None, validator=_Optional(_Number()))
-    limit: float | None = attrs.field(default=None, validator=_Optional(_Number()))
+    observed: float | None = attrs.field(default=None, validator=_OPTIONAL_NUMBER)
+    limit: float | None = attrs.field(default=None, validator=_OPTIONAL_NUMBER)
 
 
 # --- rig to worker --------------------------------------------------------------------------
@@ -325,13 +326,17 @@ class CaptureAbort(_AbortBody):
 
 
 @attrs.frozen(kw_only=True, slots=False)  # two bases with slots cannot be joined
-class _Counts:
-    """Frames and bytes that entered the forward buffer, and those the sink has taken."""
+class _TerminalBody:
+    """What the worker found: frames and bytes that entered the forward buffer, those the sink
+    has taken, and how many milliseconds the rig's clock is ahead of the worker's.
+    """
 
     frames_accepted: int = attrs.field(validator=_COUNT)
     bytes_accepted: int = attrs.field(validator=_COUNT)
     frames_forwarded: int = attrs.field(validator=_COUNT)
     bytes_forwarded: int = attrs.field(validator=_COUNT)
+    clock_offset_min_ms: float | None = attrs.field(default=None, validator=_OPTIONAL_NUMBER)
+    clock_offset_max_ms: float | None = attrs.field(default=None, validator=_OPTIONAL_NUMBER)
 
 
 @attrs.frozen(kw_only=True)
@@ -355,7 +360,7 @@ class FeedFrame(_FrameBody):
 
 
 @attrs.frozen(kw_only=True)
-class FeedClose(_CloseBody, _Counts):
+class FeedClose(_CloseBody, _TerminalBody):
     """Terminal of a capture that ended cleanly: every accepted frame was forwarded."""
 
     timestamp_ingest: Timestamp = attrs.field(converter=_to_timestamp, validator=_INSTANT)
@@ -365,7 +370,7 @@ class FeedClose(_CloseBody, _Counts):
 
 
 @attrs.frozen(kw_only=True)
-class FeedAbort(_AbortBody, _Counts):
+class FeedAbort(_AbortBody, _TerminalBody):
     """Terminal of a capture that was aborted, or whose rig went away."""
 
     timestamp_ingest: Timestamp = attrs.field(converter=_to_timestamp, validator=_INSTANT)

@@ -139,6 +139,8 @@ def _capture(status: CaptureStatus) -> dict[str, object]:
         "buffer_bytes": status.buffer_bytes,
         "opened": str(status.opened),
         "fps": status.fps,
+        "clock_offset_min_ms": status.clock_offset_min_ms,
+        "clock_offset_max_ms": status.clock_offset_max_ms,
     }
 
 
@@ -153,6 +155,8 @@ def _ended(capture: EndedCapture) -> dict[str, object]:
         "detail": capture.detail,
         "opened": str(capture.opened),
         "ended": str(capture.ended),
+        "clock_offset_min_ms": capture.clock_offset_min_ms,
+        "clock_offset_max_ms": capture.clock_offset_max_ms,
     }
 
 

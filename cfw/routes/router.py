@@ -30,8 +30,9 @@ from cfw.actions import (
     RequestSessionRecheck,
     RequestSessionValidation,
 )
+from cfw.clock import RigClock
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
-from cfw.limits import NS_PER_S, Limits, Times
+from cfw.limits import NS_PER_S, Limits, Times, ns
 from cfw.metrics import Histogram, Metrics, Refusal
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
@@ -194,6 +195,8 @@ class _Connection:
         self._opened: CaptureOpen | None = None
         self._opened_ns = 0
         self._close: CaptureClose | None = None
+        self._clock = RigClock()
+        self._ws: WebSocket | None = None
         # Ingest time is the wall clock at the start plus what Trio's clock has counted.
         self._epoch_ns = router.wall_clock() - round(trio.current_time() * NS_PER_S)
         delays = router.metrics.ingest_to_sink
@@ -235,6 +238,7 @@ class _Connection:
 
     async def _serve(self, ws: WebSocket) -> None:
         linger_s = self._router.times.linger_s
+        self._ws = ws
         try:
             await self._wait_open(ws)
             await self._capture(ws)
@@ -316,11 +320,19 @@ class _Connection:
                 detail=diagnostics.get("detail"),
                 opened=Timestamp.from_ns(self._opened_ns),
                 ended=Timestamp.from_ns(self._now()),
+                **self._clock_offset(),
             )
         )
 
     def _now(self) -> int:
         return self._epoch_ns + round(trio.current_time() * NS_PER_S)
+
+    def _clock_offset(self) -> dict[str, float]:
+        """How far the rig's clock is ahead, as fields of a terminal; none when unknown."""
+        round_trip_s = None if self._ws is None else self._ws.round_trip_s
+        round_trip_ns = None if round_trip_s is None else ns(round_trip_s)
+        offset = self._clock.offset(round_trip_ns)
+        return {} if offset is None else offset.fields
 
     # --- capture.open -----------------------------------------------------------------------
 
@@ -332,7 +344,7 @@ class _Connection:
         if scope.cancelled_caught:
             raise ProtocolViolation(f"no capture.open within {open_s:g} s (open_s)")
         self._opened_ns = self._now()
-        first = self._parse(self._batch.pop(0))
+        first = self._parse(self._batch.pop(0), self._opened_ns)
         if isinstance(first, CaptureOpen):
             self._opened = first
             self._log = self._log.bind(capture_id=first.capture_id)
@@ -420,6 +432,7 @@ class _Connection:
             self._buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             nursery.start_soon(self._buffer.forward, sink)
             nursery.start_soon(self._recheck, asked, answer)
+            ws.ping_soon()  # read from here on without a pause, so its pong is not held up
             try:
                 await self._read(ws, ask, verdicts)
             except BaseException:
@@ -445,7 +458,7 @@ class _Connection:
         now = self._now()
         while True:
             for message in self._batch:
-                event = message if type(message) is bytes else self._parse(message)
+                event = message if type(message) is bytes else self._parse(message, now)
                 for action in self._decide(event, now):
                     if type(action) is ForwardFrame:
                         await self._buffer.put(action.frame)
@@ -509,7 +522,7 @@ class _Connection:
                 raise action.error
         return actions
 
-    def _parse(self, message: str | bytes) -> Event:
+    def _parse(self, message: str | bytes, now: int) -> Event:
         if isinstance(message, bytes):
             return message
         try:
@@ -520,11 +533,13 @@ class _Connection:
         if record_id in self._record_ids:
             raise ProtocolViolation("record_id was used before; each message has its own")
         self._record_ids.add(record_id)
+        self._clock.note(event.timestamp, now)
         return event
 
     def _terminal(self, failure: BaseException | None) -> Terminal:
         buffer, now = self._buffer, Timestamp.from_ns(self._now())
         counts = {
+            **self._clock_offset(),
             "timestamp_ingest": now,
             "frames_accepted": buffer.frames_accepted,
             "bytes_accepted": buffer.bytes_accepted,
@@ -560,6 +575,7 @@ class _Connection:
             buffer_bytes=buffer.bytes,
             opened=Timestamp.from_ns(self._opened_ns),
             fps=buffer.frames_accepted / lasted_s if lasted_s > 0 else 0.0,
+            **self._clock_offset(),
         )
 
 

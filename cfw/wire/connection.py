@@ -45,6 +45,8 @@ class WebSocket:
 
     Attributes:
         remote: the peer as "host:port", or the transport's repr where it has no address.
+        round_trip_s: the shortest time from a ping to its pong, in seconds of Trio's clock;
+            None before the first pong.
     """
 
     def __init__(
@@ -53,14 +55,17 @@ class WebSocket:
         stream: WireStream,
         library: WebSocketConnection,
         decoder: Decoder,
+        nursery: trio.Nursery,
     ) -> None:
         self.remote = describe_peer(transport)
+        self.round_trip_s: float | None = None
         self._transport = transport
         self._stream = stream
         self._library = library
         self._decoder = decoder
         self._socket = transport.socket if isinstance(transport, trio.SocketStream) else None
         self._tail = memoryview(b"")
+        self._nursery = nursery
         self._is_eof = False
         self._is_closing = False
         self._fault: WireError | None = None
@@ -113,6 +118,14 @@ class WebSocket:
             await self._library.send_message(text)
         except ConnectionClosed:
             raise PeerGone("the peer was gone when a message was sent") from None
+
+    def ping_soon(self) -> None:
+        """Send one ping beside those of the keepalive, to measure `round_trip_s`.
+
+        Nothing follows when it stays unanswered.
+        """
+        if not self._stream.closed.is_set():
+            self._nursery.start_soon(self._ping)
 
     async def close(self, code: int, reason: str, *, linger_s: float) -> None:
         """Send our close frame, see the peer off, and close the transport.
@@ -205,13 +218,23 @@ class WebSocket:
         self._fault = self._fault or fault
         self._waiting.cancel()
 
+    async def _ping(self) -> bool:
+        """Wait for the pong of a new ping; False when the connection is over before."""
+        sent_at = trio.current_time()
+        try:
+            await self._library.ping()
+        except ConnectionClosed:
+            return False
+        took_s = trio.current_time() - sent_at
+        if self.round_trip_s is None or took_s < self.round_trip_s:
+            self.round_trip_s = took_s
+        return True
+
     async def _keep_alive(self, interval_s: float, timeout_s: float) -> None:
         while True:
             await trio.sleep(interval_s)
             with trio.move_on_after(timeout_s) as scope:
-                try:
-                    await self._library.ping()
-                except ConnectionClosed:
+                if not await self._ping():
                     return
             if scope.cancelled_caught:
                 self._fail(KeepaliveTimeout(f"no pong came within {timeout_s:g} s"))
@@ -254,7 +277,9 @@ class _Host:
                         nursery, self.stream, receive_buffer_size=None
                     )
                     library = await request.accept()
-                    self.socket = WebSocket(self._transport, self.stream, library, self.decoder)
+                    self.socket = WebSocket(
+                        self._transport, self.stream, library, self.decoder, nursery
+                    )
                     nursery.start_soon(self.socket._keep_alive, *self._keepalive)
                     self.settled.set()
         except* Exception as group:

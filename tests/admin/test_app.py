@@ -55,6 +55,8 @@ async def test_captures_lists_what_runs() -> None:
         buffer_bytes=300,
         opened=OPENED,
         fps=14.5,
+        clock_offset_min_ms=2990.5,
+        clock_offset_max_ms=3010.001,
     )
     registry = Registry(Limits())
     app = make_app(registry=registry)
@@ -95,7 +97,13 @@ async def test_ended_lists_how_captures_ended() -> None:
         ended=OPENED,
     )
     late = ErrorCode.LIMIT_DURATION_EXCEEDED
-    aborted = attrs.evolve(clean, capture_id="two", error_code=late, detail="too long")
+    aborted = attrs.evolve(
+        clean,
+        capture_id="two",
+        error_code=late,
+        detail="too long",
+        clock_offset_min_ms=-86_400_000.0,
+    )
     for capture in (clean, aborted, aborted):
         registry.record_end(capture)
     answer = await get(make_app(registry=registry), "/ended")

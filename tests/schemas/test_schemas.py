@@ -234,6 +234,25 @@ def test_instants_are_read_to_the_nanosecond(text: str, ns: int) -> None:
     assert attrs.astuple(Timestamp.parse(text)) == (text, ns)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "step_ns"),
+    [
+        ("", 10**9),
+        (".0", 10**8),
+        (".123", 10**6),
+        (",123456", 1000),
+        (".123456789", 1),
+        (".123456789012345678", 1),
+    ],
+)
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
+def test_the_step_of_an_instant_is_that_of_its_last_digit(
+    fraction: str, step_ns: int, zone: str
+) -> None:
+    """The offset has no part in it; digits beyond the ninth are cut."""
+    assert Timestamp.parse(f"2026-05-04T10:20:30{fraction}{zone}").step_ns == step_ns
+
+
 @pytest.mark.fuzz
 @given(st.integers(-(10**18), 10**19))
 def test_an_instant_written_reads_back(ns: int) -> None:
@@ -274,10 +293,15 @@ def test_output_and_feed_round_trip_and_fit_their_schemas() -> None:
         restate(make_meta(), FeedFrame, timestamp_ingest=now),
         restate(make_close(), FeedClose, timestamp_ingest=now, **COUNTS),
         restate(
+            make_close(), FeedClose, timestamp_ingest=now, clock_offset_min_ms=-0.5, **COUNTS
+        ),
+        restate(
             make_open(),
             FeedAbort,
             timestamp_ingest=now,
             error_code=ErrorCode.CLIENT_DISCONNECTED,
+            clock_offset_min_ms=2990.001,
+            clock_offset_max_ms=3010,
             **COUNTS,
         ),
     ]
@@ -285,6 +309,8 @@ def test_output_and_feed_round_trip_and_fit_their_schemas() -> None:
         assert parse_feed(to_json(message)) == message
         VALIDATORS["CameraFeedWorkerFeed"].validate(to_dict(message))
     assert to_dict(feed[1])["event"] == "capture.frame"
+    assert "clock_offset_min_ms" not in to_dict(feed[2])
+    assert "clock_offset_max_ms" not in to_dict(feed[3])
     for text in (to_json(feed[0]), to_json(make_meta())):
         with pytest.raises(SchemaError, match="event"):
             parse_output(text)

@@ -132,6 +132,7 @@ class BareSocket:
     """What the router sees of a WebSocket, without the wire."""
 
     remote = "nowhere"
+    round_trip_s = None
 
     def __init__(self, frames: int, transport: MemoryStream, rig: Rig) -> None:
         self._rig = rig
@@ -155,6 +156,8 @@ class BareSocket:
         if not self._messages:
             raise PeerClosed(1000, "")
         return [self._messages.pop(0)]
+
+    def ping_soon(self) -> None: ...
 
     async def send_text(self, text: str) -> None:
         await trio.lowlevel.checkpoint()

@@ -17,6 +17,7 @@ from schemas import SCHEMA_VERSION, Timestamp
 
 #: Frames that one system call sends; enough that the kernel is not asked too often.
 BATCH = 8
+_PING = 0x89
 _MASK = b"\x00\x00\x00\x00"  # the server unmasks all the same; the load need not mask
 
 
@@ -169,8 +170,10 @@ def _send_all(sock: socket.socket, parts: list[bytes]) -> None:
 
 def _receipt(replies: object) -> int:
     """The frames that the server's close frame says it took."""
-    first, length = replies.read(2)  # type: ignore[attr-defined]
-    payload = replies.read(length)  # type: ignore[attr-defined]
+    first = _PING
+    while first == _PING:  # left unanswered; nobody waits for it
+        first, length = replies.read(2)  # type: ignore[attr-defined]
+        payload = replies.read(length)  # type: ignore[attr-defined]
     if first != 0x88:
         raise RuntimeError(f"the server aborted: {payload[:200]!r}")
     frames: int = json.loads(payload[2:])["frames"]
