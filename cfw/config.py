@@ -94,7 +94,9 @@ class SessionsConfig:
 class SinkConfig:
     """Where accepted frames go."""
 
-    url: str = setting("hub:", "`hub:` or `null:`, or the URL of an installed sink.", TEXT)
+    url: str = setting(
+        "hub:", "`hub:`, `null:` or `valkey://...`, or the URL of an installed sink.", TEXT
+    )
 
 
 @attrs.frozen(kw_only=True)

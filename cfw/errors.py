@@ -17,6 +17,7 @@
     ├── ServerShutdown                the worker is going away
     ├── ServerAtCapacity              the worker has no room for this capture
     ├── ClientDisconnected            the rig went away; nobody is left to be told
+    ├── WorkerLost                    a worker fell silent; another one ends its capture
     └── InternalError                 a bug; its cause is logged and never sent
 
 The core knows no close code: `cfw.routes.outcome` maps each error to one.
@@ -143,6 +144,12 @@ class ClientDisconnected(DomainError):
     """The rig went away in mid-capture."""
 
     code = ErrorCode.CLIENT_DISCONNECTED
+
+
+class WorkerLost(DomainError):
+    """The worker of the capture fell silent; only consumers can be told, by another worker."""
+
+    code = ErrorCode.WORKER_LOST
 
 
 class InternalError(DomainError):

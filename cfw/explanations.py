@@ -227,6 +227,20 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         "times.keepalive_timeout_s; for proxies lower times.keepalive_s.",
         ("times.keepalive_s", "times.keepalive_timeout_s"),
     ),
+    ErrorCode.WORKER_LOST: Explanation(
+        "The worker of the capture fell silent; another worker of the fleet tells consumers.",
+        (
+            "The machine or process of the worker died, or was killed without notice.",
+            "The worker was cut off from the Valkey server for longer than the lease lasts.",
+            "The worker was stopped or swapped out for so long; it then aborts the capture "
+            "with forward_failed.",
+        ),
+        "Film again under a new capture_id: the connection broke without a receipt. Consumers "
+        "keep the frames before the terminal; there may have been more that no worker can "
+        "tell of.",
+        "Look for what ended the worker. The option lease_s of the valkey:// URL says how long "
+        "a worker may be silent; cfw/sinks/VALKEY.md tells how leases work.",
+    ),
     ErrorCode.INTERNAL_ERROR: Explanation(
         "A bug in the worker, of which no more is told outside.",
         ("A case that nobody has thought of.",),

@@ -7,6 +7,7 @@ point of the group is named after the scheme, so a package adds a scheme by bein
     |-- UnknownScheme     nobody registered the scheme, or the text is no URL
     |-- AmbiguousScheme   two packages registered it differently
     `-- BrokenPlugin      registered, but its module cannot be imported
+    OutOfReach            the world's: what it names does not answer
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import attrs
 __all__ = [
     "AmbiguousScheme",
     "BrokenPlugin",
+    "OutOfReach",
     "PluginError",
     "UnknownScheme",
     "load_scheme",
@@ -102,6 +104,13 @@ class BrokenPlugin(PluginError):
             f"{self.group} scheme '{self.scheme}:' is {self.target}, which cannot be "
             f"imported ({self.reason}); repair or reinstall its package"
         )
+
+
+class OutOfReach(Exception):
+    """What a URL names cannot be reached; entering a sink or an authority may raise it.
+
+    Its text says what and why, for the operator, and holds no secret.
+    """
 
 
 def load_scheme(group: str, url: str) -> Any:

@@ -6,13 +6,14 @@ them. Nothing is written to disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import trio
 
 from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
 from cfw.limits import Limits
-from cfw.sinks import CaptureSink
+from cfw.sinks import BatchSink, CaptureSink
 from cfw.state import Frame
 
 #: How long the reader waits for room before it calls the buffer full. Many frames in one read
@@ -110,18 +111,25 @@ class ForwardBuffer:
         Raises:
             ForwardFailed: the sink raised; the cause is chained.
 
-        Cancellation: the frame being sent counts as not forwarded.
+        Cancellation: the frames being sent count as not forwarded.
         """
+        send_many = sink.send_many if isinstance(sink, BatchSink) else None
         while (frame := await self._next()) is not None:
+            frames = [frame]
             try:
-                await sink.send(frame)
+                if send_many is None:
+                    await sink.send(frame)
+                else:
+                    frames += self._waiting()
+                    await send_many(frames)
             except Exception as exc:
                 seq = frame.meta.seq
                 raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
-            self.frames_forwarded += 1
-            self.bytes_forwarded += len(frame.data)
-            self._release(frame)
-            self.on_taken(frame)
+            for taken in frames:
+                self.frames_forwarded += 1
+                self.bytes_forwarded += len(taken.data)
+                self._release(taken)
+                self.on_taken(taken)
         self._flushed.set()
 
     def discard(self) -> None:
@@ -148,6 +156,11 @@ class ForwardBuffer:
             return await self._take.receive()
         except trio.EndOfChannel:
             return None
+
+    def _waiting(self) -> Iterator[Frame]:
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                yield self._take.receive_nowait()
 
     def _release(self, frame: Frame) -> None:
         self.frames -= 1

@@ -45,6 +45,8 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
     #: In the feed only: the rig went away in mid-capture.
     CLIENT_DISCONNECTED = "client_disconnected"
+    #: In the feed only: the worker fell silent in mid-capture, and another one tells so.
+    WORKER_LOST = "worker_lost"
 
 
 # --- rules: each is a validator and knows its JSON Schema -----------------------------------

@@ -18,6 +18,7 @@ from cfw.api import Addresses, ListenError, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
+from cfw.plugins import OutOfReach
 
 _OPTIONS = (
     click.option(
@@ -47,7 +48,9 @@ _OPTIONS = (
         metavar="URL",
         help="Session authority: static:, http://..., https://... or allow: (sessions.url).",
     ),
-    click.option("--sink", metavar="URL", help="Where frames go: hub: or null: (sink.url)."),
+    click.option(
+        "--sink", metavar="URL", help="Where frames go: hub:, null: or valkey://... (sink.url)."
+    ),
     click.option(
         "--set",
         "settings",
@@ -118,7 +121,7 @@ def serve(config: Config) -> None:
     configure_logging(config.log.format, config.log.level)
     try:
         trio.run(_run, config, strict_exception_groups=True)
-    except* ListenError as group:
+    except* (ListenError, OutOfReach) as group:
         raise click.ClickException(first_reason(group)) from None
 
 
@@ -152,13 +155,12 @@ def _announce(addresses: Addresses, log_format: str) -> None:
     sys.stdout.flush()
 
 
-def first_reason(group: BaseExceptionGroup[ListenError]) -> str:
+def first_reason(group: BaseExceptionGroup[ListenError | OutOfReach]) -> str:
     """What the first error of a group says."""
     first: BaseException = group
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
-    assert isinstance(first, ListenError)
-    return first.strerror or str(first)
+    return (isinstance(first, ListenError) and first.strerror) or str(first)
 
 
 def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:

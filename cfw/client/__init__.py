@@ -33,6 +33,7 @@ from cfw.client._errors import (
     SessionClosed,
     SessionError,
     SessionInvalid,
+    WorkerLost,
 )
 from cfw.client._feed import Feed, open_feed
 from cfw.client.sync import SyncCapture
@@ -64,6 +65,7 @@ __all__ = [
     "SessionError",
     "SessionInvalid",
     "SyncCapture",
+    "WorkerLost",
     "open_capture",
     "open_capture_sync",
     "open_feed",

@@ -160,6 +160,12 @@ class ClientDisconnected(CaptureAborted):
     code = ErrorCode.CLIENT_DISCONNECTED
 
 
+class WorkerLost(CaptureAborted):
+    """The worker fell silent; only the feed tells it, for the rig's connection is gone."""
+
+    code = ErrorCode.WORKER_LOST
+
+
 class InternalError(CaptureAborted):
     """A bug in the worker; its log knows more."""
 

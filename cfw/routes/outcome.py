@@ -19,6 +19,7 @@ from cfw.errors import (
     ServerAtCapacity,
     ServerShutdown,
     SessionError,
+    WorkerLost,
 )
 from cfw.wire import KeepaliveTimeout, MessageTooBig, PeerClosed, PeerGone, WireViolation
 from schemas import ErrorCode
@@ -43,6 +44,8 @@ LADDER: dict[ErrorCode, tuple[int, LogLevel]] = {
     ErrorCode.INTERNAL_ERROR: (1011, "error"),
     # Not 1000, which is the receipt: whoever reads it must not take this for a success.
     ErrorCode.CLIENT_DISCONNECTED: (1008, "info"),
+    # What a rig sees of it is a broken connection.
+    ErrorCode.WORKER_LOST: (1011, "error"),
 }
 
 #: When several failures meet, the first of these is reported.
@@ -55,6 +58,7 @@ PRECEDENCE: tuple[type[DomainError], ...] = (
     InternalError,
     ServerShutdown,
     ClientDisconnected,
+    WorkerLost,
 )
 
 

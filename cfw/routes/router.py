@@ -39,7 +39,7 @@ from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
 from cfw.sessions import AuthorityUnreachable, SessionAuthority
-from cfw.sinks import CaptureSink, Sink
+from cfw.sinks import CaptureSink, LeasedSink, Sink
 from cfw.state import Active, Frame, Idle, State
 from cfw.wire import HandshakeReject, HandshakeRejected, PeerGone, WebSocket, accept
 from schemas import (
@@ -388,6 +388,7 @@ class _Connection:
         )
         flush_s = self._router.times.close_flush_s
         failure: BaseException | None = None
+        is_taken = False
         with (
             self._router.registry.claim(self._opened.capture_id, self._status),
             self._router.metrics.running(self._buffer),
@@ -398,7 +399,7 @@ class _Connection:
                 # that the sink gets its terminal although this connection is cancelled.
                 with trio.CancelScope(deadline=trio.current_time() + flush_s) as guard:
                     async with self._router.sink.capture(feed_opened) as sink:
-                        guard.deadline = math.inf
+                        is_taken, guard.deadline = True, math.inf
                         self._log.info("capture.opened", user_id=self._opened.user_id)
                         try:
                             await self._run_tasks(ws, sink)
@@ -412,7 +413,9 @@ class _Connection:
                     raise trio.TooSlowError(f"the sink did not answer within {flush_s:g} s")
             except Exception as exc:
                 # Whatever was raised here, it is the sink that failed.
-                if failure is None:
+                if isinstance(exc, DomainError) and not is_taken:
+                    failure = exc
+                elif failure is None:
                     failure = ForwardFailed("the sink failed at an end of the capture")
                     failure.__cause__ = exc
                 else:
@@ -433,6 +436,8 @@ class _Connection:
             nursery.start_soon(self._buffer.forward, sink)
             nursery.start_soon(self._recheck, asked, answer)
             ws.ping_soon()  # read from here on without a pause, so its pong is not held up
+            if isinstance(sink, LeasedSink):
+                nursery.start_soon(self._watch, sink)
             try:
                 await self._read(ws, ask, verdicts)
             except BaseException:
@@ -447,6 +452,13 @@ class _Connection:
                     f"the sink did not take what was left within {flush_s:g} s (close_flush_s)"
                 )
             nursery.cancel_scope.cancel()
+
+    @staticmethod
+    async def _watch(sink: LeasedSink) -> None:
+        try:
+            await sink.watch()
+        except Exception as exc:
+            raise ForwardFailed("the sink has lost its hold on the capture") from exc
 
     async def _read(
         self,

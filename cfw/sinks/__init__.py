@@ -1,4 +1,6 @@
-"""Where accepted frames go. A sink is chosen by URL; `hub:` and `null:` come with cfw.
+"""Where accepted frames go. A sink is chosen by URL.
+
+`hub:`, `null:` and, with the extra `cfw[valkey]`, `valkey://` come with cfw.
 
 Third parties add one through an entry point of the group `cfw.sinks`, named after the URL
 scheme: a callable that takes the URL and returns an async context manager of a `Sink`.
@@ -6,14 +8,23 @@ scheme: a callable that takes the URL and returns an async context manager of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cfw.plugins import load_scheme
 from cfw.state import Frame
 from schemas import FeedOpened, Terminal
 
-__all__ = ["CaptureSink", "Sink", "SinkFactory", "check_sink_url", "open_sink"]
+__all__ = [
+    "BatchSink",
+    "CaptureSink",
+    "LeasedSink",
+    "Sink",
+    "SinkFactory",
+    "check_sink_url",
+    "open_sink",
+]
 
 GROUP = "cfw.sinks"
 
@@ -35,6 +46,35 @@ class CaptureSink(Protocol):
         """Take the terminal. Called exactly once, after the last `send`, under a deadline."""
 
 
+@runtime_checkable
+class BatchSink(Protocol):
+    """A `CaptureSink` that would rather take several frames at once; it may have this too."""
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        """Take all the frames that wait, in order, at least one; called instead of `send`.
+
+        They count as forwarded, all of them, when this returns. When it raises or is
+        cancelled, none of them does.
+
+        Raises:
+            Exception: whatever it raises ends the capture with `forward_failed`.
+        """
+
+
+@runtime_checkable
+class LeasedSink(Protocol):
+    """A `CaptureSink` whose hold on its capture can be lost; it may have this too."""
+
+    async def watch(self) -> None:
+        """Keep the hold for as long as the capture takes frames; runs beside `send`.
+
+        It is cancelled before `finish` is called.
+
+        Raises:
+            Exception: whatever it raises ends the capture with `forward_failed`.
+        """
+
+
 class Sink(Protocol):
     """Takes the captures of a whole server."""
 
@@ -42,6 +82,11 @@ class Sink(Protocol):
         """A context for one capture; entered before its first frame, left after `finish`.
 
         Entering, leaving and all calls between are under deadlines of the caller.
+
+        Raises:
+            DomainError: entering it refuses the capture, for example because another worker
+                has one of that id; the rig is told this error. Any other exception is
+                `forward_failed`.
         """
 
 
@@ -59,10 +104,11 @@ def open_sink(url: str) -> AbstractAsyncContextManager[Sink]:
     """Find the sink that `url` names; entering the context opens it, leaving closes it.
 
     Args:
-        url: `hub:`, `null:` or an installed scheme.
+        url: `hub:`, `null:`, `valkey://...` or an installed scheme.
 
     Raises:
         ValueError: unknown scheme, or a URL its sink cannot use; nothing was opened.
+        OutOfReach: entering it found nobody there.
     """
     factory: SinkFactory = load_scheme(GROUP, url)
     return factory(url)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -223,3 +225,56 @@ async def test_discard_releases_everything_and_says_what_was_lost() -> None:
     box.discard()
     assert (box.frames, box.bytes) == (0, 0)
     assert box.frames_accepted - box.frames_forwarded == 3
+
+
+class BatchTaker(Taker):
+    """A sink that takes what waits at once, when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[int]] = []
+        self.may_go = trio.Event()
+        self.error: Exception | None = None
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        seqs = [frame.meta.seq for frame in frames]
+        await self.may_go.wait()
+        if self.error is not None:
+            raise self.error
+        self.batches.append(seqs)
+
+
+async def test_a_sink_that_takes_batches_gets_all_that_waits() -> None:
+    """Frames that came while it was busy come in one call, in order, and count when it ends."""
+    box, sink = buffer(frames=5), BatchTaker()
+    taken: list[int] = []
+    box.on_taken = lambda frame: taken.append(frame.meta.seq)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await box.put(frame(1))
+        await wait_all_tasks_blocked()
+        for seq in (2, 3, 4):
+            await box.put(frame(seq))
+        assert (box.frames, box.frames_forwarded, taken) == (4, 0, [])
+        sink.may_go.set()
+        await wait_all_tasks_blocked()
+        box.close()
+        await box.wait_flushed()
+    assert sink.batches == [[1], [2, 3, 4]]
+    assert (box.frames, box.bytes, box.frames_forwarded, box.bytes_forwarded) == (0, 0, 4, 40)
+    assert taken == [1, 2, 3, 4]
+
+
+async def test_a_batch_that_fails_counts_none_of_its_frames() -> None:
+    """The error names the first frame of the batch, and what is left is accounted for."""
+    box, sink = buffer(frames=5), BatchTaker()
+    for seq in (1, 2, 3):
+        await box.put(frame(seq))
+    sink.error = OSError("no space")
+    sink.may_go.set()
+    with pytest.raises(ForwardFailed) as caught:
+        await box.forward(sink)
+    assert caught.value.seq == 1
+    assert (box.frames_forwarded, box.frames) == (0, 3)
+    box.discard()
+    assert (box.frames, box.bytes) == (0, 0)

@@ -134,5 +134,6 @@ async def test_each_error_has_its_abort_and_its_close_code(
 
 
 def test_every_row_is_there() -> None:
-    """No error code is left out, but for that of a rig that is gone."""
-    assert {row[0] for row in ROWS} == set(ErrorCode) - {CODE.CLIENT_DISCONNECTED}
+    """No error code is left out, but for those of a rig or a worker that is gone."""
+    gone = {CODE.CLIENT_DISCONNECTED, CODE.WORKER_LOST}
+    assert {row[0] for row in ROWS} == set(ErrorCode) - gone

@@ -1,0 +1,231 @@
+"""`valkey://` and `valkeys://` - one stream per capture, on a server that a fleet shares.
+
+VALKEY.md beside this file tells the keys, the options and what is guaranteed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+import trio
+
+from cfw.errors import ProtocolViolation
+from cfw.state import Frame
+from cfw.valkey import (
+    PARTITIONS,
+    Address,
+    CaptureStore,
+    CaptureTaken,
+    LostCapture,
+    Run,
+    ScriptStore,
+    TailLost,
+    ValkeyFailed,
+    open_link,
+    partition_of,
+)
+from schemas import (
+    SCHEMA_VERSION,
+    ErrorCode,
+    FeedAbort,
+    FeedClose,
+    FeedOpened,
+    SchemaError,
+    Terminal,
+    Timestamp,
+    parse_feed,
+    restate,
+    to_json,
+)
+
+SOURCE = "camera_feed_worker"
+#: A lease is renewed, and others' are looked at, so many times while it lasts.
+LOOKS_PER_LEASE = 4
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.sinks.valkey")
+
+
+class ValkeySink:
+    """Writes captures to the server that the fleet shares; each capture_id has one owner.
+
+    Args:
+        store: what the server can be asked.
+        lease_s: seconds after which a capture whose worker is silent is lost.
+    """
+
+    def __init__(self, store: CaptureStore, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+
+    @asynccontextmanager
+    async def capture(self, opened: FeedOpened) -> AsyncIterator[ValkeyCapture]:
+        """Own the capture_id in the whole fleet and begin its stream; see `cfw.sinks.Sink`.
+
+        Raises:
+            ProtocolViolation: another connection owns it, on this worker or another.
+            ValkeyFailed: the server is out of reach or refused.
+
+        Cancellation: the capture may have begun; then its lease runs out, and a worker ends
+        it with `worker_lost`.
+        """
+        run = Run(capture_id=opened.capture_id, opened_ns=opened.timestamp_ingest.ns)
+        held_until = trio.current_time() + self._lease_s
+        try:
+            await self._begin(run, to_json(opened).encode())
+        except CaptureTaken:
+            raise ProtocolViolation(
+                "capture_id is active on another connection; choose a new one per capture"
+            ) from None
+        yield ValkeyCapture(self._store, run, self._lease_s, held_until)
+
+    async def _begin(self, run: Run, opened: bytes) -> None:
+        try:
+            await self._store.begin(run, opened)
+        except CaptureTaken as exc:
+            if not exc.is_expired:
+                raise
+            await self.seal_lost(partition_of(run.capture_id))
+            await self._store.begin(run, opened)
+
+    async def keep_looking(self) -> None:
+        """End the captures that dead workers left behind, again and again; never returns."""
+        while True:
+            await trio.sleep(self._lease_s / LOOKS_PER_LEASE)
+            try:
+                for partition in range(PARTITIONS):
+                    await self.seal_lost(partition)
+            except ValkeyFailed as exc:
+                _log.warning("leases.unreachable", detail=str(exc))
+
+    async def seal_lost(self, partition: int) -> None:
+        """Give each capture whose lease has run out its terminal, if no other worker does.
+
+        Raises:
+            ValkeyFailed: the server is out of reach or refused.
+        """
+        for capture in await self._store.lost(partition):
+            try:
+                terminal = _worker_lost(capture)
+            except SchemaError as exc:
+                _log.error("capture.unreadable", capture_id=capture.capture_id, detail=str(exc))
+                continue
+            if await self._store.seal(capture, to_json(terminal).encode()):
+                _log.warning(
+                    "capture.worker_lost",
+                    capture_id=capture.capture_id,
+                    frames=capture.frames,
+                    bytes=capture.bytes,
+                )
+
+
+class ValkeyCapture:
+    """One capture on its way to its stream."""
+
+    def __init__(
+        self, store: CaptureStore, run: Run, lease_s: float, held_until: float
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._lease_s = lease_s
+        self._held_until = held_until
+
+    async def send(self, frame: Frame) -> None:
+        """Write one frame; see `send_many`."""
+        await self.send_many([frame])
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        """Write frames in one step; they are taken when the server has acknowledged them.
+
+        Raises:
+            ValkeyFailed: the server is out of reach or refused.
+            LeaseLost: another worker has ended the capture.
+            TailLost: a failover has lost frames that had been acknowledged.
+
+        Cancellation: they may have been written, or may be until the terminal is.
+        """
+        asked_at = trio.current_time()
+        entries = [(to_json(frame.feed_message()).encode(), frame.data) for frame in frames]
+        await self._store.append(self._run, frames[0].meta.seq, entries)
+        self._held_until = asked_at + self._lease_s
+
+    async def watch(self) -> None:
+        """Renew the lease while the capture lasts.
+
+        Raises:
+            ValkeyFailed: the server was out of reach for so long that the lease has run out.
+            LeaseLost: another worker has ended the capture.
+        """
+        while True:
+            await trio.sleep(self._lease_s / LOOKS_PER_LEASE)
+            asked_at = trio.current_time()
+            try:
+                await self._store.renew(self._run)
+            except ValkeyFailed:
+                if trio.current_time() >= self._held_until:
+                    raise
+            else:
+                self._held_until = asked_at + self._lease_s
+
+    async def finish(self, terminal: Terminal) -> None:
+        """Write the terminal, behind which the server takes nothing, and give the lease back.
+
+        A `capture.close` is only written behind the last frame it counts.
+
+        Raises:
+            ValkeyFailed: the server is out of reach or refused.
+            LeaseLost: another worker has ended the capture.
+            TailLost: a failover has lost frames; the capture was ended as `forward_failed`.
+        """
+        last = terminal.frames_forwarded if isinstance(terminal, FeedClose) else None
+        try:
+            await self._store.finish(self._run, to_json(terminal).encode(), last)
+        except TailLost as exc:
+            abort = restate(
+                terminal,
+                FeedAbort,
+                source=SOURCE,
+                error_code=ErrorCode.FORWARD_FAILED,
+                detail=str(exc),
+            )
+            await self._store.finish(self._run, to_json(abort).encode(), None)
+            raise
+
+
+def _worker_lost(capture: LostCapture) -> FeedAbort:
+    now = Timestamp.from_ns(time.time_ns())
+    return restate(
+        parse_feed(capture.opened),
+        FeedAbort,
+        schema_version=SCHEMA_VERSION,
+        timestamp=now,
+        source=SOURCE,
+        timestamp_ingest=now,
+        error_code=ErrorCode.WORKER_LOST,
+        detail="the worker of the capture fell silent and its lease ran out",
+        # What it had accepted and not written is known to nobody any more.
+        frames_accepted=capture.frames,
+        bytes_accepted=capture.bytes,
+        frames_forwarded=capture.frames,
+        bytes_forwarded=capture.bytes,
+    )
+
+
+def open_valkey(url: str) -> AbstractAsyncContextManager[ValkeySink]:
+    """The sink of `valkey://` and `valkeys://`.
+
+    Raises:
+        ValueError: the URL is none, or an option is not allowed.
+    """
+    return _open(Address.parse(url))
+
+
+@asynccontextmanager
+async def _open(address: Address) -> AsyncIterator[ValkeySink]:
+    async with open_link(address) as link, trio.open_nursery() as nursery:
+        sink = ValkeySink(ScriptStore(link), address.lease_s)
+        nursery.start_soon(sink.keep_looking)
+        yield sink
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,41 @@
+"""What workers, consumers and labs share through Valkey: names, scripts and a connection.
+
+    _address   the URL and its options
+    _link      one client with deadlines over coredis
+    _names     partitions, keys and entry ids
+    _store     captures: begin, append, renew, finish, and sealing what was left behind
+
+The sink is `cfw.sinks.valkey`; VALKEY.md beside it tells the keys and the guarantees.
+It needs the extra `cfw[valkey]`, which brings coredis.
+"""
+
+from cfw.valkey._address import Address
+from cfw.valkey._link import Link, ValkeyFailed, open_link
+from cfw.valkey._names import LAST_ID, PARTITIONS, Names, partition_of
+from cfw.valkey._store import (
+    CaptureStore,
+    CaptureTaken,
+    LeaseLost,
+    LostCapture,
+    Run,
+    ScriptStore,
+    TailLost,
+)
+
+__all__ = [
+    "LAST_ID",
+    "PARTITIONS",
+    "Address",
+    "CaptureStore",
+    "CaptureTaken",
+    "LeaseLost",
+    "Link",
+    "LostCapture",
+    "Names",
+    "Run",
+    "ScriptStore",
+    "TailLost",
+    "ValkeyFailed",
+    "open_link",
+    "partition_of",
+]

@@ -1,0 +1,193 @@
+"""One client of the server or cluster, with deadlines, and one error for all that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+try:
+    import coredis
+    from coredis.connection import ClusterConnection, TCPConnection, TCPLocation
+    from coredis.exceptions import ConnectionError as ConnectionLost
+    from coredis.exceptions import RedisError
+    from coredis.pool import ClusterConnectionPool, ConnectionPool
+    from coredis.retry import NoRetryPolicy
+except ImportError as exc:
+    raise ImportError(f"valkey:// needs the extra cfw[valkey] ({exc})") from exc
+
+from cfw.plugins import OutOfReach
+from cfw.valkey._address import Address
+
+_T = TypeVar("_T")
+#: What a script is given besides its keys.
+Argument: TypeAlias = str | bytes | int
+#: A place that a broken connection leaves in the pool is not given back in every case, so
+#: there are many; connections in use are few, for commands share one.
+_PLACES = 10_000
+
+
+@attrs.define(slots=False, eq=False)
+class ValkeyFailed(OutOfReach):
+    """The server is out of reach, did not answer in time, or refused a command.
+
+    Args:
+        detail: which server and why, for the operator's log; holds no secret.
+    """
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"valkey: {self.detail}"
+
+
+def _keepalive(seconds: float) -> dict[int, int | bytes]:
+    """Socket options by which the kernel gives up a peer that is silent."""
+    whole = max(1, round(seconds))
+    wanted = {
+        "TCP_KEEPIDLE": whole,
+        "TCP_KEEPINTVL": whole,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": round(4000 * seconds),
+    }
+    found = {getattr(socket, name, None): value for name, value in wanted.items()}
+    return {option: value for option, value in found.items() if option is not None}
+
+
+class _Single(TCPConnection):
+    def __init__(self, location: TCPLocation, **options: Any) -> None:
+        keepalive = _keepalive(options.get("connect_timeout") or 1)
+        super().__init__(
+            location, socket_keepalive=True, socket_keepalive_options=keepalive, **options
+        )
+
+
+class _Node(ClusterConnection):
+    def __init__(self, location: TCPLocation, **options: Any) -> None:
+        super().__init__(location, **options)
+        self._socket_keepalive = True
+        self._socket_keepalive_options = _keepalive(options.get("connect_timeout") or 1)
+
+
+class Link:
+    """Runs scripts and commands on the server; `open_link` makes it.
+
+    Args:
+        client: a coredis client that is open.
+        address: for its deadline and its name.
+    """
+
+    def __init__(self, client: coredis.client.Client[bytes], address: Address) -> None:
+        self.client = client
+        self.address = address
+
+    async def script(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Run a Lua script that may be run twice; asked again once when the connection broke.
+
+        With `wait` it has been replicated when this returns.
+
+        Raises:
+            ValkeyFailed: out of reach, late, or refused.
+
+        Cancellation: it may have been run, or will be.
+        """
+
+        async def ask() -> Any:
+            with contextlib.ExitStack() as stack:
+                if self.address.wait:
+                    wait_ms = round(1000 * self.address.timeout_s / 2)
+                    stack.enter_context(
+                        self.client.ensure_replication(self.address.wait, wait_ms)
+                    )
+                # The source and not its hash: no server has to be told it beforehand.
+                return await self.client.eval(script, keys, args)
+
+        try:
+            return await self.ask(ask)
+        except ValkeyFailed as exc:
+            if not isinstance(exc.__cause__, ConnectionLost):
+                raise
+        return await self.ask(ask)
+
+    async def ask(self, command: Callable[[], Awaitable[_T]], *, extra_s: float = 0) -> _T:
+        """Run a command, within `timeout_s` and no longer than `extra_s` on top.
+
+        Raises:
+            ValkeyFailed: out of reach, late, or refused.
+        """
+        timeout_s = self.address.timeout_s + extra_s
+        try:
+            with trio.fail_after(timeout_s):
+                return await command()
+        except trio.TooSlowError:
+            raise ValkeyFailed(
+                f"{self.address.name} gave no answer within {timeout_s:g} s"
+            ) from None
+        except (RedisError, OSError) as exc:
+            raise ValkeyFailed(f"{self.address.name}: {_words(exc)}") from exc
+
+
+def _words(exc: BaseException) -> str:
+    cause = exc.__cause__
+    return f"{exc} ({cause})" if isinstance(cause, OSError) else str(exc)
+
+
+@asynccontextmanager
+async def open_link(address: Address) -> AsyncIterator[Link]:
+    """Connect to the server, or to the cluster by the nodes that the address names.
+
+    Raises:
+        ValkeyFailed: it is out of reach or lets nobody in, or a file of certificates cannot
+            be used.
+
+    Cancellation: closing waits for nobody.
+    """
+    options: dict[str, Any] = {
+        "username": address.username,
+        "password": address.password,
+        # Sooner than the deadline of a command, so that the pool itself notices.
+        "connect_timeout": address.timeout_s / 2,
+        "max_connections": _PLACES,
+        "ssl_context": _tls(address) if address.is_tls else None,
+    }
+    client: coredis.Redis[bytes] | coredis.RedisCluster[bytes]
+    locations = [TCPLocation(host, port) for host, port in address.hosts]
+    if address.cluster:
+        nodes = ClusterConnectionPool(
+            locations,
+            connection_class=_Node,
+            max_connections_per_node=True,
+            skip_full_coverage_check=True,
+            **options,
+        )
+        client = coredis.RedisCluster(connection_pool=nodes, retry_policy=NoRetryPolicy())
+    else:
+        pool = ConnectionPool(
+            connection_class=_Single, location=locations[0], db=address.db, **options
+        )
+        client = coredis.Redis(connection_pool=pool, retry_policy=NoRetryPolicy())
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(client)
+        except (RedisError, OSError) as exc:
+            raise ValkeyFailed(f"{address.name}: {_words(exc)}") from exc
+        link = Link(client, address)
+        if not address.cluster:  # a cluster has just told its layout
+            await link.ask(lambda: client.ping())
+        yield link
+
+
+def _tls(address: Address) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=address.ca)
+        if address.cert:
+            context.load_cert_chain(address.cert, address.key)
+    except OSError as exc:
+        raise ValkeyFailed(f"a file of ca, cert and key cannot be used: {exc}") from None
+    return context

@@ -1,0 +1,87 @@
+"""How the keys are named: partitions, and the ids of a capture's entries.
+
+All keys of a partition carry one hash tag, so they share a slot of a cluster and one script
+may touch several of them at once. The tags are chosen so that the partitions lie evenly
+spread over the slots.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import attrs
+
+#: Tag of each partition; the slot of tag number n lies in the n-th sixteenth of all slots.
+TAGS = (
+    "10",
+    "3",
+    "61",
+    "43",
+    "11",
+    "2",
+    "60",
+    "42",
+    "12",
+    "1",
+    "63",
+    "41",
+    "13",
+    "0",
+    "62",
+    "40",
+)
+#: Part of the key format: workers and consumers must agree on it.
+PARTITIONS = len(TAGS)
+#: The id of a capture's first entry, the `capture.opened`. Frame n has the id `n-0`.
+FIRST_ID = "0-1"
+#: The id of a terminal: the highest there is, so the server refuses any entry behind it.
+LAST_ID = "18446744073709551615-18446744073709551615"
+
+
+def partition_of(capture_id: str) -> int:
+    """The partition that a capture belongs to, from 0."""
+    return crc32(capture_id.encode()) % PARTITIONS
+
+
+@attrs.frozen
+class Names:
+    """The keys of one partition.
+
+    Args:
+        prefix: what every key begins with.
+        partition: its number, from 0.
+    """
+
+    prefix: str
+    partition: int
+
+    @classmethod
+    def of(cls, prefix: str, capture_id: str) -> Names:
+        """The keys of the partition that a capture belongs to."""
+        return cls(prefix, partition_of(capture_id))
+
+    @property
+    def _base(self) -> str:
+        return f"{self.prefix}:{{{TAGS[self.partition]}}}"
+
+    @property
+    def index(self) -> str:
+        """Stream: the captures that have begun, oldest first."""
+        return f"{self._base}:index"
+
+    @property
+    def deadlines(self) -> str:
+        """Sorted set: running captures by when their lease runs out."""
+        return f"{self._base}:deadlines"
+
+    def lease(self, capture_id: str) -> str:
+        """Hash: who owns the capture_id, and how far the capture has come."""
+        return f"{self._base}:lease:{capture_id}"
+
+    def frames(self, capture_id: str, opened_ns: int) -> str:
+        """Stream: one capture, from its `capture.opened` to its terminal."""
+        return f"{self._base}:frames:{capture_id}:{opened_ns}"
+
+    def progress(self, group: str) -> str:
+        """Hash: how far the consumers of a group have come in each capture's stream."""
+        return f"{self._base}:progress:{group}"

@@ -1,0 +1,109 @@
+"""The Lua scripts. Each runs as a whole or not at all, in one partition, and may run twice.
+
+lease   hash    owner, stream, opened, last (the last frame), bytes (of all frames)
+t       string  milliseconds since 1970 by the server's clock
+"""
+
+from __future__ import annotations
+
+from cfw.valkey._names import FIRST_ID, LAST_ID
+
+_NOW = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function t(ms) return string.format('%.0f', ms) end
+"""
+
+#: KEYS lease, deadlines, frames, index
+#: ARGV capture_id, owner, lease_ms, keep_ms, opened, index length
+BEGIN = f"""{_NOW}
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner == ARGV[2] then return 'OK' end
+if owner then
+  local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
+  if deadline and tonumber(deadline) <= now then return 'EXPIRED' end
+  return 'TAKEN'
+end
+redis.call('XADD', KEYS[3], '{FIRST_ID}', 'message', ARGV[5])
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'stream', KEYS[3], 'opened', ARGV[5],
+  'last', '0', 'bytes', '0')
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('ZADD', KEYS[2], t(now + tonumber(ARGV[3])), ARGV[1])
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*',
+  'capture_id', ARGV[1], 'stream', KEYS[3])
+return 'OK'
+"""
+
+#: KEYS lease, deadlines, frames
+#: ARGV capture_id, owner, lease_ms, keep_ms, length, first seq, then message, jpeg, ...
+APPEND = f"""{_NOW}
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'last', 'bytes')
+if lease[1] ~= ARGV[2] then return 'LOST' end
+local first, count = tonumber(ARGV[6]), (#ARGV - 6) / 2
+local last, bytes = tonumber(lease[2]), tonumber(lease[3])
+if last == first + count - 1 then return 'OK' end
+if last ~= first - 1 then return 'TAIL' end
+for i = 0, count - 1 do
+  local jpeg = ARGV[8 + 2 * i]
+  local id = redis.call('XADD', KEYS[3], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5],
+    t(first + i) .. '-0', 'message', ARGV[7 + 2 * i], 'jpeg', jpeg)
+  if not id then return 'TAIL' end
+  bytes = bytes + #jpeg
+end
+redis.call('HSET', KEYS[1], 'last', t(first + count - 1), 'bytes', t(bytes))
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('ZADD', KEYS[2], t(now + tonumber(ARGV[3])), ARGV[1])
+return 'OK'
+"""
+
+#: KEYS lease, deadlines, frames; ARGV capture_id, owner, lease_ms, keep_ms
+RENEW = f"""{_NOW}
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 'LOST' end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('ZADD', KEYS[2], t(now + tonumber(ARGV[3])), ARGV[1])
+return 'OK'
+"""
+
+#: KEYS lease, deadlines, frames
+#: ARGV capture_id, owner, keep_ms, terminal, the last frame there must be or -1 for any
+FINISH = f"""
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'last')
+if lease[1] ~= ARGV[2] then
+  local ending = redis.call('XREVRANGE', KEYS[3], '{LAST_ID}', '{LAST_ID}')[1]
+  if ending and ending[2][2] == ARGV[4] then return 'OK' end
+  return 'LOST'
+end
+if ARGV[5] ~= '-1' and lease[2] ~= ARGV[5] then return 'TAIL' end
+local id = redis.call('XADD', KEYS[3], 'NOMKSTREAM', '{LAST_ID}', 'message', ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[3])
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return id and 'OK' or 'TAIL'
+"""
+
+#: KEYS deadlines; ARGV at most so many
+EXPIRED = f"""{_NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', t(now), 'LIMIT', '0', ARGV[1])
+"""
+
+#: KEYS lease, deadlines, frames; ARGV capture_id, owner, keep_ms, terminal, last
+SEAL = f"""{_NOW}
+local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not deadline or tonumber(deadline) > now then return 0 end
+local lease = redis.call('HMGET', KEYS[1], 'owner', 'last')
+if lease[1] ~= ARGV[2] or lease[2] ~= ARGV[5] then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[1])
+local id = redis.call('XADD', KEYS[3], 'NOMKSTREAM', '{LAST_ID}', 'message', ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[3])
+return id and 1 or 0
+"""
+
+#: KEYS lease, deadlines; ARGV capture_id. Nothing but a name is left of it.
+FORGET = """
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
+return 'OK'
+"""

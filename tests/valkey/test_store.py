@@ -1,0 +1,187 @@
+"""The scripts on a real server, and the fake that stands for it in sweeps: one contract."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from cfw.valkey import (
+    LAST_ID,
+    PARTITIONS,
+    Address,
+    CaptureTaken,
+    LeaseLost,
+    Names,
+    Run,
+    ScriptStore,
+    TailLost,
+    open_link,
+    partition_of,
+)
+from tests.valkey.servers import Servers
+
+
+def run(capture_id: str = "cap-1", opened_ns: int = 1) -> Run:
+    return Run(capture_id=capture_id, opened_ns=opened_ns)
+
+
+async def test_a_capture_is_one_stream_from_opened_to_terminal(
+    servers: Servers, prefix: str
+) -> None:
+    """Entries in order, byte for byte, and the terminal has the highest id."""
+    async with open_link(Address.parse(servers.url(prefix=prefix))) as link:
+        store, mine = ScriptStore(link), run()
+        await store.begin(mine, b"opened")
+        await store.append(mine, 1, [(b"m1", b"\x00one"), (b"m2", b"two\r\n")])
+        await store.append(mine, 3, [(b"m3", b"")])
+        await store.finish(mine, b"closed", 3)
+    assert servers.stream(prefix, "cap-1") == [
+        (b"0-1", {b"message": b"opened"}),
+        (b"1-0", {b"message": b"m1", b"jpeg": b"\x00one"}),
+        (b"2-0", {b"message": b"m2", b"jpeg": b"two\r\n"}),
+        (b"3-0", {b"message": b"m3", b"jpeg": b""}),
+        (LAST_ID.encode(), {b"message": b"closed"}),
+    ]
+    names = Names.of(prefix, "cap-1")
+    ((_, told),) = servers.client().xrange(names.index)
+    assert told[b"capture_id"] == b"cap-1"
+    assert told[b"stream"].decode() == names.frames("cap-1", 1)
+    assert servers.client().exists(names.lease("cap-1")) == 0
+    assert servers.client().zcard(names.deadlines) == 0
+
+
+async def test_a_capture_id_has_one_owner_until_it_ends(servers: Servers, prefix: str) -> None:
+    """A second run is refused, from any client, and let in after the first one's end."""
+    address = Address.parse(servers.url(prefix=prefix))
+    async with open_link(address) as one, open_link(address) as other:
+        first, second = run(), run(opened_ns=2)
+        await ScriptStore(one).begin(first, b"o")
+        with pytest.raises(CaptureTaken) as caught:
+            await ScriptStore(other).begin(second, b"o")
+        assert not caught.value.is_expired
+        await ScriptStore(one).finish(first, b"t", 0)
+        await ScriptStore(other).begin(second, b"o")
+        with pytest.raises(LeaseLost):
+            await ScriptStore(one).renew(first)
+
+
+async def test_every_step_may_be_asked_for_twice(servers: Servers, prefix: str) -> None:
+    """An answer that was lost on its way does no harm: nothing is there twice."""
+    async with open_link(Address.parse(servers.url(prefix=prefix))) as link:
+        store, mine = ScriptStore(link), run()
+        for _ in range(2):
+            await store.begin(mine, b"o")
+        for _ in range(2):
+            await store.append(mine, 1, [(b"m", b"j"), (b"m", b"j")])
+        for _ in range(2):
+            await store.finish(mine, b"t", 2)
+    assert len(servers.stream(prefix, "cap-1")) == 4
+
+
+async def test_nothing_is_written_behind_a_hole(servers: Servers, prefix: str) -> None:
+    """A stream that lost its end, as in a failover, takes neither a frame nor a close."""
+    async with open_link(Address.parse(servers.url(prefix=prefix))) as link:
+        store, mine = ScriptStore(link), run()
+        await store.begin(mine, b"o")
+        await store.append(mine, 1, [(b"m", b"j")])
+        with pytest.raises(TailLost):
+            await store.append(mine, 3, [(b"m", b"j")])
+        with pytest.raises(TailLost):
+            await store.finish(mine, b"closed", 2)
+        await store.finish(mine, b"aborted", None)
+    assert [fields[b"message"] for _, fields in servers.stream(prefix, "cap-1")] == [
+        b"o",
+        b"m",
+        b"aborted",
+    ]
+
+
+async def test_a_lease_that_ran_out_is_sealed_once_and_its_owner_is_locked_out(
+    servers: Servers, prefix: str
+) -> None:
+    """One of two workers writes the terminal; the old owner writes nothing any more."""
+    address = Address.parse(servers.url(prefix=prefix, lease_s=0.3, keep_s=60))
+    async with open_link(address) as one, open_link(address) as other:
+        mine, partition = run(), partition_of("cap-1")
+        old, new, third = ScriptStore(one), ScriptStore(other), ScriptStore(other)
+        await old.begin(mine, b"o")
+        await old.append(mine, 1, [(b"m", b"jpeg")])
+        assert await new.lost(partition) == []
+        await trio.sleep(0.2)
+        await old.renew(mine)
+        await trio.sleep(0.2)
+        assert await new.lost(partition) == []
+        await trio.sleep(0.2)
+        with pytest.raises(CaptureTaken) as caught:
+            await new.begin(run(opened_ns=2), b"o")
+        assert caught.value.is_expired
+        (lost,) = await new.lost(partition)
+        assert (lost.frames, lost.bytes, lost.opened) == (1, 4, b"o")
+        (again,) = await third.lost(partition)
+        assert await new.seal(lost, b"lost")
+        assert not await third.seal(again, b"lost too")
+        for late in (
+            old.append(mine, 2, [(b"m", b"late")]),
+            old.finish(mine, b"closed", 1),
+            old.finish(mine, b"aborted", None),
+            old.renew(mine),
+        ):
+            with pytest.raises(LeaseLost):
+                await late
+        await new.begin(run(opened_ns=2), b"o")
+    (key,) = servers.client().keys(f"{Names.of(prefix, 'cap-1').frames('cap-1', 1)}")
+    assert [fields[b"message"] for _, fields in servers.client().xrange(key)] == [
+        b"o",
+        b"m",
+        b"lost",
+    ]
+
+
+async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
+    servers: Servers, prefix: str
+) -> None:
+    """Seen as lost and renewed before the seal: the owner keeps it."""
+    address = Address.parse(servers.url(prefix=prefix, lease_s=0.1, keep_s=60))
+    async with open_link(address) as link:
+        store, mine = ScriptStore(link), run()
+        await store.begin(mine, b"o")
+        await trio.sleep(0.15)
+        (lost,) = await store.lost(partition_of("cap-1"))
+        await store.renew(mine)
+        assert not await store.seal(lost, b"lost")
+        await store.append(mine, 1, [(b"m", b"j")])
+
+
+async def test_streams_and_index_are_bounded(one_server: Servers, prefix: str) -> None:
+    """A stream keeps about maxlen entries, the index about as many captures, all for keep_s."""
+    address = Address.parse(one_server.url(prefix=prefix, maxlen=100, index=100, keep_s=50))
+    async with open_link(address) as link:
+        store, mine = ScriptStore(link), run()
+        await store.begin(mine, b"o")
+        for seq in range(1, 501):
+            await store.append(mine, seq, [(b"m", b"j")])
+        for number in range(500):
+            other = run("cap-1", number + 2)
+            if number == 0:
+                await store.finish(mine, b"t", 500)
+            await store.begin(other, b"o")
+            await store.finish(other, b"t", 0)
+    names, client = Names.of(prefix, "cap-1"), one_server.client()
+    stream = names.frames("cap-1", 1)
+    assert 100 <= client.xlen(stream) <= 300
+    assert 100 <= client.xlen(names.index) <= 300
+    assert 0 < client.pttl(stream) <= 50_000
+
+
+def test_partitions_lie_evenly_over_the_slots_of_a_cluster() -> None:
+    """Partition n is in the n-th sixteenth; its keys share a slot."""
+    from coredis._utils import hash_slot
+
+    for partition in range(PARTITIONS):
+        names = Names("any", partition)
+        keys = [names.index, names.deadlines, names.lease("x"), names.frames("x", 1)]
+        slots = {hash_slot(key.encode()) for key in [*keys, names.progress("group")]}
+        assert len(slots) == 1
+        assert slots.pop() // 1024 == partition
+    spread = [partition_of(f"capture-{number}") for number in range(1600)]
+    assert min(spread.count(partition) for partition in range(PARTITIONS)) > 50
