@@ -87,6 +87,6 @@ def sweep(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """A short benchmark; arguments go to `cfw bench`."""
-    session.install("-e", ".")
+    """A short benchmark beside every peer; arguments go to `cfw bench`."""
+    session.install("-e", ".[bench]")
     session.run("cfw", "bench", *(session.posargs or ["--short"]))

@@ -16,7 +16,7 @@ _COMMANDS = {
     "send": ("cfw.cli.send:send", "Send JPEG files, a pipe or a test picture as a capture."),
     "tap": ("cfw.cli.tap:tap", "Read the captures of a worker: video or JSON on stdout."),
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
-    "bench": ("cfw.cli.bench:bench", "Measure frames a second, beside other servers."),
+    "bench": ("cfw.cli.bench.command:bench", "Measure the worker beside other servers."),
     "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),
     "explain": ("cfw.cli.explain:explain", "Say what an error code means and what to do."),
 }

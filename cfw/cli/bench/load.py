@@ -1,180 +1,248 @@
-"""Rigs that cost little: frames masked beforehand, blocking sockets, one thread each."""
+"""The load: many rigs driven by one thread over non-blocking sockets; it costs little."""
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
+import heapq
+import selectors
 import socket
-import struct
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from collections.abc import Sequence
+from functools import partial
 
 import attrs
 
-from schemas import SCHEMA_VERSION, Timestamp
+from cfw.cli.bench.rig import CLOSE, BenchError, Rig, message, stamped_tail
 
-#: Frames that one system call sends; enough that the kernel is not asked too often.
-BATCH = 8
-_PING = 0x89
-_MASK = b"\x00\x00\x00\x00"  # the server unmasks all the same; the load need not mask
+#: Bytes that one system call sends at most, and frames.
+CALL_BYTES = 256_000
+CALL_FRAMES = 64
+#: What the kernel may hold for one rig; else the end of a run would take long to drain.
+SEND_BUFFER_BYTES = 512_000
+#: A run that lasts so much longer than asked for is given up.
+PATIENCE_S = 60.0
+_BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 @attrs.frozen
-class Rate:
-    """What a server took.
+class Sent:
+    """What came of one run.
 
     Args:
-        frames: frames of all connections, by the server's own count.
+        frames: frames of each rig, by the server's own count.
         seconds: from the first frame sent to the last receipt.
-        size: bytes of one frame.
     """
 
-    frames: int
+    frames: tuple[int, ...]
     seconds: float
-    size: int
-
-    @property
-    def frames_per_s(self) -> float:
-        """Frames a second."""
-        return self.frames / self.seconds
-
-    @property
-    def megabytes_per_s(self) -> float:
-        """JPEG bytes a second, in units of 10^6."""
-        return self.frames_per_s * self.size / 1e6
 
 
-def picture(size: int) -> bytes:
-    """A 640 x 480 JPEG, as far as its segments go, of exactly `size` bytes."""
-    frame = b"\xff\xc0\x00\x11\x08\x01\xe0\x02\x80\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
-    head = b"\xff\xd8" + frame + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
-    return head + bytes(size - len(head) - 2) + b"\xff\xd9"
+def open_rigs(port: int, number: int, size: int) -> list[Rig]:
+    """Connect rigs and open a capture on each."""
+    rigs: list[Rig] = []
+    try:
+        for n in range(number):
+            rigs.append(Rig(port, n, size))
+            rigs[-1].open()
+    except BaseException:
+        for rig in rigs:
+            rig.close()
+        raise
+    return rigs
 
 
-def message(opcode: int, payload: bytes) -> bytes:
-    """One masked WebSocket frame."""
-    first = bytes([0x80 | opcode])
-    if len(payload) < 126:
-        return first + bytes([0x80 | len(payload)]) + _MASK + payload
-    if len(payload) < 1 << 16:
-        return first + b"\xfe" + struct.pack("!H", len(payload)) + _MASK + payload
-    return first + b"\xff" + struct.pack("!Q", len(payload)) + _MASK + payload
-
-
-def measure(port: int, path: str, *, connections: int, size: int, seconds: float) -> Rate:
-    """Send frames for a while over several connections, and count what was received.
+def drive(
+    rigs: Sequence[Rig],
+    seconds: float,
+    *,
+    fps: float | None = None,
+    flooding: Sequence[Rig] = (),
+    readers: Sequence[socket.socket] = (),
+) -> Sent:
+    """Send frames for a while, close every capture and count what was received.
 
     Args:
-        port: where the server listens on loopback.
-        path: the path to open.
-        connections: rigs at the same time.
-        size: bytes of each frame.
-        seconds: how long each rig sends.
+        rigs: with their captures open; closed on return.
+        seconds: how long frames are sent.
+        fps: frames a second of each of `rigs`, evenly spread and stamped with the instant of
+            their last bytes; None for as many as the server takes.
+        flooding: more rigs, which send as many as the server takes; they do not count.
+        readers: sockets whose data is read and thrown away meanwhile.
+
+    Raises:
+        BenchError: a server aborted a capture, or did not end in time.
     """
-    start_line = threading.Barrier(connections + 1)
-    counts: list[int] = []
-
-    def run(number: int) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as sock:
-            counts.append(_capture(sock, path, number, size, seconds, start_line.wait))
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(connections)]
-    for thread in threads:
-        thread.start()
-    start_line.wait()
-    started = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    took = time.perf_counter() - started
-    if len(counts) != connections:
-        raise RuntimeError(f"{connections - len(counts)} of {connections} connections failed")
-    return Rate(sum(counts), took, size)
-
-
-def _capture(
-    sock: socket.socket,
-    path: str,
-    number: int,
-    size: int,
-    seconds: float,
-    ready: Callable[[], object],
-) -> int:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(
-        f"GET {path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    replies = sock.makefile("rb")
-    while replies.readline().strip():
-        pass
-    now = Timestamp.from_ns(time.time_ns()).text
-    ids = (f"{number:08x}-0000-4000-8000-{n:012x}" for n in count())
-    header = {
-        "schema_version": SCHEMA_VERSION,
-        "user_id": "bench",
-        "capture_id": f"bench-{os.getpid()}-{number}-{time.monotonic_ns()}",
-        "timestamp": now,
-    }
-    opened = header | {
-        "event": "capture.open",
-        "record_id": next(ids),
-        "session_id": "bench",
-        "timestamp_start": now,
-        "fps_target": 1,
-        "width": 640,
-        "height": 480,
-        "encoding": "jpeg",
-    }
-    sock.sendall(message(1, json.dumps(opened).encode()))
-    data = message(2, picture(size))
-    metas = _metas(header, now, size, ids)
-    ready()
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        _send_all(sock, [part for _ in range(BATCH) for part in (next(metas), data)])
-    closed = header | {"event": "capture.close", "record_id": next(ids), "timestamp_end": now}
-    sock.sendall(message(1, json.dumps(closed).encode()))
-    return _receipt(replies)
+    run = _Run(seconds)
+    scratch = bytearray(1 << 18)
+    try:
+        for number, rig in enumerate(rigs):
+            first_s = None if fps is None else number / len(rigs) / fps
+            run.add(_Sender(rig, run, first_s, 0 if fps is None else 1 / fps))
+        for rig in flooding:
+            run.add(_Sender(rig, run, None, 0))
+        for reader in readers:
+            reader.setblocking(False)
+            throw_away = partial(_throw_away, run, reader, scratch)
+            run.selector.register(reader, selectors.EVENT_READ, throw_away)
+        run.go()
+    finally:
+        run.selector.close()
+        for rig in (*rigs, *flooding):
+            rig.close()
+    return Sent(tuple(map(_received, rigs)), run.took)
 
 
-def _metas(
-    header: Mapping[str, object], now: str, size: int, ids: Iterator[str]
-) -> Iterator[bytes]:
-    fields = {
-        **header,
-        "event": "capture.frame_meta",
-        "record_id": "%s",
-        "session_id": "bench",
-        "seq": -1,
-        "timestamp_frame": now,
-        "byte_length": size,
-    }
-    template = json.dumps(fields).replace('"seq": -1', '"seq": %d')
-    for seq in count(1):
-        yield message(1, (template % (next(ids), seq)).encode())
+def _received(rig: Rig) -> int:
+    assert rig.end is not None
+    received = rig.end.frames
+    if received not in (None, rig.frames):
+        raise BenchError(f"{rig.frames} frames were sent and {received} received")
+    return rig.frames
 
 
-def _send_all(sock: socket.socket, parts: list[bytes]) -> None:
-    views = [memoryview(part) for part in parts]
-    while views:
-        sent = sock.sendmsg(views)
-        while views and sent >= len(views[0]):
-            sent -= len(views[0])
-            del views[0]
-        if views:
-            views[0] = views[0][sent:]
+def _throw_away(run: _Run, reader: socket.socket, scratch: bytearray, _: int) -> None:
+    try:
+        ended = not reader.recv_into(scratch)
+    except BlockingIOError:
+        return
+    if ended:
+        run.selector.unregister(reader)
 
 
-def _receipt(replies: object) -> int:
-    """The frames that the server's close frame says it took."""
-    first = _PING
-    while first == _PING:  # left unanswered; nobody waits for it
-        first, length = replies.read(2)  # type: ignore[attr-defined]
-        payload = replies.read(length)  # type: ignore[attr-defined]
-    if first != 0x88:
-        raise RuntimeError(f"the server aborted: {payload[:200]!r}")
-    frames: int = json.loads(payload[2:])["frames"]
-    return frames
+class _Run:
+    def __init__(self, seconds: float) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.due: list[tuple[float, int, _Sender]] = []
+        self.started = time.perf_counter()
+        self.until = self.started + seconds
+        self.left = 0
+        self.took = 0.0
+
+    def add(self, sender: _Sender) -> None:
+        self.left += 1
+        self.selector.register(sender.rig.sock, sender.events, sender.ready)
+
+    def go(self) -> None:
+        while self.left:
+            now = time.perf_counter()
+            if now > self.until + PATIENCE_S:
+                raise BenchError(f"{self.left} captures did not end within {PATIENCE_S:g} s")
+            wait = min(self.due[0][0] - now, 1.0) if self.due else 1.0
+            for key, events in self.selector.select(max(wait, 0)):
+                key.data(events)
+            now = time.perf_counter()
+            while self.due and self.due[0][0] <= now:
+                heapq.heappop(self.due)[2].frame_due()
+        self.took = time.perf_counter() - self.started
+
+
+class _Sender:
+    """Sends the frames of one rig: at their times, or whenever the socket takes more."""
+
+    def __init__(self, rig: Rig, run: _Run, first_s: float | None, every_s: float) -> None:
+        self.rig = rig
+        self._run = run
+        self._every_s = every_s
+        self._parts: list[bytes | memoryview] = []
+        self._awaits_tail = False
+        self._is_closing = False
+        self._at_once = min(max(CALL_BYTES // rig.size, 1), CALL_FRAMES)
+        rig.sock.setblocking(False)
+        rig.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._is_paced = first_s is not None
+        self.events = selectors.EVENT_READ if self._is_paced else _BOTH
+        if first_s is not None:
+            self._due = run.started + first_s
+            heapq.heappush(run.due, (self._due, id(self), self))
+
+    def frame_due(self) -> None:
+        """Send a stamped frame now, and say when the next is due."""
+        # By its time and not by now: a load that is late sends all the same.
+        if self._due >= self._run.until:
+            self._close()
+        elif not self._parts:
+            # A rig whose last frame is still on its way leaves this one out.
+            self._parts = [self.rig.next_meta(), self.rig.body]
+            self._awaits_tail = True
+        if not self._is_closing:
+            self._due += self._every_s
+            heapq.heappush(self._run.due, (self._due, id(self), self))
+        self._push()
+
+    def ready(self, events: int) -> None:
+        """The socket can be read or written."""
+        if events & selectors.EVENT_READ:
+            self.rig.read()
+            if self.rig.end is not None:
+                self._finish()
+                return
+            if self.rig.pongs and not self._awaits_tail:
+                self._parts += self.rig.pongs
+                self.rig.pongs.clear()
+                self._push()
+        if events & selectors.EVENT_WRITE:
+            self._push()
+
+    def _push(self) -> None:
+        """Send until there is nothing more to send or the socket takes no more."""
+        if not self._parts and not self._is_paced:
+            self._refill()
+        while self._parts:
+            try:
+                sent = self.rig.sock.sendmsg(self._parts)
+            except BlockingIOError:
+                self._listen(_BOTH)
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                self._parts.clear()  # what the server said of it is read next
+                break
+            self._drop(sent)
+            if not self._parts and self._awaits_tail:
+                self._awaits_tail = False
+                self._parts = [stamped_tail(self.rig.size, time.monotonic_ns())]
+        if self._is_paced or self._is_closing:
+            self._listen(selectors.EVENT_READ)
+
+    def _refill(self) -> None:
+        if self._is_closing:
+            return
+        if time.perf_counter() >= self._run.until:
+            self._close()
+            return
+        for _ in range(self._at_once):
+            self._parts += (self.rig.next_meta(), self.rig.data)
+
+    def _close(self) -> None:
+        self._is_closing = True
+        if self._awaits_tail:
+            self._awaits_tail = False
+            self._parts.append(stamped_tail(self.rig.size, time.monotonic_ns()))
+        self._parts.append(self.rig.closing())
+
+    def _drop(self, sent: int) -> None:
+        parts = self._parts
+        whole = 0
+        while whole < len(parts) and sent >= len(parts[whole]):
+            sent -= len(parts[whole])
+            whole += 1
+        del parts[:whole]
+        if sent:
+            parts[0] = memoryview(parts[0])[sent:]
+
+    def _listen(self, events: int) -> None:
+        if events != self.events:
+            self.events = events
+            self._run.selector.modify(self.rig.sock, events, self.ready)
+
+    def _finish(self) -> None:
+        assert self.rig.end is not None
+        if self.rig.end.code != 1000:
+            raise BenchError(
+                f"the server closed with {self.rig.end.code} {self.rig.end.reason}"
+            )
+        self._run.selector.unregister(self.rig.sock)
+        self.rig.sock.setblocking(True)
+        with contextlib.suppress(OSError):  # it need not wait for our half of the handshake
+            self.rig.sock.sendall(message(CLOSE, b"\x03\xe8"))
+        self.rig.close()
+        self._run.left -= 1

@@ -1,0 +1,63 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from cfw.cli.bench.tables import BASELINE, Column, Row, Table
+
+
+def print_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print tables, ratios first."""
+    for table in tables:
+        console.print(_rich(table))
+        for server, problem in table.problems.items():
+            console.print(f"  {server}: {problem}", markup=False, highlight=False)
+        console.print()
+
+
+def as_json(tables: Sequence[Table]) -> dict[str, Any]:
+    """Everything, and what it was measured on."""
+    return {
+        "baseline": BASELINE,
+        "machine": machine(),
+        "tables": [attrs.asdict(table) for table in tables],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+
+
+def _rich(table: Table) -> RichTable:
+    rich = RichTable(title=table.title, title_justify="left", title_style="bold")
+    rich.add_column("server", no_wrap=True)
+    ratios = [column for column in table.columns if column.is_ratio]
+    for column in ratios:
+        rich.add_column(f"{column.title} to cfw", justify="right")
+    for column in table.columns:
+        rich.add_column(column.title, justify="right")
+    for server, row in table.rows.items():
+        rich.add_row(server, *_cells(table.columns, ratios, row))
+    return rich
+
+
+def _cells(columns: Sequence[Column], ratios: Sequence[Column], row: Row) -> list[str]:
+    cells = [_number(row.ratios[column.key], 2) for column in ratios]
+    return cells + [_number(row.values[column.key], column.digits) for column in columns]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
