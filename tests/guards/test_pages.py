@@ -14,12 +14,19 @@ import pytest
 
 import cfw
 from cfw.admin import create_app
+from cfw.admin.serve import PING_S
 from cfw.cli import main
 from cfw.config import Config
-from cfw.limits import Limits
+from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
 from cfw.metrics.exposition import exposition
-from cfw.registry import Registry
+from cfw.registry import ENDED_KEPT, Registry
+from cfw.repository import FILLING_RATIO, GRACE_S
+from cfw.routes.outcome import LADDER
+from cfw.routes.router import FILLING_S, REFUSED_AT_A_TIME
+from cfw.sinks.hub import LOSSLESS_ITEMS
+from cfw.wire.connection import READ_BYTES
+from cfw.wire.handshake import MAX_HEAD_BYTES
 
 ROOT = Path(cfw.__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("cfw/**/*.md"), *ROOT.glob("schemas/**/*.md")])
@@ -181,3 +188,50 @@ def test_every_metric_is_told() -> None:
     assert sorted(told) == sorted(name.removesuffix("_total") for name in shown)
     for name in re.findall(r"`(cfw_\w+)`", OPERATIONS):
         assert name.removesuffix("_total") in told
+
+
+def spaced(number: int) -> str:
+    """A large number as the pages write it."""
+    return f"{number:,}".replace(",", " ")
+
+
+def test_the_levels_of_error_codes_are_those_of_the_ladder() -> None:
+    """OPERATIONS.md names those that are an error and those that are only information."""
+    told = OPERATIONS.split("are an `error` when")[1].split("\n\n")[0]
+    errors, rest = told.split("They are `info` for")
+    others = rest.split("and a `warning`")[0]
+    for level, text in (("error", errors), ("info", others)):
+        assert set(re.findall(r"`([a-z_]+)`", text)) == {
+            code.value for code, (_, known) in LADDER.items() if known == level
+        }
+    assert {level for _, level in LADDER.values()} == {"error", "info", "warning"}
+
+
+LIMITS, TIMES = Limits(), Times()
+STOP_S = TIMES.drain_s + 2 * TIMES.close_flush_s + TIMES.linger_s + 2
+FIGURES = [
+    f"at most {STOP_S:g} s: `times.drain_s` {TIMES.drain_s:g}, ",
+    f"the terminal {TIMES.close_flush_s:g} (`times.close_flush_s`), ",
+    f"the rig {TIMES.linger_s:g} (`times.linger_s`)",
+    f"= {spaced(LIMITS.capture_memory_bytes)} ",
+    f"at one time: {LIMITS.max_memory_bytes // LIMITS.capture_memory_bytes} ",
+    f"runs {1_000_000_000 // LIMITS.capture_memory_bytes} captures at a time",
+    f"passes {FILLING_RATIO:.0%} and stays there for {1000 * FILLING_S:g} ms".replace(
+        "%", " %"
+    ),
+    f"reading from this rig for {1000 * GRACE_S:g} ms",
+    f"{LIMITS.max_forward_buffer_frames} frames are two seconds at {LIMITS.max_fps} frames",
+    f"The last {ENDED_KEPT} are kept",
+    f"holds {LOSSLESS_ITEMS} items of its own",
+    f"subscriber {LOSSLESS_ITEMS} items, ",
+    f"one read of at most {READ_BYTES // 1024} KiB",
+    f"{REFUSED_AT_A_TIME} are answered at a time",
+    f"{MAX_HEAD_BYTES // 1024} KiB of head",
+    f"The feed is pinged every {PING_S:g} s",
+]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_that_of_the_code(figure: str) -> None:
+    """Numbers in OPERATIONS.md that are constants or defaults, or follow from them."""
+    assert figure in " ".join(OPERATIONS.split())
