@@ -198,6 +198,7 @@ def spaced(number: int) -> str:
 def test_the_levels_of_error_codes_are_those_of_the_ladder() -> None:
     """OPERATIONS.md names those that are an error and those that are only information."""
     told = OPERATIONS.split("are an `error` when")[1].split("\n\n")[0]
+    told = " ".join(told.split())
     errors, rest = told.split("They are `info` for")
     others = rest.split("and a `warning`")[0]
     for level, text in (("error", errors), ("info", others)):
