@@ -6,6 +6,8 @@ tests         everything but the long suites, on the Python that runs nox
 pythons       the same on each other supported Python that is installed
 conformance   the Autobahn cases against the wire
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
+hostile       overload, faults and attackers, with the table of what was measured; a long form
+              with CFW_HOSTILE_LONG=1
 sweep         byte cuts and cancellation sweeps of a connection, all of them, with their table
 bench         frames a second beside other servers; not part of a plain `nox`
 """
@@ -18,7 +20,9 @@ import sys
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "pythons", "conformance", "fuzz", "sweep"]
+nox.options.sessions = [
+    *("lint", "types", "tests", "pythons", "conformance", "fuzz", "hostile", "sweep"),
+]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 # A Python that is not there is skipped, and said to be.
@@ -59,7 +63,8 @@ def pythons(session: nox.Session) -> None:
 def run_tests(session: nox.Session) -> None:
     """Install and test, in whatever environment the session has."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "not conformance and not sweep and not slow", *session.posargs)
+    marks = "not conformance and not sweep and not slow and not hostile"
+    session.run("pytest", "-m", marks, *session.posargs)
 
 
 @nox.session
@@ -75,6 +80,13 @@ def fuzz(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     env = {"CFW_FUZZ_EXAMPLES": os.environ.get("CFW_FUZZ_EXAMPLES", "2000")}
     session.run("pytest", "-m", "fuzz", *session.posargs, env=env)
+
+
+@nox.session
+def hostile(session: nox.Session) -> None:
+    """Attackers, overload and faults against a worker in a process of its own."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "hostile", "tests/hostile", *session.posargs)
 
 
 @nox.session

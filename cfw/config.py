@@ -16,6 +16,7 @@ import cattrs
 from cfw.limits import Limits, Times
 from cfw.sessions import SessionUrlError, check_authority_url
 from cfw.settings import (
+    AT_LEAST_ONE,
     PORT,
     PORT_OR_OFF,
     SOCKET_URL_OR_NONE,
@@ -70,6 +71,12 @@ class AdminConfig:
     )
     port: int | Literal["off"] = setting(
         8766, 'TCP port; 0 picks a free one, "off" serves no admin listener.', PORT_OR_OFF
+    )
+    max_connections: int = setting(
+        100,
+        "Connections at a time; beyond, the one that was told nothing for longest is closed.",
+        AT_LEAST_ONE,
+        unit="connections",
     )
 
 

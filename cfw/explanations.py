@@ -63,6 +63,7 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         "recordings sent later raise limits.max_clock_skew_s.",
         (
             "times.open_s",
+            "times.message_s",
             "times.idle_s",
             "times.meta_to_bytes_s",
             "limits.max_clock_skew_s",
@@ -290,10 +291,19 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         "The worker takes no connection: it has too many, or is shutting down.",
         (
             "limits.max_connections are open; rigs may have left connections unused.",
+            "limits.max_connections_per_address are open from one address, such as a proxy.",
+            "The process has nearly used up its file descriptors.",
             "The worker got SIGTERM and lets running captures finish.",
         ),
         "Try again later, with a pause that grows; close connections that are done.",
-        "Raise limits.max_connections, and limits.max_memory_bytes to go with it.",
-        ("limits.max_connections", "limits.max_memory_bytes", "times.open_s"),
+        "Raise limits.max_connections, limits.max_connections_per_address and "
+        "limits.max_memory_bytes to go with it; give the process more descriptors (ulimit -n, "
+        "LimitNOFILE of systemd).",
+        (
+            "limits.max_connections",
+            "limits.max_connections_per_address",
+            "limits.max_memory_bytes",
+            "times.open_s",
+        ),
     ),
 }

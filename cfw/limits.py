@@ -58,6 +58,13 @@ class Limits:
     max_connections: int = _count(
         1_000, "connections", "Connections at a time; one more gets HTTP 503."
     )
+    # Behind a proxy or a NAT all rigs have one address, so by default it bounds nothing more.
+    max_connections_per_address: int = _count(
+        1_000,
+        "connections",
+        "Those from one IPv4 address or one IPv6 /64; lower it where rigs connect directly, "
+        "raise it with max_connections where they come through one proxy.",
+    )
     # By default the worst case of max_connections captures fits.
     max_memory_bytes: int = _count(
         12_000_000_000,
@@ -106,6 +113,9 @@ class Times:
     )
     handshake_s: float = _time(10, "The whole WebSocket handshake.")
     open_s: float = _time(10, "From the handshake to `capture.open`.")
+    message_s: float = _time(
+        5, "From the first byte of a message to its last, while the worker reads."
+    )
     close_flush_s: float = _time(
         5, "For the sink to take what is left at the close; the terminal has as long again."
     )

@@ -5,6 +5,9 @@
     `-- connections          each its own failure boundary
         `-- hypercorn.trio.tcp_server.TCPServer, on a _Connection as its stream
 
+When there are too many connections, the one that has been quiet for longest makes room for
+the newest, so that nobody keeps a health check out by holding connections open; feeds stay.
+
 Hypercorn shields every `send_all` from cancellation and sets no deadline on it, so a reader
 that never reads would hold a shutdown for as long as its TCP connection lives. Its server
 takes no streams but those it accepts itself; its connections do, which is why they are run
@@ -30,8 +33,12 @@ from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp
 
+from cfw.listen import RESERVE, Throttle, serve_listeners
+
 _log = structlog.get_logger("cfw.admin")
 
+#: Feeds, pages and polls that may be connected at a time.
+MAX_CONNECTIONS = 100
 #: What a reader of the feed may send, which is ignored anyway.
 MAX_MESSAGE_BYTES = 4_096
 #: Keeps an idle feed open through proxies, which commonly give up after 60 s.
@@ -42,6 +49,7 @@ LINGER_S = 2.0
 #: A peer's mistakes; Hypercorn lets some of them through.
 _PEER_ERRORS = (h11.ProtocolError, wsproto.utilities.ProtocolError)
 _CLOSE_FRAME = b"\x88"
+_SWITCHING = b"HTTP/1.1 101"
 _EXTENSIONS = re.compile(rb"\r\nsec-websocket-extensions:[^\r\n]*", re.IGNORECASE)
 
 
@@ -68,6 +76,16 @@ class AdminServer:
         """How many connections there are."""
         return len(self._connections)
 
+    def _end_quietest(self) -> bool:
+        """Make room; False if every connection is one that is meant to last."""
+        quiet = [c for c in self._connections if not c.is_websocket]
+        if not quiet:
+            return False
+        chosen = min(quiet, key=lambda connection: connection.told_at)
+        chosen.cut()
+        self._connections.discard(chosen)
+        return True
+
     def stop(self) -> None:
         """Take no more connections, and end those there are within the grace of `serve_admin`.
 
@@ -83,7 +101,7 @@ async def serve_admin(
     *,
     grace_s: float = 2.0,
     send_stall_s: float = 30.0,
-    max_connections: int = 100,
+    max_connections: int = MAX_CONNECTIONS,
     task_status: trio.TaskStatus[AdminServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application until it is stopped or cancelled.
@@ -94,7 +112,8 @@ async def serve_admin(
         port: TCP port; 0 for one the system chooses, see `AdminServer.port`.
         grace_s: seconds from `AdminServer.stop` until what is still open is cut.
         send_stall_s: seconds one send may take before its connection is cut.
-        max_connections: connections beyond are closed as soon as they are accepted.
+        max_connections: one more ends the one that was told nothing for longest; if all are
+            WebSockets, it is closed itself.
         task_status: told the `AdminServer` once it listens.
 
     Raises:
@@ -107,10 +126,19 @@ async def serve_admin(
     config = _config()
     wrapped = ASGIWrapper(cast(Any, app))  # the same interface, typed more narrowly
 
-    async def serve(stream: trio.SocketStream) -> None:
-        if len(server._connections) >= max_connections:
-            _log.warning("admin.refused", reason=f"max_connections ({max_connections})")
-            await trio.aclose_forcefully(stream)
+    throttle = Throttle()
+
+    def note_refusal(reason: str) -> None:
+        if (unwritten := throttle.unwritten()) is not None:
+            _log.warning("admin.refused", reason=reason, unwritten=unwritten)
+
+    async def shed(_: trio.abc.Stream) -> None:
+        note_refusal("the process has nearly used up its descriptors")
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, trio.SocketStream)
+        if len(server._connections) >= max_connections and not server._end_quietest():
+            note_refusal(f"max_connections ({max_connections}), all of them WebSockets")
             return
         connection = _Connection(stream, send_stall_s)
         server._connections.add(connection)
@@ -124,7 +152,7 @@ async def serve_admin(
             _log.info("admin.protocol_error", error=str(_first(group)))
         except* Exception:
             _log.exception("admin.connection_failed")
-        finally:  # trio.serve_listeners closes the stream
+        finally:  # serve_listeners closes the stream
             server._connections.discard(connection)
             connection.ended.set()
 
@@ -132,7 +160,14 @@ async def serve_admin(
         try:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(
-                    partial(trio.serve_listeners, serve, listeners, handler_nursery=handlers)
+                    partial(
+                        serve_listeners,
+                        serve,
+                        listeners,
+                        connections=handlers,
+                        shed=shed,
+                        reserve=RESERVE // 4,
+                    )
                 )
                 task_status.started(server)
                 await server._stopping.wait()
@@ -158,6 +193,9 @@ class _Connection(trio.abc.HalfCloseableStream):
         self._stream = stream
         self._send_stall_s = send_stall_s
         self._is_first_read = True
+        #: When it was last sent something, or else accepted.
+        self.told_at = trio.current_time()
+        self.is_websocket = False
         self.scope = trio.CancelScope()
         #: Set once nothing more will be read.
         self.read_ended = trio.Event()
@@ -175,6 +213,9 @@ class _Connection(trio.abc.HalfCloseableStream):
         self._end_reading()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.told_at = trio.current_time()
+        if data[:12] == _SWITCHING:
+            self.is_websocket = True
         if data[:1] == _CLOSE_FRAME:
             # Hypercorn has no deadline for the answer, and goes on buffering a message that
             # it has refused as too long.

@@ -14,6 +14,7 @@ import trio
 from cfw.admin import create_app, is_loopback, loopback_only, serve_admin
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
+from cfw.listen import serve_listeners
 from cfw.metrics import Metrics, ask_again, watch_stalls
 from cfw.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
@@ -127,7 +128,7 @@ async def _serve_connections(
         trio.open_nursery() as connections,
     ):
         async with trio.open_nursery() as listening:
-            take = partial(trio.serve_listeners, handler_nursery=connections)
+            take = partial(serve_listeners, connections=connections, shed=router.shed)
             listening.start_soon(watch_stalls, metrics)
             listening.start_soon(ask_again, authority, metrics, config.times)
             await listening.start(take, router.handle, listeners)
@@ -176,7 +177,8 @@ async def _admin(
         host, port = config.admin.host, config.admin.port
         guarded = loopback_only(app) if is_loopback(host) else app
         with _naming(host, port):
-            server = await nursery.start(serve_admin, guarded, host, port)
+            admin = partial(serve_admin, max_connections=config.admin.max_connections)
+            server = await nursery.start(admin, guarded, host, port)
         yield f"http://{_address(server.addresses[0])}"
         if hub is not None:
             hub.close()  # the feeds end with their last message, not with a cut

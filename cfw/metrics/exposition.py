@@ -54,7 +54,8 @@ class _Worker(Collector):
         yield _gauge("cfw_connections", "Connections open now.", metrics.connections)
         yield _counters(
             "cfw_connections_refused",
-            "Connections not let in: draining, no room, or no good handshake.",
+            "Connections not let in: draining, no room, none for this address, no descriptor, "
+            "or no good handshake.",
             "reason",
             metrics.refused,
         )

@@ -21,7 +21,14 @@ from cfw.errors import (
     SessionError,
     WorkerLost,
 )
-from cfw.wire import KeepaliveTimeout, MessageTooBig, PeerClosed, PeerGone, WireViolation
+from cfw.wire import (
+    KeepaliveTimeout,
+    MessageTimeout,
+    MessageTooBig,
+    PeerClosed,
+    PeerGone,
+    WireViolation,
+)
 from schemas import ErrorCode
 
 LogLevel: TypeAlias = Literal["info", "warning", "error"]
@@ -162,7 +169,7 @@ def _error_of(
                 leaf.detail, observed=leaf.observed, limit=leaf.limit
             )
             return error, leaf.close_code
-        case WireViolation():
+        case WireViolation() | MessageTimeout():
             return ProtocolViolation(leaf.detail), leaf.close_code
         case _:
             return InternalError(f"a bug: {type(leaf).__name__}"), None

@@ -33,15 +33,17 @@ from cfw.actions import (
 from cfw.clock import RigClock
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
 from cfw.limits import NS_PER_S, Limits, Times, ns
-from cfw.metrics import Histogram, Metrics, Refusal
+from cfw.listen import address_of
+from cfw.metrics import Histogram, Metrics
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
+from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
 from cfw.sessions import AuthorityUnreachable, SessionAuthority
 from cfw.sinks import CaptureSink, LeasedSink, Sink
 from cfw.state import Active, Frame, Idle, State
-from cfw.wire import HandshakeReject, HandshakeRejected, PeerGone, WebSocket, accept
+from cfw.wire import HandshakeRejected, PeerGone, WebSocket, accept
 from schemas import (
     SCHEMA_VERSION,
     CaptureAbort,
@@ -60,9 +62,6 @@ from schemas import (
 
 PATH = "/camera_feed_worker/capture"
 SOURCE = "camera_feed_worker"
-#: A connection too many has so long to send its request, and so many may be doing that.
-REFUSE_S = 1.0
-REFUSED_AT_A_TIME = 64
 #: A buffer that is still this full after so long was not only filled by one large read. The
 #: warning comes before the abort, which waits for `GRACE_S`.
 FILLING_S = GRACE_S / 2
@@ -105,7 +104,7 @@ class Router:
         self.is_draining = False
         self._connections: set[_Connection] = set()
         self._ids = itertools.count(1)
-        self._refusing = 0
+        self._admission = Admission(limits, self.metrics)
         self._all_gone = trio.Event()
 
     async def handle(self, stream: trio.abc.Stream) -> None:
@@ -115,48 +114,26 @@ class Router:
         message and close frame are still sent, under their deadlines.
         """
         if self.is_draining:
-            await self._refuse(stream, "draining", "the worker is shutting down")
+            await self._admission.refuse(stream, "draining", "the worker is shutting down")
             return
-        if len(self._connections) >= self.limits.max_connections:
-            reason = "the worker has no room for another connection"
-            await self._refuse(stream, "capacity", reason)
+        address = address_of(stream)
+        if (problem := self._admission.problem(address)) is not None:
+            await self._admission.refuse(stream, *problem)
             return
         connection = _Connection(self, next(self._ids))
         self._connections.add(connection)
-        self.metrics.connections += 1
         try:
-            await connection.run(stream)
+            with self._admission.count(address):
+                await connection.run(stream)
         finally:
             self._connections.discard(connection)
-            self.metrics.connections -= 1
             if not self._connections:
                 self._all_gone.set()
 
-    async def _refuse(self, stream: trio.abc.Stream, why: Refusal, reason: str) -> None:
-        """Say 503 to whoever asks quickly; too many at a time are not even listened to."""
-        self.metrics.refused[why] += 1
-        if self._refusing >= REFUSED_AT_A_TIME:
-            await trio.aclose_forcefully(stream)
-            return
-        self._refusing += 1
-        try:
-            async with accept(
-                stream,
-                path=PATH,
-                max_text_bytes=1,
-                max_binary_bytes=1,
-                handshake_s=REFUSE_S,
-                keepalive_s=math.inf,
-                keepalive_timeout_s=math.inf,
-                reject=HandshakeReject(503, reason),
-            ):
-                pass
-        except (HandshakeRejected, PeerGone) as exc:
-            _log.info("connection.refused", detail=exc.detail, reason=reason)
-        except Exception:
-            _log.exception("connection.failed")
-        finally:
-            self._refusing -= 1
+    async def shed(self, stream: trio.abc.Stream) -> None:
+        """Let go of a connection at once: descriptors are nearly used up."""
+        reason = "the worker has no descriptor for another connection"
+        await self._admission.refuse(stream, "descriptors", reason)
 
     def drain(self) -> None:
         """Let running captures finish and end every connection that has none."""
@@ -223,6 +200,7 @@ class _Connection:
                     handshake_s=times.handshake_s,
                     keepalive_s=times.keepalive_s,
                     keepalive_timeout_s=times.keepalive_timeout_s,
+                    message_s=times.message_s,
                 ) as ws:
                     self._log = self._log.bind(remote=ws.remote)
                     self._log.info("connection.opened")

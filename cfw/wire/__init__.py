@@ -9,6 +9,7 @@ from .errors import (
     HandshakeRejected,
     InvalidPayload,
     KeepaliveTimeout,
+    MessageTimeout,
     MessageTooBig,
     PeerClosed,
     PeerGone,
@@ -17,7 +18,7 @@ from .errors import (
     WireError,
     WireViolation,
 )
-from .handshake import HandshakeReject
+from .handshake import HandshakeReject, close_now, refuse, refuse_now
 
 __all__ = [
     "Decoder",
@@ -25,6 +26,7 @@ __all__ = [
     "HandshakeRejected",
     "InvalidPayload",
     "KeepaliveTimeout",
+    "MessageTimeout",
     "MessageTooBig",
     "PeerClose",
     "PeerClosed",
@@ -35,4 +37,7 @@ __all__ = [
     "WireError",
     "WireViolation",
     "accept",
+    "close_now",
+    "refuse",
+    "refuse_now",
 ]

@@ -1,5 +1,6 @@
 """One server-side WebSocket connection: batches of whole messages in, text out."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +12,7 @@ from .decoder import Decoder
 from .errors import (
     HandshakeRejected,
     KeepaliveTimeout,
+    MessageTimeout,
     PeerClosed,
     PeerGone,
     WireCrashed,
@@ -37,6 +39,11 @@ TAIL_BYTES: Final = 4096
 # RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
 
+# What a peer that goes on sending may send behind our close frame and still read it: many
+# times what the kernels of both sides hold (Linux: up to 6 MB and 4 MB), and a half second
+# of a gigabit link. One that sends on for ever costs no more than this.
+LINGER_BYTES: Final = 64 * 1024 * 1024
+
 
 class WebSocket:
     """An open connection, made by `accept`.
@@ -56,6 +63,8 @@ class WebSocket:
         library: WebSocketConnection,
         decoder: Decoder,
         nursery: trio.Nursery,
+        *,
+        message_s: float,
     ) -> None:
         self.remote = describe_peer(transport)
         self.round_trip_s: float | None = None
@@ -70,6 +79,9 @@ class WebSocket:
         self._is_closing = False
         self._fault: WireError | None = None
         self._waiting = trio.CancelScope()
+        self._message_s = message_s
+        # What is left of it for the message that is arriving; infinite between messages.
+        self._left_s = math.inf
 
     async def receive_batch(self) -> list[str | bytes]:
         """Return the messages of one read: at least one, in order, text as str.
@@ -82,6 +94,7 @@ class WebSocket:
             PeerGone: the transport ended or was reset.
             ProtocolFault, InvalidPayload, MessageTooBig: the peer broke the rules.
             KeepaliveTimeout: the peer left a ping unanswered.
+            MessageTimeout: a message was begun and not ended in time.
             WireCrashed: a bug below this connection.
             trio.ClosedResourceError: `close` was called before.
 
@@ -91,16 +104,46 @@ class WebSocket:
         decoder = self._decoder
         while not decoder.messages:
             self._raise_end()
-            with trio.CancelScope() as self._waiting:
-                # Something is left here only by a call that was cancelled below.
-                await self._stream.wait_control_read()
-                while not (decoder.messages or decoder.is_over or self._is_eof):
-                    await self._decode()
-                    if decoder.control:
-                        self._stream.put_control(decoder.control)
-                        await self._stream.wait_control_read()
+            began = trio.current_time()
+            with trio.CancelScope(deadline=began + self._left_s) as waiting:
+                self._waiting = waiting
+                try:
+                    # Something is left here only by a call that was cancelled below.
+                    await self._stream.wait_control_read()
+                    while not (decoder.messages or decoder.is_over or self._is_eof):
+                        await self._decode()
+                        if decoder.control:
+                            self._stream.put_control(decoder.control)
+                            await self._stream.wait_control_read()
+                        is_timed = self._left_s < math.inf
+                        if not decoder.messages and decoder.in_message is not is_timed:
+                            # A message has begun in this read, or a control frame ended.
+                            began = trio.current_time()
+                            self._left_s = self._message_s if decoder.in_message else math.inf
+                            waiting.deadline = began + self._left_s
+                finally:
+                    self._count_down(began)
         messages, decoder.messages = decoder.messages, []
         return messages
+
+    def _count_down(self, began: float) -> None:
+        """Take the time of a read off what the message that is arriving has left.
+
+        Only time spent waiting for the peer counts, so nobody pays for a slow sink. And
+        nothing but the end of the message begins it anew: no ping, no fragment, no byte.
+        """
+        decoder = self._decoder
+        if not decoder.in_message:
+            self._left_s = math.inf
+        elif decoder.messages or self._left_s == math.inf:
+            # The last read has ended one message and begun another.
+            self._left_s = self._message_s
+        else:
+            self._left_s -= trio.current_time() - began
+            if self._left_s <= 0 and self._fault is None:
+                self._fault = MessageTimeout(
+                    f"a message took longer than {self._message_s:g} s to arrive (message_s)"
+                )
 
     async def send_text(self, text: str) -> None:
         """Send one text message.
@@ -132,7 +175,8 @@ class WebSocket:
 
         Reads and discards until the peer has ended too, so that it gets to read our last
         words instead of a reset. A peer that closed first gets this code and reason as
-        its reply. Never takes longer than `linger_s`; a second call does nothing.
+        its reply. Never takes longer than `linger_s`, and never reads more than
+        `LINGER_BYTES`; a second call does nothing.
 
         Args:
             code: close code.
@@ -163,7 +207,8 @@ class WebSocket:
     async def _discard(self) -> None:
         decoder = self._decoder
         has_halves = isinstance(self._transport, trio.abc.HalfCloseableStream)
-        while not self._is_eof:
+        left = LINGER_BYTES
+        while not self._is_eof and left > 0:
             if decoder.close is not None:
                 self._stream.end_input(decoder.close.raw)
                 if not has_halves:
@@ -171,13 +216,13 @@ class WebSocket:
                     return
             decoder.messages.clear()
             decoder.control.clear()
-            await self._decode()
+            left -= await self._decode()
         if decoder.close is not None:
             self._stream.end_input(decoder.close.raw)
         self._stream.end_input()
 
-    async def _decode(self) -> None:
-        """Read once, and decode what came."""
+    async def _decode(self) -> int:
+        """Read once, and decode what came; how many bytes that was."""
         try:
             vacant = self._decoder.vacant
             if vacant is not None and self._socket is not None:
@@ -190,6 +235,7 @@ class WebSocket:
             count = 0
         if not count:
             self._is_eof = True
+        return count
 
     async def _receive_into(self, socket: trio.socket.SocketType, vacant: memoryview) -> int:
         # A large payload goes where it belongs, and what is behind it comes along.
@@ -254,6 +300,7 @@ class _Host:
         *,
         keepalive_s: float,
         keepalive_timeout_s: float,
+        message_s: float,
     ) -> None:
         self.stream = WireStream(transport)
         self.socket: WebSocket | None = None
@@ -264,6 +311,7 @@ class _Host:
         self._transport = transport
         self.decoder = decoder
         self._keepalive = (keepalive_s, keepalive_timeout_s)
+        self._message_s = message_s
 
     async def run(self) -> None:
         """Answer the request, then serve until the stream is closed."""
@@ -278,7 +326,12 @@ class _Host:
                     )
                     library = await request.accept()
                     self.socket = WebSocket(
-                        self._transport, self.stream, library, self.decoder, nursery
+                        self._transport,
+                        self.stream,
+                        library,
+                        self.decoder,
+                        nursery,
+                        message_s=self._message_s,
                     )
                     nursery.start_soon(self.socket._keep_alive, *self._keepalive)
                     self.settled.set()
@@ -309,6 +362,7 @@ async def accept(
     handshake_s: float,
     keepalive_s: float,
     keepalive_timeout_s: float,
+    message_s: float,
     reject: HandshakeReject | None = None,
 ) -> AsyncIterator[WebSocket]:
     """Answer one opening handshake and yield the open connection.
@@ -325,6 +379,8 @@ async def accept(
         handshake_s: seconds for the whole request to arrive and be answered.
         keepalive_s: seconds between two pings.
         keepalive_timeout_s: seconds for a pong to come.
+        message_s: seconds from the first byte of a message, or of a control frame, to its
+            last, counted while the connection is read.
         reject: refuse any request with this answer; None to judge it.
 
     Raises:
@@ -339,6 +395,7 @@ async def accept(
         decoder,
         keepalive_s=keepalive_s,
         keepalive_timeout_s=keepalive_timeout_s,
+        message_s=message_s,
     )
     failure: BaseException | None = None
     try:
@@ -405,6 +462,8 @@ async def _shake_hands(
         raise PeerGone("the peer left before its handshake was answered")
     host.decoder.feed(request.rest)
     host.stream.put_control(host.decoder.control)
+    if host.socket is not None:
+        host.socket._count_down(trio.current_time())
     if host.stream.http_status is None:
         return HandshakeReject(400, "the request head cannot be read")
     return HandshakeReject(host.stream.http_status, "this is not a WebSocket handshake")

@@ -10,6 +10,7 @@
     +-- PeerClosed           the peer sent a close frame: an end, not a failure
     +-- PeerGone             the world did it: EOF or reset without a close frame
     +-- KeepaliveTimeout     the world did it: no pong in time
+    +-- MessageTimeout       the peer began a message and did not end it in time
     +-- HandshakeRejected    no WebSocket came to be; the HTTP answer is already sent
     +-- WireCrashed          we did it: a bug below; only this connection is lost
 
@@ -104,6 +105,13 @@ class KeepaliveTimeout(WireError):
 
     # The code that the websockets library uses for the same event.
     close_code: ClassVar[int] = 1011
+
+
+@attrs.define(eq=False)
+class MessageTimeout(WireError):
+    """A message was not whole within `message_s` of its first byte."""
+
+    close_code: ClassVar[int] = 1008
 
 
 @attrs.define(eq=False)

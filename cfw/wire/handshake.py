@@ -98,6 +98,25 @@ def check_head(head: bytes, path: str) -> HandshakeReject | None:
 
 async def refuse(transport: trio.abc.Stream, reject: HandshakeReject) -> None:
     """Send an HTTP answer and see the peer off, all within `REFUSE_S`."""
+    with trio.move_on_after(REFUSE_S), suppress(trio.BrokenResourceError):
+        await transport.send_all(_answer(reject))
+        await see_off(transport)
+
+
+async def refuse_now(transport: trio.abc.Stream, reject: HandshakeReject) -> None:
+    """Send an HTTP answer if that takes no time, and close the transport.
+
+    For a time when a connection cannot be waited for; the peer may get a reset instead.
+    """
+    # What is in another stream's way, such as a TLS handshake, takes time.
+    if isinstance(transport, trio.SocketStream):
+        with trio.move_on_after(REFUSE_S), suppress(trio.BrokenResourceError):
+            await transport.send_all(_answer(reject))
+            await transport.send_eof()
+    await close_now(transport)
+
+
+def _answer(reject: HandshakeReject) -> bytes:
     body = f"{reject.reason}\n".encode()
     phrase = http.HTTPStatus(reject.status).phrase
     head = (
@@ -107,9 +126,7 @@ async def refuse(transport: trio.abc.Stream, reject: HandshakeReject) -> None:
         f"{'Upgrade: websocket' if reject.status == 426 else 'Cache-Control: no-store'}\r\n"
         "Connection: close\r\n\r\n"
     )
-    with trio.move_on_after(REFUSE_S), suppress(trio.BrokenResourceError):
-        await transport.send_all(head.encode() + body)
-        await see_off(transport)
+    return head.encode() + body
 
 
 async def see_off(transport: trio.abc.Stream) -> None:

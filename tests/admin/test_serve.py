@@ -118,21 +118,48 @@ async def test_it_says_where_it_listens() -> None:
             await serve_admin(hub_app(None), port=server.port)
 
 
-async def test_connections_are_bounded() -> None:
-    """One more is closed at once; when one goes there is room again."""
+async def ask(stream: trio.SocketStream) -> bytes:
+    """Ask for the health, and read the whole answer."""
+    await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"}"):
+        data = await stream.receive_some()
+        assert data, answer
+        answer += data
+    return answer
+
+
+async def test_one_connection_more_ends_the_quietest() -> None:
+    """The one that was told nothing for longest is closed; the newest is answered."""
     async with served(hub_app(None), max_connections=2) as server:
         first, second = await dial(server), await dial(server)
         await until(lambda: server.connections == 2)
-        with capture_logs() as logs, trio.fail_after(PATIENCE_S):
-            third = await dial(server)
-            assert await third.receive_some() == b""
-        assert [line["event"] for line in logs] == ["admin.refused"]
-        await first.aclose()
-        await until(lambda: server.connections == 1)
-        fourth = await dial(server, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         with trio.fail_after(PATIENCE_S):
-            assert (await fourth.receive_some()).startswith(b"HTTP/1.1 200")
-        for stream in (second, third, fourth):
+            assert (await ask(first)).startswith(b"HTTP/1.1 200")
+            third = await dial(server)
+            assert (await ask(third)).startswith(b"HTTP/1.1 200")
+            assert await second.receive_some() == b""  # accepted later, and told nothing
+            assert (await ask(first)).startswith(b"HTTP/1.1 200")
+        assert server.connections == 2
+        for stream in (first, second, third):
+            await stream.aclose()
+
+
+async def test_feeds_are_not_ended_for_others() -> None:
+    """With nothing but feeds, it is the newcomer that is closed, and the log says why."""
+    hub = Hub()
+    async with served(hub_app(hub), max_connections=2) as server:
+        feeds = [await dial(server, UPGRADE) for _ in range(2)]
+        with trio.fail_after(PATIENCE_S):
+            for feed in feeds:
+                assert (await feed.receive_some()).startswith(b"HTTP/1.1 101")
+            with capture_logs() as logs:
+                newcomer = await dial(server)
+                assert await newcomer.receive_some() == b""
+        assert [line["event"] for line in logs] == ["admin.refused"]
+        assert server.connections == 2
+        hub.close()
+        for stream in (*feeds, newcomer):
             await stream.aclose()
 
 

@@ -22,8 +22,9 @@ from cfw.metrics import Metrics
 from cfw.metrics.exposition import exposition
 from cfw.registry import ENDED_KEPT, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S
+from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.routes.outcome import LADDER
-from cfw.routes.router import FILLING_S, REFUSED_AT_A_TIME
+from cfw.routes.router import FILLING_S
 from cfw.sinks.hub import LOSSLESS_ITEMS
 from cfw.wire.connection import READ_BYTES
 from cfw.wire.handshake import MAX_HEAD_BYTES
@@ -226,7 +227,7 @@ FIGURES = [
     f"holds {LOSSLESS_ITEMS} items of its own",
     f"subscriber {LOSSLESS_ITEMS} items, ",
     f"one read of at most {READ_BYTES // 1024} KiB",
-    f"{REFUSED_AT_A_TIME} are answered at a time",
+    f"not waited for if there are more than {REFUSED_AT_A_TIME}",
     f"{MAX_HEAD_BYTES // 1024} KiB of head",
     f"The feed is pinged every {PING_S:g} s",
 ]

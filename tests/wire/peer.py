@@ -25,6 +25,7 @@ SETTINGS: dict[str, Any] = {
     "handshake_s": 10,
     "keepalive_s": 20,
     "keepalive_timeout_s": 15,
+    "message_s": 60,
 }
 
 

@@ -52,6 +52,7 @@ async def handle(transport: trio.SocketStream) -> None:
             handshake_s=10,
             keepalive_s=20,
             keepalive_timeout_s=20,
+            message_s=60,
         ) as socket:
             await echo(socket)
 
