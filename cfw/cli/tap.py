@@ -5,27 +5,38 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Callable
-from typing import Literal, TypeAlias
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, TypeAlias
 
 import click
 import trio
 
 from cfw.client import ConnectionLost, open_feed
+from cfw.plugins import OutOfReach, redact_url
 from schemas import FeedAbort, FeedClose, to_json
 
 _Write: TypeAlias = Callable[[bytes], None]
 
 
 @click.command()
-@click.argument("url", metavar="ADMIN_URL")
+@click.argument("url", metavar="URL")
 @click.option("--capture-id", metavar="ID", help="Only this capture.  [default: all]")
 @click.option(
     "--mode",
     type=click.Choice(["lossless", "live"]),
-    default="lossless",
-    show_default=True,
-    help="lossless: every frame, and captures wait for this reader; live: the newest ones.",
+    help="lossless: every frame, and captures wait for this reader; live: the newest ones.  "
+    "[default: lossless]",
+)
+@click.option(
+    "--group",
+    metavar="NAME",
+    help="With valkey://: taps of one group share the captures.  [default: tap]",
+)
+@click.option(
+    "--consumer",
+    metavar="NAME",
+    help="With valkey://: a name to go on under after a restart.  [default: a new one]",
 )
 @click.option(
     "--format",
@@ -44,13 +55,16 @@ _Write: TypeAlias = Callable[[bytes], None]
 def tap(
     url: str,
     capture_id: str | None,
-    mode: Literal["lossless", "live"],
+    mode: Literal["lossless", "live"] | None,
+    group: str | None,
+    consumer: str | None,
     output: Literal["mjpeg", "json"],
     captures: int | None,
 ) -> None:
-    """Write the captures of a worker to standard output as they come in.
+    """Write captures to standard output as they come in.
 
-    ADMIN_URL is the worker's admin listener, for example http://127.0.0.1:8766. To watch:
+    URL is a worker's admin listener, for example http://127.0.0.1:8766, or the valkey:// URL
+    that a fleet of workers has as its sink. To watch:
 
     \b
         cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
@@ -58,14 +72,16 @@ def tap(
     if captures is None and capture_id is not None:
         captures = 1
     try:
-        ended = trio.run(
-            _tap, url, capture_id, mode, output, captures, strict_exception_groups=True
-        )
+        if url.lower().startswith(("valkey:", "valkeys:")):
+            feed, words = _shared_feed(url, group, consumer, capture_id, mode)
+        else:
+            feed, words = _feed(url, group, consumer, capture_id, mode)
+        ended = trio.run(_tap, feed, words, output, captures, strict_exception_groups=True)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
     except BrokenPipeError:
         return  # the reader, such as a closed ffplay, has seen enough
-    except ConnectionLost as exc:
+    except (ConnectionLost, OutOfReach) as exc:
         raise click.ClickException(str(exc)) from None
     if captures is not None and ended < captures:
         raise click.ClickException(
@@ -73,18 +89,58 @@ def tap(
         )
 
 
-async def _tap(
+def _feed(
     url: str,
+    group: str | None,
+    consumer: str | None,
     capture_id: str | None,
-    mode: Literal["lossless", "live"],
+    mode: Literal["lossless", "live"] | None,
+) -> tuple[AbstractAsyncContextManager[Any], str]:
+    if group or consumer:
+        raise ValueError("--group and --consumer need a valkey:// URL")
+    mode = mode or "lossless"
+    return open_feed(url, capture_id=capture_id, mode=mode), f"{url}, mode {mode}"
+
+
+def _shared_feed(
+    url: str,
+    group: str | None,
+    consumer: str | None,
+    capture_id: str | None,
+    mode: Literal["lossless", "live"] | None,
+) -> tuple[AbstractAsyncContextManager[Any], str]:
+    if capture_id or mode:
+        raise ValueError(
+            "--capture-id and --mode need the URL of an admin listener; a group shares all "
+            "captures, every frame of them"
+        )
+    try:
+        from cfw.valkey import open_valkey_feed
+    except ImportError as exc:
+        raise ValueError(str(exc)) from None
+    feed = _processing(open_valkey_feed(url, group=group or "tap", consumer=consumer))
+    return feed, f"{redact_url(url)}, group {group or 'tap'}"
+
+
+@asynccontextmanager
+async def _processing(opening: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    """The last message has been processed too when the block comes to its end."""
+    async with opening as feed:
+        yield feed
+        await feed.processed()
+
+
+async def _tap(
+    opening: AbstractAsyncContextManager[Any],
+    words: str,
     output: Literal["mjpeg", "json"],
     captures: int | None,
 ) -> int:
     """Copy the feed until it or the count of captures ends; answers how many ended."""
     write = _stdout()
     ended = 0
-    async with open_feed(url, capture_id=capture_id, mode=mode) as feed:
-        click.echo(f"connected to {url}, mode {mode}; waiting for captures", err=True)
+    async with opening as feed:
+        click.echo(f"connected to {words}; waiting for captures", err=True)
         async for message, jpeg in feed:
             data = jpeg if output == "mjpeg" else f"{to_json(message)}\n".encode()
             if data is not None:

@@ -3,6 +3,7 @@
     _address   the URL and its options
     _link      one client with deadlines over coredis
     _names     partitions, keys and entry ids
+    _feed      captures: reading them, as one of a group
     _store     captures: begin, append, renew, finish, and sealing what was left behind
 
 The sink is `cfw.sinks.valkey`; VALKEY.md beside it tells the keys and the guarantees.
@@ -10,6 +11,7 @@ It needs the extra `cfw[valkey]`, which brings coredis.
 """
 
 from cfw.valkey._address import Address
+from cfw.valkey._feed import ValkeyFeed, open_valkey_feed
 from cfw.valkey._link import Link, ValkeyFailed, open_link
 from cfw.valkey._names import LAST_ID, PARTITIONS, Names, partition_of
 from cfw.valkey._store import (
@@ -36,6 +38,8 @@ __all__ = [
     "ScriptStore",
     "TailLost",
     "ValkeyFailed",
+    "ValkeyFeed",
     "open_link",
+    "open_valkey_feed",
     "partition_of",
 ]

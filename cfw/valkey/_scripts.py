@@ -107,3 +107,76 @@ FORGET = """
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
 return 'OK'
 """
+
+# --- consumers: a group on the index of each partition ----------------------------------------
+
+#: KEYS index; ARGV group. From where on the index has news: its last id.
+JOIN = """
+redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '$', 'MKSTREAM')
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', '1')[1]
+return newest and newest[1] or '0-0'
+"""
+
+#: KEYS index; ARGV group, consumer, at most. Captures that nobody of the group has had.
+TAKE = """
+local found = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3],
+  'STREAMS', KEYS[1], '>')
+return found and found[1] and found[1][2] or {}
+"""
+
+#: KEYS index; ARGV group, consumer, at most. Captures this consumer had before it was gone.
+RESUME = """
+local found = {}
+for _, item in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], ARGV[2])) do
+  local entry = redis.call('XRANGE', KEYS[1], item[1], item[1])[1]
+  if entry then
+    found[#found + 1] = entry
+  else
+    redis.call('XACK', KEYS[1], ARGV[1], item[1])
+  end
+end
+return found
+"""
+
+#: KEYS index; ARGV group, consumer, at most, idle_ms. Captures of consumers that are silent.
+CLAIM = """
+return redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[4], '0-0',
+  'COUNT', ARGV[3])[2]
+"""
+
+#: KEYS index, then the stream of each; ARGV group, consumer, then the index id of each
+#: Answers for each: 1 still this consumer's, 0 another's, -1 the stream has expired.
+KEEP = """
+local states = {}
+for i = 2, #KEYS do
+  local id = ARGV[i + 1]
+  local item = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, '1')[1]
+  if not item or item[2] ~= ARGV[2] then
+    states[#states + 1] = 0
+  elseif redis.call('EXISTS', KEYS[i]) == 0 then
+    redis.call('XACK', KEYS[1], ARGV[1], id)
+    states[#states + 1] = -1
+  else
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0', id, 'JUSTID')
+    states[#states + 1] = 1
+  end
+end
+return states
+"""
+
+#: KEYS progress; ARGV stream. The id of the last entry that was processed.
+REACHED = "return redis.call('HGET', KEYS[1], ARGV[1]) or '0-0'"
+
+#: KEYS progress; ARGV stream, entry id, keep_ms
+PROCESSED = """
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 'OK'
+"""
+
+#: KEYS index, progress; ARGV group, index id, stream
+DONE = """
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HDEL', KEYS[2], ARGV[3])
+return 'OK'
+"""
