@@ -33,6 +33,7 @@ _FILES = (
     "live.css",
     "live.js",
     "rates.js",
+    "rig-clock.js",
     "settings.js",
 )
 _TYPES = {

@@ -2,6 +2,7 @@
 
 import { meaning } from "./codes.js";
 import { count, delay, instant, rate, seconds, size } from "./format.js";
+import { rigClock } from "./rig-clock.js";
 
 /** How long the card of an ended capture stays, unless its rig begins another before. */
 const LINGER_MS = 8_000;
@@ -83,10 +84,11 @@ class Card {
     this.#count(status.frames, status.bytes, lasting);
     this.#fill(status);
     this.#parts.delay.textContent = delay(this.#delayMs ?? NaN);
+    this.#tellClock(status);
   }
 
   /** It is over; `code` is null when it ended cleanly. */
-  end(code, detail, frames, bytes, now) {
+  end({ error_code: code = null, detail = null, frames, bytes, ...rest }, now) {
     this.endedAt = now;
     this.element.dataset.state = code === null ? "clean" : "aborted";
     this.#parts.state.textContent = code ?? "ended cleanly";
@@ -96,6 +98,7 @@ class Card {
     this.#parts.meaning.textContent = code === null ? "" : meaning(code);
     this.#parts.detail.textContent = detail ?? "";
     this.#parts.why.hidden = code === null;
+    this.#tellClock(rest);
   }
 
   /** Nothing is known of it for now. */
@@ -129,6 +132,12 @@ class Card {
     this.#parts.user.textContent = user_id;
     this.#parts.session.textContent = session_id;
     this.#parts.picture.alt = `Live picture of ${user_id}, session ${session_id}`;
+  }
+
+  #tellClock(told) {
+    const { text, advice } = rigClock(told);
+    this.#parts.offset.textContent = advice === null ? text : `${text}: ${advice}`;
+    this.#parts.clock.classList.toggle("off", advice !== null);
   }
 
   #count(frames, bytes, lasting) {
@@ -215,9 +224,9 @@ export class Cards {
     for (const card of this.#cards.values()) if (card.endedAt === null) card.lose();
   }
 
-  #end(id, { error_code = null, detail = null, frames, bytes }) {
+  #end(id, told) {
     const card = this.#cards.get(id);
-    if (card?.endedAt === null) card.end(error_code, detail, frames, bytes, performance.now());
+    if (card?.endedAt === null) card.end(told, performance.now());
   }
 
   #card(id, rig) {

@@ -3,6 +3,7 @@
 import { meaning, remedies } from "./codes.js";
 import { clock, count, instant, plural, seconds, size } from "./format.js";
 import { identity } from "./rates.js";
+import { rigClock } from "./rig-clock.js";
 
 const FIRST_ROWS = 12;
 /** Announced together, so that a screen reader is not flooded. */
@@ -107,6 +108,11 @@ export class Ended {
     cell("when", "Ended", time);
     const who = element("span", "user", capture.user_id);
     cell("who", "Rig", who, " ", element("span", "session", capture.session_id));
+    const { text, advice } = rigClock(capture);
+    row.lastElementChild.title = `Its clock: ${text}`;
+    if (advice !== null) {
+      row.lastElementChild.append(" ", element("span", "off", `clock ${text}: ${advice}`));
+    }
     const badge = element("span", "badge", capture.error_code ?? "clean");
     badge.dataset.kind = capture.error_code === null ? "clean" : "aborted";
     cell("outcome", "Outcome", badge);
