@@ -108,6 +108,7 @@ async def test_no_time_is_changed_and_nothing_aborted(autojump_clock: MockClock)
         async with far_rig(b, ahead_s=-10_800) as rig:
             stamp = rig.now()
             await rig.say(meta_fields(1, 200, timestamp_frame=stamp), jpeg(200))
+            await trio.sleep(0.05)  # until the pong is there
             await rig.say(close_fields(timestamp_end=rig.now()))
         (terminal,) = b.sink.only.terminals
     assert isinstance(terminal, FeedClose)
