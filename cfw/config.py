@@ -86,8 +86,8 @@ class SessionsConfig:
 
     url: str = setting(
         "static:",
-        "The session authority: `static:`, `http://...`, `https://...`, `allow:`, or the URL "
-        "of an installed one.",
+        "The session authority: `static:`, `http://...`, `https://...`, `valkey://...`, "
+        "`allow:`, or the URL of an installed one.",
         TEXT,
     )
     static: tuple[str, ...] = setting(

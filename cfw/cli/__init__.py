@@ -15,6 +15,7 @@ _COMMANDS = {
     "config": ("cfw.cli.serve:config_command", "Print the effective configuration."),
     "send": ("cfw.cli.send:send", "Send JPEG files, a pipe or a test picture as a capture."),
     "tap": ("cfw.cli.tap:tap", "Read the captures of a worker: video or JSON on stdout."),
+    "session": ("cfw.cli.session:session", "Open and close sessions of a fleet of workers."),
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
     "bench": ("cfw.cli.bench.command:bench", "Measure the worker beside other servers."),
     "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),

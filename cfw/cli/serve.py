@@ -46,7 +46,7 @@ _OPTIONS = (
     click.option(
         "--sessions",
         metavar="URL",
-        help="Session authority: static:, http://..., https://... or allow: (sessions.url).",
+        help="Session authority: static:, http(s)://, valkey:// or allow: (sessions.url).",
     ),
     click.option(
         "--sink", metavar="URL", help="Where frames go: hub:, null: or valkey://... (sink.url)."

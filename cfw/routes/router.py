@@ -40,7 +40,7 @@ from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
-from cfw.sessions import AuthorityUnreachable, SessionAuthority
+from cfw.sessions import AuthorityUnreachable, SessionAuthority, watching
 from cfw.sinks import CaptureSink, LeasedSink, Sink
 from cfw.state import Active, Frame, Idle, State
 from cfw.wire import HandshakeRejected, PeerGone, WebSocket, accept
@@ -409,6 +409,9 @@ class _Connection:
     async def _run_tasks(self, ws: WebSocket, sink: CaptureSink) -> None:
         ask, asked = trio.open_memory_channel[RequestSessionRecheck](1)
         answer, verdicts = trio.open_memory_channel[SessionVerdict](1)
+        assert self._opened is not None
+        session = (self._opened.user_id, self._opened.session_id)
+        check_now = partial(_ask, ask, RequestSessionRecheck(*session))
         async with trio.open_nursery() as nursery:
             self._buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             nursery.start_soon(self._buffer.forward, sink)
@@ -417,7 +420,8 @@ class _Connection:
             if isinstance(sink, LeasedSink):
                 nursery.start_soon(self._watch, sink)
             try:
-                await self._read(ws, ask, verdicts)
+                with watching(self._router.authority, *session, check_now):
+                    await self._read(ws, ask, verdicts)
             except BaseException:
                 self._note_failure()  # before the other tasks and the sink have ended
                 raise
@@ -469,8 +473,7 @@ class _Connection:
             if now >= due:
                 for action in self._decide(Tick(), now):
                     if isinstance(action, RequestSessionRecheck):
-                        with contextlib.suppress(trio.WouldBlock):  # one is under way
-                            ask.send_nowait(action)
+                        _ask(ask, action)
 
     async def _warn_filling(self, nursery: trio.Nursery) -> None:
         """Warn once of a sink that is too slow, while there still is room."""
@@ -567,6 +570,13 @@ class _Connection:
             fps=buffer.frames_accepted / lasted_s if lasted_s > 0 else 0.0,
             **self._clock_offset(),
         )
+
+
+def _ask(
+    ask: trio.MemorySendChannel[RequestSessionRecheck], request: RequestSessionRecheck
+) -> None:
+    with contextlib.suppress(trio.WouldBlock):  # one waits already
+        ask.send_nowait(request)
 
 
 def _observe_delay(delays: Histogram, epoch_ns: int, frame: Frame) -> None:

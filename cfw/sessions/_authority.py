@@ -7,9 +7,9 @@ AuthorityUnreachable           the world's: the authority gave no usable answer
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -77,6 +77,35 @@ class SessionAuthority(Protocol):
         Cancellation: safe at any point; the caller sets the deadline.
         """
         ...
+
+
+@runtime_checkable
+class NotifyingAuthority(Protocol):
+    """A `SessionAuthority` that hears of changes; it may have this too."""
+
+    def on_change(
+        self, user_id: str, session_id: str, changed: Callable[[], object]
+    ) -> AbstractContextManager[None]:
+        """Call `changed` whenever the session may have changed, while the context lasts.
+
+        The session is then checked again at once, so a call too many does no harm, and one
+        that is missed is made up for by the next re-check.
+
+        Args:
+            user_id: 1-128 characters.
+            session_id: 1-128 characters.
+            changed: returns at once and must not raise.
+        """
+        ...
+
+
+def watching(
+    authority: SessionAuthority, user_id: str, session_id: str, changed: Callable[[], object]
+) -> AbstractContextManager[None]:
+    """`NotifyingAuthority.on_change`, or nothing if the authority hears of no changes."""
+    if isinstance(authority, NotifyingAuthority):
+        return authority.on_change(user_id, session_id, changed)
+    return nullcontext()
 
 
 class AuthorityFactory(Protocol):

@@ -53,12 +53,14 @@ async def open_authority(
     """Open the session authority that `url` names, and close it at the end of the block.
 
     Args:
-        url: ``static:``, ``allow:``, ``http://...``, ``https://...`` or an installed scheme.
+        url: ``static:``, ``allow:``, ``http://...``, ``https://...``, ``valkey://...`` or an
+            installed scheme.
         sessions: for ``static:``, the active sessions as ``USER:SESSION``.
 
     Raises:
         SessionUrlError: unknown scheme, or a URL its authority cannot use.
         ValueError: a session that is not in the form ``USER:SESSION``.
+        OutOfReach: an authority that keeps a connection found nobody there.
 
     Cancellation: a check points where its authority does; closing waits for no peer.
     """

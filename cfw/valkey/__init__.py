@@ -5,6 +5,7 @@
     _names     partitions, keys and entry ids
     _feed      captures: reading them, as one of a group
     _store     captures: begin, append, renew, finish, and sealing what was left behind
+    _sessions  sessions: set, look up, hear of changes
 
 The sink is `cfw.sinks.valkey`; VALKEY.md beside it tells the keys and the guarantees.
 It needs the extra `cfw[valkey]`, which brings coredis.
@@ -14,6 +15,7 @@ from cfw.valkey._address import Address
 from cfw.valkey._feed import ValkeyFeed, open_valkey_feed
 from cfw.valkey._link import Link, ValkeyFailed, open_link
 from cfw.valkey._names import LAST_ID, PARTITIONS, Names, partition_of
+from cfw.valkey._sessions import hear_sessions, look_up_session, set_session
 from cfw.valkey._store import (
     CaptureStore,
     CaptureTaken,
@@ -39,7 +41,10 @@ __all__ = [
     "TailLost",
     "ValkeyFailed",
     "ValkeyFeed",
+    "hear_sessions",
+    "look_up_session",
     "open_link",
     "open_valkey_feed",
     "partition_of",
+    "set_session",
 ]

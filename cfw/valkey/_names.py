@@ -43,6 +43,16 @@ def partition_of(capture_id: str) -> int:
     return crc32(capture_id.encode()) % PARTITIONS
 
 
+def session_key(prefix: str, session_id: str) -> str:
+    """Hash: a session's `user` and `status`."""
+    return f"{prefix}:session:{session_id}"
+
+
+def session_channel(prefix: str) -> str:
+    """Channel on which the changes of sessions are published, each as its session id."""
+    return f"{prefix}:sessions"
+
+
 @attrs.frozen
 class Names:
     """The keys of one partition.

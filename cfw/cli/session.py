@@ -1,0 +1,70 @@
+"""`cfw session`: sessions of a fleet, for laboratories without a session manager."""
+
+from __future__ import annotations
+
+import click
+import trio
+
+from cfw.plugins import OutOfReach
+
+_MAX_CHARACTERS = 128
+
+
+@click.group()
+def session() -> None:
+    """Open and close sessions that workers with `--sessions valkey://...` look up."""
+
+
+def _name(_: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not 1 <= len(value) <= _MAX_CHARACTERS:
+        raise click.BadParameter(
+            f"must have 1 to {_MAX_CHARACTERS} characters, not {len(value)}", param=parameter
+        )
+    return value
+
+
+@session.command("set")
+@click.argument("user", callback=_name)
+@click.argument("session_id", metavar="SESSION", callback=_name)
+@click.argument("status", type=click.Choice(["active", "closed"]))
+@click.option("--url", required=True, metavar="URL", help="The workers' valkey:// URL.")
+@click.option(
+    "--expire-s",
+    type=click.FloatRange(min=0.001),
+    metavar="S",
+    help="Nobody knows the session any more after so many seconds.  [default: never]",
+)
+def set_command(
+    user: str, session_id: str, status: str, url: str, expire_s: float | None
+) -> None:
+    """Say that SESSION of USER is active or closed.
+
+    Captures of a session that is closed end at once, on every worker.
+
+    \b
+        cfw session set ada s1 active --url valkey://db.example
+    """
+    try:
+        trio.run(_set, user, session_id, status, url, expire_s, strict_exception_groups=True)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
+    except OutOfReach as exc:
+        raise click.ClickException(str(exc)) from None
+    click.echo(f"session {session_id} of {user} is {status}")
+
+
+async def _set(
+    user: str, session_id: str, status: str, url: str, expire_s: float | None
+) -> None:
+    try:
+        from cfw.valkey import Address, ValkeyFailed, open_link, set_session
+    except ImportError as exc:
+        raise ValueError(str(exc)) from None
+    failure: ValkeyFailed | None = None
+    async with open_link(Address.parse(url)) as link:
+        try:
+            await set_session(link, user, session_id, status, expire_s=expire_s)
+        except ValkeyFailed as exc:
+            failure = exc
+    if failure is not None:
+        raise failure

@@ -1,0 +1,83 @@
+"""Sessions as keys: a hash with user and status, and a channel that tells of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from coredis.retry import NoRetryPolicy
+
+from cfw.valkey._link import Argument, Link
+from cfw.valkey._names import session_channel, session_key
+
+#: How long to wait before listening again after the connection broke.
+LISTEN_AGAIN_S = 1.0
+
+#: KEYS session; ARGV user, status, expire_ms or 0, channel, session_id
+_SET = """
+redis.call('HSET', KEYS[1], 'user', ARGV[1], 'status', ARGV[2])
+if ARGV[3] == '0' then
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+redis.call('PUBLISH', ARGV[4], ARGV[5])
+return 'OK'
+"""
+
+
+async def set_session(
+    link: Link, user_id: str, session_id: str, status: str, *, expire_s: float | None = None
+) -> None:
+    """Write a session and tell every worker of it.
+
+    Args:
+        link: an open connection.
+        user_id: whose session it is.
+        session_id: its id.
+        status: `active` or `closed`.
+        expire_s: seconds after which nobody knows it any more; None for never.
+
+    Raises:
+        ValkeyFailed: the server is out of reach or refused.
+    """
+    prefix = link.address.prefix
+    expire_ms = 0 if expire_s is None else max(1, round(1000 * expire_s))
+    args: list[Argument] = [user_id, status, expire_ms, session_channel(prefix), session_id]
+    await link.script(_SET, [session_key(prefix, session_id)], args)
+
+
+async def look_up_session(link: Link, session_id: str) -> tuple[bytes | None, bytes | None]:
+    """The user and the status of a session; None for what is not there.
+
+    Raises:
+        ValkeyFailed: the server is out of reach or refused.
+    """
+    key = session_key(link.address.prefix, session_id)
+    user, status = await link.ask(lambda: link.client.hmget(key, ["user", "status"]))
+    return user, status
+
+
+async def hear_sessions(link: Link, changed: Callable[[bytes | None], object]) -> None:
+    """Listen for changes of sessions; never returns.
+
+    Args:
+        link: an open connection.
+        changed: called with the id of a session that has changed, or with None when any may
+            have, because nobody listened for a while.
+    """
+    channel = session_channel(link.address.prefix)
+    client: Any = link.client
+    while True:
+        try:
+            async with client.pubsub(
+                channels=[channel], ignore_subscribe_messages=True, retry_policy=NoRetryPolicy()
+            ) as messages:
+                changed(None)
+                async for message in messages:
+                    changed(message["data"])
+        except Exception:
+            # Whatever broke: the re-checks go on meanwhile, and tell of a server that is away.
+            pass
+        await trio.sleep(LISTEN_AGAIN_S)
