@@ -6,11 +6,13 @@ touches Trio; the plugin only passes options on and prints what the sweeps cover
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 import pytest
 
 from cfw.testing.sweep import Token, TokenError, options, report
+from cfw.testing.sweep.api import check_replayed
 
 _PROPERTY = "sweep"
 _saved = pytest.StashKey[options.Options]()
@@ -67,26 +69,41 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With a token, keep the test it belongs to."""
+    """With a token, keep the test it belongs to; refuse one whose test is not there."""
     replay = config.getoption("--sweep-replay")
     if replay is None:
         return
-    wanted = Token.parse(replay).test
-    keep = [item for item in items if _sweep_name(item) == wanted]
-    dropped = [item for item in items if _sweep_name(item) != wanted]
-    config.hook.pytest_deselected(items=dropped)
+    wanted = Token.parse(replay).sweep
+    keep = [item for item in items if item.nodeid == wanted.test]
+    if items and not keep:
+        raise pytest.UsageError(
+            f"--sweep-replay: the token belongs to {wanted}, which is not among the "
+            f"{len(items)} tests collected. Name its file; or, if the test was renamed or its "
+            "parameters changed, the token is stale."
+        )
+    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = keep
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Name the test to its sweeps, those in fixtures included."""
+    options.current.enter(item.nodeid, _from_here(item))
+    try:
+        return (yield)
+    finally:
+        options.current.enter("")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Name the test for the replay command, and keep what it reports."""
-    options.current.test = item.nodeid
+    """Keep what the test's sweeps report, and see that a token found its sweep."""
     report.drain()
     try:
-        return (yield)
+        result = yield
+        check_replayed(options.current)
+        return result
     finally:
-        options.current.test = ""
         item.user_properties += [(_PROPERTY, one.cells()) for one in report.drain()]
 
 
@@ -106,5 +123,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-def _sweep_name(item: pytest.Item) -> str | None:
-    return getattr(getattr(item, "obj", None), "sweep_name", None)
+def _from_here(item: pytest.Item) -> str:
+    """The node id with its path as it is seen from where pytest was started."""
+    path, colons, rest = item.nodeid.partition("::")
+    started = item.config.invocation_params.dir
+    try:
+        path = os.path.relpath(item.config.rootpath / path, started)
+    except ValueError:
+        # Another drive.
+        path = str(item.config.rootpath / path)
+    return path.replace(os.sep, "/") + colons + rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,11 +66,11 @@ def run_pytest(request: pytest.FixtureRequest, tmp_path: Path) -> RunPytest:
     (tmp_path / "pytest.ini").write_text("[pytest]\n" + "trio_mode = true\n" * beside)
     plugins = ["-p", "pytest_trio.plugin"] if beside else []
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, cwd: str = "") -> str:
         command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider"]
         done = subprocess.run(
             [*command, *plugins, "-W", "error", *arguments],
-            cwd=tmp_path,
+            cwd=tmp_path / cwd,
             env=env,
             capture_output=True,
             text=True,
@@ -121,7 +122,117 @@ def test_stale_and_unreadable_tokens(run_pytest: RunPytest) -> None:
     assert token is not None
     stale = re.sub(r":(\d+)([ab])\w+=", r":\1\g<2>123=", token.group(1))
     assert "stale token" in run_pytest("--sweep-replay", stale)
-    assert "not a sweep1 token" in run_pytest("--sweep-replay", "nonsense")
+    assert "not a sweep2 token" in run_pytest("--sweep-replay", "nonsense")
+
+
+ALIKE = """
+import pytest
+import trio
+from cfw.testing.sweep import run_sweep, sweep
+
+async def scenario(world, bad=True):
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        await trio.sleep(1)
+    def never_cut():
+        assert not (bad and scope.cancelled_caught)
+    world.check(never_cut)
+
+@pytest.mark.parametrize("pace", ["slow & low", "fast"])
+@sweep(at=["scope"])
+async def test_alike(world, pace):
+    await scenario(world)
+
+async def good(world):
+    await scenario(world, bad=False)
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_plain(which):
+    run_sweep(good, at="scope")
+    run_sweep(good, at="scope")
+    run_sweep(scenario, at="scope", params=[{}, {"bad": True}])
+
+@pytest.fixture
+def swept():
+    run_sweep(scenario, at="scope")
+
+def test_fixture(swept):
+    pass
+"""
+
+
+def commands(output: str) -> list[tuple[str, str]]:
+    """What the failures in the output say to run: test and token, each once."""
+    words = [shlex.split(line) for line in re.findall(r"replay: pytest (.+)", output)]
+    assert all(option == "--sweep-replay" for _, option, _ in words)
+    return list(dict.fromkeys((test, token) for test, _, token in words))
+
+
+@pytest.fixture
+def alike(run_pytest: RunPytest, tmp_path: Path) -> RunPytest:
+    """Two directories with the same tests in them."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+        (tmp_path / folder / "test_alike.py").write_text(ALIKE)
+    return run_pytest
+
+
+def test_a_token_fits_one_test_only(alike: RunPytest) -> None:
+    """Neither another parameter nor the same name elsewhere takes it."""
+    found = dict(commands(alike("one", "two", "-k", "alike and low")))
+    assert set(found) == {f"{f}/test_alike.py::test_alike[slow & low]" for f in ("one", "two")}
+    test, token = found.popitem()
+    output = alike("one", "two", "--sweep-replay", token)
+    assert "1 failed, 9 deselected" in output
+    assert commands(output) == [(test, token)]
+    for other in (*found, test.replace("slow & low", "fast")):
+        refused = alike(other, "--sweep-replay", token)
+        assert f"test_alike.test_alike in {test}, which is not among" in refused
+
+
+def test_a_plain_test_takes_the_options(alike: RunPytest) -> None:
+    """Its sweeps are cut by the budget, and its printed command replays the one that failed."""
+    output = alike("one", "-k", "plain", "--sweep-budget", "3")
+    assert "2 failed" in output
+    assert "points 3/" in output
+    ((first, _), *_, (test, token)) = commands(alike("one", "-k", "plain"))
+    assert first != test
+    again = alike(test, "--sweep-replay", token)
+    assert "1 failed" in again
+    assert "runs 1;" in again
+    assert commands(again) == [(test, token)]
+
+
+def test_a_sweep_in_a_fixture_is_replayed_too(alike: RunPytest) -> None:
+    """The test whose fixture sweeps is the one the token names."""
+    (test, token), *_ = commands(alike("one", "-k", "fixture"))
+    assert commands(alike(test, "--sweep-replay", token)) == [(test, token)]
+
+
+def test_a_token_that_met_no_sweep_is_no_pass(run_pytest: RunPytest, tmp_path: Path) -> None:
+    """The test is still there, but its sweep has another name now."""
+    test = "def test_plain(): run_sweep(scenario, at='scope')\n"
+    text = ALIKE.partition("@pytest")[0] + test
+    (tmp_path / "test_alike.py").write_text(text)
+    (test, token), *_ = commands(run_pytest("test_alike.py"))
+    (tmp_path / "test_alike.py").write_text(text.replace("scenario", "good_now"))
+    assert "1 failed" in run_pytest("test_alike.py")
+    (tmp_path / "test_alike.py").write_text(
+        text.replace("scenario", "good_now").replace("bad=True", "bad=False")
+    )
+    assert "1 passed" in run_pytest("test_alike.py")
+    output = run_pytest(test, "--sweep-replay", token)
+    assert "1 failed" in output
+    assert "ran no such sweep, but test_alike.good_now" in output
+
+
+def test_the_command_works_from_where_pytest_was_started(alike: RunPytest) -> None:
+    """Node ids count from the root; the path in the command from the working directory."""
+    output = alike("../one", "-k", "fixture", cwd="two")
+    (test, token), *_ = commands(output)
+    assert test == "../one/test_alike.py::test_fixture"
+    assert commands(alike(test, "--sweep-replay", token, cwd="two")) == [(test, token)]
 
 
 def test_plugin_imports_nothing_of_pytest_trio_or_cfw() -> None:

@@ -24,9 +24,10 @@ from cfw.testing.sweep import (
     grid,
     run_sweep,
 )
+from cfw.testing.sweep.facts import Settings
 from cfw.testing.sweep.points import Fault, Point
 from cfw.testing.sweep.run import MIN_BATCHES
-from cfw.testing.sweep.tokens import params_checksum
+from cfw.testing.sweep.tokens import Sweep, params_checksum
 
 SCENARIO = """
 import sys
@@ -117,8 +118,8 @@ def test_replay_of_fixed_code_passes() -> None:
     broken = grid(broken=[True])
     with pytest.raises(SweepFailure) as caught:
         run_sweep(whole, at="scope", schedules=["fifo"], params=broken, name="t.s")
-    fixed_token = replace(Token.parse(caught.value.token), params="", test="t.s")
-    fixed_token = Token.of("t.s", fixed_token.point, {"broken": False})
+    checksum = params_checksum({"broken": False})
+    fixed_token = replace(Token.parse(caught.value.token), params=checksum)
     report = run_sweep(whole, replay=str(fixed_token), params=grid(broken=[False]), name="t.s")
     assert (report.runs, report.ran, report.complete) == (1, 1, False)
 
@@ -157,13 +158,91 @@ def _with(token: Token, fault: Fault) -> Point:
 
 
 def test_token_of_another_test_is_refused() -> None:
-    """A token names its test."""
-    with pytest.raises(TokenError, match=r"belongs to t\.s, not to"):
-        run_sweep(scenario, replay=str(token_of()))
+    """A token names its sweep, and the test that the sweep is in."""
+    token = token_of()
+    with pytest.raises(TokenError, match=r"belongs to t\.s in .*, not to test_tokens.scenario"):
+        run_sweep(scenario, replay=str(token))
+    with pytest.raises(TokenError, match=r"in .*::test_token_of_another.*, not to .*b\.py"):
+        run_sweep(scenario, replay=str(token), name="t.s", test="tests/b.py::test")
+
+
+@pytest.mark.parametrize("name", ["heal", "limit", "seed", "allow", "without"])
+def test_a_token_knows_the_settings_that_judged_its_run(name: str) -> None:
+    """With other ones the same point may pass, so the replay is refused."""
+    other: dict[str, Any] = {"heal": 1.0, "limit": 9.0, "seed": 4}
+    other |= {"allow": [ZeroDivisionError], "without": ["warning"]}
+    settings: dict[str, Any] = {name: other[name]}
+    with pytest.raises(StaleToken, match=name):
+        run_sweep(scenario, replay=str(token_of()), name="t.s", **settings)
+
+
+def test_a_token_fires_a_nursery_without_being_told() -> None:
+    """What to fire is in the token; `at` only chooses points."""
+
+    async def nursing(world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+        world.check(lambda: not world.injected or 1 / 0, "never cut")
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(nursing, at="nurseries")
+    with pytest.raises(SweepFailure) as again:
+        run_sweep(nursing, replay=caught.value.token)
+    assert again.value.token == caught.value.token
+
+
+OUTSIDE = """
+import sys
+import trio
+from cfw.testing.sweep import SweepFailure, TokenError, run_sweep
+
+async def scenario(world, pace):
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        await trio.sleep(pace)
+    world.check(lambda: not scope.cancelled_caught or 1 / 0, "x")
+
+try:
+    if len(sys.argv) > 1:
+        exec(sys.argv[1])
+    else:
+        run_sweep(scenario, at="scope", params=[{"pace": 0.25}, {"pace": 0.5}], heal=7)
+except SweepFailure as failure:
+    print(failure.report.runs)
+    print(failure)
+except TokenError as error:
+    print(error)
+"""
+
+
+def test_outside_pytest_the_replay_is_a_call_that_works(tmp_path: Path) -> None:
+    """It holds what the verdict hangs on; in another script of that name it is refused."""
+
+    def run(folder: str, *arguments: str) -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "script.py").write_text(OUTSIDE)
+        done = subprocess.run(
+            [sys.executable, f"{folder}/script.py", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            cwd=tmp_path,
+        )
+        return done.stdout
+
+    first = run("one")
+    call = next(line for line in first.splitlines() if line.startswith("replay: "))
+    call = call.removeprefix("replay: ")
+    assert call.startswith("run_sweep(scenario, params=[{'pace': 0.25}, {'pace': 0.5}], heal=7")
+    again = run("one", call)
+    assert again.startswith("1\n[1/1] invariant 'x' does not hold")
+    assert call in again
+    assert "this token belongs to __main__.scenario in one/script.py" in run("two", call)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "sweep0:a:0-0:fifo::0.35", "sweep1:a", "sweep1:a:x-0:fifo:1b2=s:0"]
+    "text", ["", "sweep1:a:0-0:fifo::0.35", "sweep2:a", "sweep2:a:a@1:x-0:fifo:1b2=s:0:1:0"]
 )
 def test_text_that_is_no_token_is_refused(text: str) -> None:
     """Cut short, of another version, or nonsense."""
@@ -174,7 +253,9 @@ def test_text_that_is_no_token_is_refused(text: str) -> None:
 def test_token_says_all_of_its_point() -> None:
     """Text and back, with awkward names and two faults."""
     faults = (Fault("a b:c=d+e%", 3, "b", 0xABC), Fault("nursery:x#1.0", 12, "a", 7))
-    token = Token.of("module.Class.test", Point(2, (1, 0, 2), faults), {"n": 0.5})
+    sweep = Sweep("tests/a b.py::Class::test[x:1-@é]", "module.Class.test@home", 3)
+    point = Point(2, (1, 0, 2), faults)
+    token = Token.of(sweep, point, {"n": 0.5}, Settings(scenario), MIN_BATCHES)
     text = str(token)
     assert Token.parse(text) == token
     assert not set(text) & set(" '\"$&;|<>()*?[]{}!\\`#")
@@ -262,8 +343,9 @@ def test_parameters_have_one_checksum_in_every_process() -> None:
 
 
 def test_different_parameters_have_different_checksums() -> None:
-    """A function, a set's content and the kind of a container all count."""
-    values: list[object] = [other_process, token_of, {1, 2}, {1, 3}, [1, 2], (1, 2)]
+    """A function, a lambda's body, a set's content and the kind of a container all count."""
+    values: list[object] = [lambda: 1, lambda: 2, lambda: trio.sleep, lambda: trio.sleep_until]
+    values += [other_process, token_of, {1, 2}, {1, 3}, [1, 2], (1, 2)]
     values += [frozenset({1, 2}), {1: 2}, {2: 1}, "[1, 2]", None]
     assert len({params_checksum({"x": value}) for value in values}) == len(values)
 

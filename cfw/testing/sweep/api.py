@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, Unpack, cast
 
 from . import options
 from ._trio import check_trio
+from .calls import call_text, place_of
 from .config import Config, SweepOptions, make_config
 from .engine import Engine
+from .errors import TokenError
 from .facts import Scenario, scenario_name
 from .failure import SweepFailure
 from .report import Report, record
+from .tokens import Sweep, Token
 
 
 def run_sweep(
@@ -26,12 +31,14 @@ def run_sweep(
     """Fire every fault at every instant of a scenario, and judge every run.
 
     Synchronous, because each run is a `trio.run` of its own; it cannot be called inside one.
+    Inside a pytest test the command line overrides `budget` and `jobs`, and the sweep that
+    the token of `--sweep-replay` belongs to runs that point only.
 
     Args:
         scenario: async function; gets a `World`, and a parameter set as keyword arguments.
         replay: a token: run this point only. None runs the sweep.
-        test: what to pass to pytest to run it again, for the replay command. None for a
-            guess from the function's module.
+        test: what its tokens name as the test. None for the running test's node id, or
+            outside pytest for the scenario's module and name.
         settings: see `SweepOptions`.
 
     Raises:
@@ -43,8 +50,14 @@ def run_sweep(
         ValueError: a setting makes no sense.
     """
     __tracebackhide__ = True
-    config = make_config(scenario, **settings)
-    return _run(config, replay, test or _pytest_name(scenario))
+    config = make_config(scenario, **_overridden(settings))
+    now = options.current
+    place = test or now.test or place_of(scenario)
+    if now.test:
+        command = _pytest_command(now.select or place)
+    else:
+        command = call_text(scenario, settings)
+    return _run(config, replay, place, command)
 
 
 class SweepTest(Protocol):
@@ -72,7 +85,7 @@ def sweep(**settings: Unpack[SweepOptions]) -> Callable[[Scenario], SweepTest]:
     test's `scenario` and `settings` attributes serve to sweep it again with `run_sweep`.
 
     Args:
-        settings: see `SweepOptions`; the command line overrides `budget` and `jobs`.
+        settings: see `SweepOptions`; the command line overrides them as in `run_sweep`.
 
     Raises:
         TypeError: the function is not asynchronous, or has no argument for the world.
@@ -89,16 +102,17 @@ def sweep(**settings: Unpack[SweepOptions]) -> Callable[[Scenario], SweepTest]:
             async def bound(world: object, **params: object) -> None:
                 await scenario(*args, world, **params, **values)
 
-            now = options.current
-            chosen = SweepOptions(**settings)
+            chosen = _overridden(settings)
             chosen.setdefault("name", scenario_name(scenario))
-            if now.budget is not None:
-                chosen["budget"] = now.budget
-            if now.jobs is not None:
-                chosen["jobs"] = now.jobs
             config = make_config(bound, **chosen)
+            now = options.current
+            place = now.test or place_of(scenario)
+            if now.test:
+                command = _pytest_command(now.select or place)
+            else:
+                command = call_text(scenario, settings, f"{scenario.__name__}.scenario")
             try:
-                record(_run(config, now.replay, now.test or _pytest_name(scenario)))
+                record(_run(config, None, place, command, alone=True))
             except SweepFailure as failure:
                 record(failure.report)
                 raise
@@ -122,11 +136,59 @@ def sweep(**settings: Unpack[SweepOptions]) -> Callable[[Scenario], SweepTest]:
     return decorate
 
 
-def _run(config: Config, replay: str | None, test: str) -> Report:
+def _run(
+    config: Config, replay: str | None, place: str, command: str, *, alone: bool = False
+) -> Report:
+    """Sweep, or replay the token given here or on the command line if it belongs here.
+
+    Args:
+        config: of the sweep.
+        replay: a token given by the caller; it belongs here or is refused.
+        place: the test, as tokens name it.
+        command: replays, with the token in place of `{token}`.
+        alone: the test has no other sweep that the command line's token may belong to.
+    """
     __tracebackhide__ = True
     _check_trio_once()
-    engine = Engine(config, Report(config.name, test))
+    now = options.current
+    sweep = Sweep(place, config.name)
+    if replay is not None:
+        sweep = replace(sweep, nth=Token.parse(replay).sweep.nth)
+    elif now.test:
+        sweep = replace(sweep, nth=now.count(config.name))
+        if now.replay is not None:
+            belongs = Token.parse(now.replay).sweep == sweep
+            replay = now.replay if belongs or alone else None
+            now.replayed |= belongs
+    engine = Engine(config, Report(config.name, now.select or place), sweep, command)
     return engine.run() if replay is None else engine.replay(replay)
+
+
+def check_replayed(now: options.Options) -> None:
+    """Refuse a test that is over and never came to the sweep of the command line's token.
+
+    Raises:
+        TokenError: it had no such sweep.
+    """
+    if now.replay is not None and not now.replayed:
+        raise TokenError(
+            f"this token belongs to {Token.parse(now.replay).sweep}; the test ran no such "
+            f"sweep, but {', '.join(now.swept) or 'none'}. Nothing was replayed."
+        )
+
+
+def _overridden(settings: SweepOptions) -> SweepOptions:
+    chosen = SweepOptions(**settings)
+    now = options.current
+    if now.budget is not None:
+        chosen["budget"] = now.budget
+    if now.jobs is not None:
+        chosen["jobs"] = now.jobs
+    return chosen
+
+
+def _pytest_command(test: str) -> str:
+    return f"pytest {shlex.quote(test)} --sweep-replay {{token}}"
 
 
 _check_trio_once = cache(check_trio)
@@ -150,8 +212,3 @@ def _fixtures(scenario: Scenario, settings: SweepOptions) -> list[inspect.Parame
         not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     ]
     return [*method, *left]
-
-
-def _pytest_name(scenario: Callable[..., object]) -> str:
-    module = getattr(scenario, "__module__", "").replace(".", "/")
-    return f"{module}.py::{getattr(scenario, '__name__', '')}"

@@ -14,12 +14,12 @@ from .errors import NondeterminismError, StaleToken
 from .facts import Result, Violation
 from .failure import Failure, SweepFailure
 from .jobs import in_order
-from .points import Instant, Point, select
+from .points import NURSERY_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
 from .schedule import EXHAUSTIVE, Schedule, schedule_text
 from .story import difference, tell
-from .tokens import Token
+from .tokens import Sweep, Token
 from .watch import Record
 from .work import Answer, Work, faults_at, orders, perform, spread
 
@@ -55,6 +55,8 @@ class Engine:
 
     config: Config
     report: Report
+    sweep: Sweep
+    command: str
     _found: dict[tuple[str, str], _Found] = field(default_factory=dict)
     _exposed: set[str] = field(default_factory=set)
     _dry: dict[tuple[int, Schedule], _Dry] = field(default_factory=dict)
@@ -87,7 +89,7 @@ class Engine:
         failures += self._never()
         report.failures = tuple(failures)
         if failures:
-            raise SweepFailure(report.failures, report)
+            raise SweepFailure(report.failures, report, self.command)
         return report
 
     def replay(self, text: str) -> Report:
@@ -99,7 +101,8 @@ class Engine:
         """
         __tracebackhide__ = True
         token = Token.parse(text)
-        token.check(self.config.name, self.config.params)
+        self._open_nurseries(token.point)
+        token.check(self.sweep, self.config.params, self.config.settings)
         report, point = self.report, token.point
         report.schedules = (schedule_text(point.schedule),)
         with _measured(report), _frozen(self._may_freeze):
@@ -115,8 +118,14 @@ class Engine:
             found = _Found(point, result.violations, "", token.batches)
             failure = self._failure(found, result, True)
             report.failures = (failure,)
-            raise SweepFailure(report.failures, report)
+            raise SweepFailure(report.failures, report, self.command)
         return report
+
+    def _open_nurseries(self, point: Point) -> None:
+        """Let a token fire a nursery, whatever the caller's `at` says."""
+        if any(fault.name.startswith(NURSERY_PREFIX) for fault in point.faults):
+            settings = replace(self.config.settings, nurseries=True)
+            self.config = replace(self.config, settings=settings)
 
     # Points
 
@@ -355,7 +364,7 @@ class Engine:
             tuple(dict.fromkeys(item.invariant for item in violations)),
             "\n".join(f"{item.invariant}: {item.message}" for item in violations),
             found.site,
-            str(Token.of(self.config.name, point, params, found.batches)),
+            str(Token.of(self.sweep, point, params, self.config.settings, found.batches)),
             tell(point, params, result.record, reproduced),
             found.others,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .points import BEFORE, NURSERY_PREFIX
@@ -42,11 +41,12 @@ class SweepFailure(AssertionError):
     Attributes:
         failures: the first failing point of each kind, in the order of the sweep.
         report: what the sweep had covered when it ended.
+        command: replays a point, with its token in place of `{token}`.
     """
 
     failures: tuple[Failure, ...]
     report: Report
-    command: str = field(default="pytest {test} --sweep-replay {token}")
+    command: str = "{token}"
 
     def __post_init__(self) -> None:
         super().__init__(self.failures)
@@ -82,9 +82,7 @@ class SweepFailure(AssertionError):
             if failure.others:
                 text.append(f"{failure.others} more points fail in the same way")
             if failure.token:
-                test = shlex.quote(self.report.test)
-                command = self.command.format(test=test, token=failure.token)
-                text.append(f"replay: {command}")
+                text.append(f"replay: {self.command.replace('{token}', failure.token)}")
             parts.append("\n".join(text))
         return "\n\n".join([*parts, self.report.row()])
 

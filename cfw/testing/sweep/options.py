@@ -1,4 +1,4 @@
-"""What the command line says, for sweeps started by the decorator.
+"""What the command line says, for every sweep of a pytest session.
 
 The pytest plugin fills this in; without pytest it holds the defaults. The engine imports
 neither pytest nor the plugin.
@@ -6,7 +6,7 @@ neither pytest nor the plugin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -17,13 +17,30 @@ class Options:
         replay: a token: run this point only. None runs the sweep.
         budget: points a sweep may run at most. None leaves it to the sweep.
         jobs: processes. None leaves it to the sweep.
-        test: what names the running test on pytest's command line; empty outside pytest.
+        test: the running test's node id, which its tokens carry; empty outside pytest.
+        select: what names that test on the command line, from where pytest was started;
+            empty if that is the node id.
+        swept: how often the running test has swept a scenario of each name.
+        replayed: whether the running test had the sweep that the token belongs to.
     """
 
     replay: str | None = None
     budget: int | None = None
     jobs: int | None = None
     test: str = ""
+    select: str = ""
+    swept: dict[str, int] = field(default_factory=dict)
+    replayed: bool = False
+
+    def enter(self, test: str, select: str = "") -> None:
+        """A test begins, or with an empty name, it is over."""
+        self.test, self.select = test, select
+        self.swept, self.replayed = {}, False
+
+    def count(self, name: str) -> int:
+        """One more sweep of this name in the running test: which one it is, from 1."""
+        self.swept[name] = self.swept.get(name, 0) + 1
+        return self.swept[name]
 
 
 current = Options()
