@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
+import signal
+import socket
 import sys
+import threading
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from cfw.testing.sweep import InstrumentError, SweepFailure, World, grid, run_sweep
+from cfw.testing.sweep import (
+    InstrumentError,
+    RealIOError,
+    SweepFailure,
+    World,
+    grid,
+    run_sweep,
+)
 from cfw.testing.sweep import watch as watch_module
 
 
@@ -249,18 +261,308 @@ def test_sweep_inside_a_run_is_refused() -> None:
     run_sweep(one_scope, at="scope")
 
 
-def test_keyboard_interrupt_ends_the_sweep() -> None:
-    """Ctrl-C is no finding; also when a nursery has wrapped it."""
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["scenario", "action", "check", "state"])
+def test_an_exit_the_code_asks_for_is_a_finding(error: type[BaseException], where: str) -> None:
+    """Nothing a run raises stops the sweep; it fails with a token that replays it."""
 
-    async def interrupted() -> None:
-        raise KeyboardInterrupt
+    def leave() -> None:
+        raise error(3)
+
+    async def child() -> None:
+        await trio.lowlevel.checkpoint()
+        if where == "scenario":
+            leave()
 
     async def scenario(world: World) -> None:
+        world.expose("action", leave if where == "action" else lambda: None)
+        if where == "check":
+            world.check(leave)
+        if where == "state":
+            world.track("state", world, state=lambda _: leave())
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(interrupted)
+            nursery.start_soon(child)
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="action")
+    names = {"scenario": "exception", "action": "action", "check": "leave", "state": "state"}
+    assert caught.value.invariant == names[where]
+    assert error.__name__ in str(caught.value)
+    with pytest.raises(SweepFailure) as again:
+        run_sweep(scenario, replay=caught.value.token)
+    assert again.value.invariant == caught.value.invariant
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("kept", [False, True], ids=["let through", "swallowed"])
+def test_ctrl_c_of_a_person_ends_the_sweep(kept: bool, jobs: int) -> None:
+    """The signal counts, even when the scenario catches what it raises."""
+    handler = signal.getsignal(signal.SIGINT)
+    here, runs = os.getpid(), []
+
+    async def scenario(world: World) -> None:
+        runs.append(1)
+        world.expose("action", lambda: None)
+        await trio.lowlevel.checkpoint()
+        if len(runs) == 2:
+            with suppress(BaseException) if kept else nullcontext():
+                os.kill(here, signal.SIGINT)
+                for _ in range(1000):
+                    pass
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
 
     with pytest.raises(KeyboardInterrupt):
+        run_sweep(scenario, at="action", jobs=jobs)
+    assert len(runs) == 2
+    assert signal.getsignal(signal.SIGINT) is handler
+    run_sweep(one_scope, at="scope")
+
+
+def test_ctrl_c_ends_a_sweep_in_two_processes_that_is_under_way() -> None:
+    """The parent waits for its workers then, and hears the signal."""
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: None)
+        if world.params and os.getpid() != here:
+            os.kill(here, signal.SIGINT)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+
+    async def run(world: World, many: int) -> None:
+        await scenario(world)
+
+    here = os.getpid()
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(run, at="action", jobs=2, params=grid(many=[1, 2]))
+
+
+def test_a_run_loop_that_breaks_down_is_a_failure() -> None:
+    """Trio's own internal error, here by a callback, has a token like any other finding."""
+
+    async def scenario(world: World) -> None:
+        token = trio.lowlevel.current_trio_token()
+        world.expose("action", lambda: token.run_sync_soon(lambda: 1 / 0))
+        await trio.sleep(1)
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="action")
+    assert caught.value.invariant == "trio-broken"
+    assert "ZeroDivisionError" in str(caught.value)
+    with pytest.raises(SweepFailure) as again:
+        run_sweep(scenario, replay=caught.value.token)
+    assert again.value.invariant == "trio-broken"
+
+
+def test_an_abort_function_that_raises_is_a_failure() -> None:
+    """It is the code under test that raises in a cancel, not the engine."""
+
+    def abort(raise_cancel: Any) -> trio.lowlevel.Abort:
+        raise OSError("in abort")
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            task = trio.lowlevel.current_task()
+            deadline = trio.current_time() + 1
+            trio.lowlevel.spawn_system_task(wake, task, deadline)
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def wake(task: trio.lowlevel.Task, deadline: float) -> None:
+        await trio.sleep_until(deadline)
+        trio.lowlevel.reschedule(task)
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="scope")
+    assert caught.value.invariant == "action"
+    assert "OSError('in abort')" in str(caught.value)
+    assert caught.value.token
+
+
+async def use_a_socket() -> None:
+    one, two = (trio.socket.from_stdlib_socket(end) for end in socket.socketpair())
+    with one, two:
+        await one.send(b"x")
+
+
+async def use_a_descriptor() -> None:
+    one, two = socket.socketpair()
+    with one, two:
+        await trio.lowlevel.wait_writable(one)
+
+
+async def use_a_thread() -> None:
+    await trio.to_thread.run_sync(int)
+
+
+async def use_a_process() -> None:
+    await trio.run_process([sys.executable, "--version"])
+
+
+async def use_a_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM):
+        await trio.lowlevel.checkpoint()
+
+
+async def use_a_foreign_thread() -> None:
+    token = trio.lowlevel.current_trio_token()
+    thread = threading.Thread(target=suppressing, args=[token.run_sync_soon, int])
+    thread.start()
+    thread.join()
+    await trio.lowlevel.checkpoint()
+
+
+def suppressing(fn: Any, *args: Any) -> None:
+    with suppress(Exception):
+        fn(*args)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        use_a_socket,
+        use_a_descriptor,
+        use_a_thread,
+        use_a_process,
+        use_a_signal,
+        use_a_foreign_thread,
+    ],
+    ids=lambda use: use.__name__,
+)
+@pytest.mark.parametrize("when", ["always", "after a fault", "in a system task"])
+def test_what_is_not_virtual_is_refused(use: Any, when: str) -> None:
+    """Its instants would not repeat; the refusal says where, and cannot be swallowed."""
+
+    async def quietly() -> None:
+        with suppress(Exception):
+            await use()
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: None)
+        if when == "in a system task":
+            trio.lowlevel.spawn_system_task(quietly)
+        await trio.sleep(1)
+        if when == "always" or (when == "after a fault" and world.injected):
+            await quietly()
+
+    for jobs in (1, 2):
+        with pytest.raises(RealIOError, match="lockstep_stream_pair") as caught:
+            run_sweep(scenario, at="action", jobs=jobs, params=grid() * 9)
+        where = "suppressing" if use is use_a_foreign_thread else use.__name__
+        assert where in caught.value.where
+
+
+async def test_real_io_works_beside_a_sweep() -> None:
+    """The doors are closed for the scenario alone, and open again afterwards."""
+    await trio.to_thread.run_sync(run_sweep, one_scope)
+    await use_a_thread()
+    await use_a_socket()
+
+
+def hide_by_level() -> None:
+    logging.getLogger("trio.abc.Instrument").setLevel(100)
+
+
+def hide_by_disable() -> None:
+    logging.disable()
+
+
+def hide_by_flag() -> None:
+    logging.getLogger("trio.abc.Instrument").disabled = True
+
+
+def hide_by_filter() -> None:
+    logging.getLogger("trio.abc.Instrument").addFilter(lambda record: False)
+
+
+@pytest.mark.parametrize("hide", [hide_by_level, hide_by_disable, hide_by_flag, hide_by_filter])
+@pytest.mark.parametrize("inside", [False, True], ids=["before", "in the scenario"])
+def test_no_setting_of_logging_hides_what_trio_logs(hide: Any, inside: bool) -> None:
+    """An application that silences logging must not silence the finding."""
+
+    class Bad(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            raise RuntimeError("planted")
+
+    async def scenario(world: World) -> None:
+        if inside:
+            hide()
+        trio.lowlevel.add_instrument(Bad())
+        await trio.lowlevel.checkpoint()
+
+    logger = logging.getLogger("trio.abc.Instrument")
+    saved = logger.level, logger.disabled, logger.filters[:]
+    try:
+        if not inside:
+            hide()
+        with pytest.raises(SweepFailure) as caught:
+            run_sweep(scenario)
+    finally:
+        logger.level, logger.disabled, logger.filters = saved
+        logging.disable(logging.NOTSET)
+    assert caught.value.invariant == "trio-log"
+    assert not {"handle", "isEnabledFor"} & set(vars(logger))
+
+
+def warned(category: type[Warning], *filters: tuple[Any, ...]) -> list[str]:
+    """The invariants that break when every fault warns at one place, under these filters."""
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: warnings.warn("one two", category, stacklevel=2))
+        await trio.lowlevel.checkpoint()
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for one in filters:
+            warnings.filterwarnings(*one)
+        try:
+            run_sweep(scenario, at="action", stop_after=9)
+        except SweepFailure as found:
+            failure = found
+        else:
+            return []
+    # None of them is hidden by the one before it.
+    assert sum(1 + one.others for one in failure.failures) == failure.report.points
+    return list(failure.invariants)
+
+
+@pytest.mark.parametrize("category", [ResourceWarning, RuntimeWarning])
+def test_warnings_of_leaks_are_failures_under_any_general_filter(
+    category: type[Warning],
+) -> None:
+    """Ignored, made an error or shown once: a leak is a leak; one message can be excused."""
+    assert warned(category) == ["warning"]
+    assert warned(category, ("ignore",)) == ["warning"]
+    assert warned(category, ("ignore", "", category)) == ["warning"]
+    assert warned(category, ("error",)) == ["warning"]
+    assert warned(category, ("once",)) == ["warning"]
+    assert warned(category, ("ignore", "one .*", category)) == []
+
+
+def test_other_warnings_are_judged_by_the_filters_in_force() -> None:
+    """Shown is a failure, at every point; ignored is none; an error is raised in place."""
+    assert warned(UserWarning) == ["warning"]
+    assert warned(UserWarning, ("default",)) == ["warning"]
+    assert warned(UserWarning, ("once",)) == ["warning"]
+    assert warned(UserWarning, ("ignore", "", UserWarning)) == []
+    assert warned(UserWarning, ("error", "", UserWarning)) == ["action"]
+
+
+def test_a_check_that_only_returns_false_fails() -> None:
+    """A condition without `assert` must not pass for want of an exception."""
+
+    async def scenario(world: World) -> None:
+        world.check(lambda: 1 > 2, "predicate")
+
+    with pytest.raises(SweepFailure) as caught:
         run_sweep(scenario)
+    assert caught.value.invariant == "predicate"
+
+    async def check() -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="synchronous"):
+        World().check(check)
 
 
 def test_world_refuses_what_it_cannot_fire_or_check() -> None:

@@ -169,6 +169,159 @@ def test_swallowed_cancelled_at_the_end() -> None:
     run_sweep(scenario, at="scope", without=["cancelled-swallowed"])
 
 
+def test_swallowed_though_a_scope_around_it_is_cancelled_later() -> None:
+    """What happens after the scope was left excuses nothing that happened before."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as outer:
+            with trio.CancelScope() as scope:
+                world.expose("scope", scope)
+                with suppress(BaseException):
+                    await trio.sleep(1)
+            outer.cancel()
+            await trio.lowlevel.checkpoint()
+
+    assert found(scenario).invariants == ("cancelled-swallowed",)
+
+
+def test_swallowed_though_a_scope_around_it_is_cancelled_before() -> None:
+    """A scope around it that is cancelled too takes a Cancelled, but only one that comes."""
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as outer, trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            with suppress(BaseException):
+                await trio.sleep(1)
+            if world.injected:
+                outer.cancel()
+
+    assert found(scenario).invariants == ("cancelled-swallowed",)
+
+
+def test_swallowed_by_one_of_two_tasks() -> None:
+    """A sibling's Cancelled that comes back does not excuse the one that does not."""
+
+    async def swallowing() -> None:
+        with suppress(trio.Cancelled):
+            await trio.sleep(1)
+
+    async def scenario(world: World) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, 1)
+                nursery.start_soon(swallowing)
+
+    failure = found(scenario)
+    assert failure.invariants == ("cancelled-swallowed",)
+    assert "swallowing#3, parked at tests/sweep_engine/test_planted.py" in str(failure)
+    assert "sleep#2, parked" not in failure.failures[0].message
+
+
+def test_swallowed_though_the_scope_ends_with_an_error() -> None:
+    """An error that has nothing to do with the Cancelled does not stand for it."""
+
+    async def scenario(world: World) -> None:
+        with suppress(ValueError), trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            with suppress(BaseException):
+                await trio.sleep(1)
+            raise ValueError
+
+    assert found(scenario).invariants == ("cancelled-swallowed",)
+
+
+async def replaced_by_an_error() -> None:
+    try:
+        await trio.sleep(1)
+    finally:
+        raise ValueError
+
+
+async def waits_again_and_passes_on_the_first() -> None:
+    try:
+        await trio.sleep(1)
+    except trio.Cancelled:
+        with suppress(trio.Cancelled):
+            await trio.sleep(1)
+        raise
+
+
+async def shielded_with_a_deadline() -> None:
+    try:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+    finally:
+        # Entered when all is cancelled, it takes the reason over; then it is on its own.
+        with trio.move_on_after(1) as grace:
+            grace.shield = True
+            await trio.sleep_forever()
+
+
+async def shield_of_its_own_at_the_end() -> None:
+    with trio.CancelScope() as own:
+        try:
+            await trio.sleep(1)
+        finally:
+            own.shield = True
+            await trio.sleep(1)
+
+
+async def own_timeout_first() -> None:
+    with trio.move_on_after(1):
+        try:
+            await trio.sleep(2)
+        finally:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            await trio.sleep(1)
+
+
+async def dropped_and_cancelled_again() -> None:
+    with suppress(BaseException):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+    # What the child raised is lost, and Trio cancels this one when it goes on.
+    await trio.sleep(1)
+
+
+async def group_passed_on() -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replaced_by_an_error)
+            nursery.start_soon(trio.sleep, 1)
+            await trio.sleep(1)
+    except* ValueError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        replaced_by_an_error,
+        waits_again_and_passes_on_the_first,
+        shielded_with_a_deadline,
+        shield_of_its_own_at_the_end,
+        own_timeout_first,
+        dropped_and_cancelled_again,
+        group_passed_on,
+    ],
+    ids=lambda body: body.__name__,
+)
+@pytest.mark.parametrize("in_a_child", [False, True], ids=["", "in a child"])
+def test_a_cancellation_that_is_honoured_is_not_swallowed(body: Any, in_a_child: bool) -> None:
+    """Passed on, turned into the error of a cleanup, or shielded from: all is well."""
+
+    async def scenario(world: World) -> None:
+        with suppress(ValueError, ExceptionGroup), trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            if not in_a_child:
+                await body()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(body)
+
+    assert run_sweep(scenario, at=["scope", "nurseries"] if in_a_child else "scope").complete
+
+
 def test_swallowed_cancelled_in_a_loop() -> None:
     """A loop that swallows every Cancelled never ends, and cannot be stopped either."""
 

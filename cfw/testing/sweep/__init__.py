@@ -22,6 +22,7 @@ from .config import SweepOptions, grid
 from .errors import (
     InstrumentError,
     NondeterminismError,
+    RealIOError,
     StaleToken,
     SweepError,
     TokenError,
@@ -39,6 +40,7 @@ __all__ = [
     "Injection",
     "InstrumentError",
     "NondeterminismError",
+    "RealIOError",
     "Report",
     "StaleToken",
     "SweepError",

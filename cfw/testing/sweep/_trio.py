@@ -2,22 +2,28 @@
 
 Trio decides the order of each batch of runnable tasks with a private random source, sorted
 first only when a private flag is set (pytest-trio and Trio's own Hypothesis hook use the
-same two names). Nothing public makes a run repeatable, so these are used here and nowhere
-else. `check_trio` proves on the installed Trio that they still mean what is assumed; it runs
-once per process, before the first sweep.
+same two names). Nothing public makes a run repeatable, tells which `Cancelled` comes back to
+which scope, or stands at every door to the real world, so private names are used here and
+nowhere else. `check_trio` proves on the installed Trio that they still mean what is assumed;
+it runs once per process, before the first sweep.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import signal
+import socket
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial, wraps
 from importlib import import_module
 from typing import Any, Protocol
 
+import outcome
 import trio
 import trio.testing
 
@@ -27,11 +33,26 @@ _RANDOM = "_r"
 _FLAG = "_ALLOW_DETERMINISTIC_SCHEDULING"
 
 
-class Shuffler(Protocol):
-    """Stands in for Trio's random source: decides the order of each batch."""
+class Run(Protocol):
+    """One run under control."""
+
+    token: trio.lowlevel.TrioToken | None
 
     def shuffle(self, batch: list[trio.lowlevel.Task]) -> None:
         """Put `batch`, which comes sorted by age, into order: the last one runs first."""
+
+    def scope_left(self, scope: trio.CancelScope, exc: BaseException | None) -> None:
+        """Note a scope that is being left, with the exception on its way through, or None."""
+
+    def is_inside(self) -> bool:
+        """Whether the code that runs now belongs to the scenario."""
+
+    def refuse(self, what: str) -> None:
+        """Raise, because the scenario reaches for `what`, which is not deterministic."""
+
+
+_current: Run | None = None
+_thread = 0
 
 
 def _scheduler() -> Any:
@@ -39,18 +60,21 @@ def _scheduler() -> Any:
 
 
 @contextmanager
-def batch_order(shuffler: Shuffler) -> Iterator[None]:
-    """Let `shuffler` decide the order of each batch of every `trio.run` inside."""
+def batch_order(run: Run) -> Iterator[None]:
+    """Let `run` decide the order of each batch of every `trio.run` inside."""
+    global _current, _thread
     module = _scheduler()
     try:
         saved = getattr(module, _RANDOM), getattr(module, _FLAG)
     except AttributeError as exc:
         raise UnsupportedTrio(trio.__version__, f"trio._core._run has no {exc.name}") from exc
-    setattr(module, _RANDOM, shuffler)
+    setattr(module, _RANDOM, run)
     setattr(module, _FLAG, True)
+    _current, _thread = run, threading.get_ident()
     try:
         yield
     finally:
+        _current = None
         setattr(module, _RANDOM, saved[0])
         setattr(module, _FLAG, saved[1])
 
@@ -61,27 +85,106 @@ def has_exited(scope: trio.CancelScope) -> bool:
     return bool(private._has_been_entered and private._cancel_status is None)
 
 
-def enclosing_scopes(
-    scope: trio.CancelScope, below: trio.CancelScope | None = None
-) -> list[trio.CancelScope] | None:
-    """Every scope around an open one up to `below`, inside out; None if it is not open."""
-    private: Any = scope
-    status = private._cancel_status
-    if status is None:
+def cancelled_for(task: trio.lowlevel.Task) -> trio.Cancelled | None:
+    """The `Cancelled` that the step about to run raises; None if it raises none."""
+    private: Any = task
+    sent = private._next_send
+    if type(sent) is not outcome.Error:
         return None
-    found: list[trio.CancelScope] = []
-    while (status := status.parent) is not None and status._scope is not below:
-        found.append(status._scope)
-    return found
+    return sent.error if isinstance(sent.error, trio.Cancelled) else None
 
 
-def delivers_cancelled(task: trio.lowlevel.Task, reason: str) -> bool:
-    """Whether the step about to run raises a `Cancelled` that carries `reason`."""
-    error = getattr(getattr(task, "_next_send", None), "error", None)
-    return isinstance(error, trio.Cancelled) and error.reason == reason
+def is_visible(scope: trio.CancelScope, task: trio.lowlevel.Task) -> bool:
+    """Whether a cancellation of `scope` reaches the task: around it, and no shield between."""
+    private: Any = task
+    status = private._cancel_status
+    while status is not None and status._scope is not scope:
+        status = None if status._scope.shield else status.parent
+    return status is not None
 
 
-def keep_for_ever(tasks: list[trio.lowlevel.Task]) -> None:
+# Where a run of Trio meets what is not virtual: module, name, and what goes through.
+# Subprocesses, files and name look-ups go through threads.
+_DOORS = (
+    ("trio._core._run", "TheIOManager.wait_readable", "waiting for a file descriptor"),
+    ("trio._core._run", "TheIOManager.wait_writable", "waiting for a file descriptor"),
+    ("trio._socket", "_SocketType._nonblocking_helper", "a real socket"),
+    ("trio._core._thread_cache", "ThreadCache.start_thread_soon", "a thread"),
+    ("trio._signals", "_signal_handler", "a signal receiver"),
+)
+
+
+@contextmanager
+def hooks() -> Iterator[None]:
+    """Let the `Run` in `batch_order` see scopes that are left, and guard its doors.
+
+    Outside such a run nothing changes. Set up once for a whole sweep, because each change of
+    a class costs Python what it has learnt about it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_replaced("trio", "CancelScope._close", _closing))
+        stack.enter_context(_replaced("trio.lowlevel", "TrioToken.run_sync_soon", _calling_in))
+        for module, name, what in _DOORS:
+            stack.enter_context(_replaced(module, name, _door(what)))
+        yield
+
+
+_Method = Callable[..., Any]
+
+
+def _closing(close: _Method) -> _Method:
+    @wraps(close)
+    def closing(scope: trio.CancelScope, exc: BaseException | None) -> Any:
+        if _current is not None and (exc is not None or scope.cancel_called):
+            _current.scope_left(scope, exc)
+        return close(scope, exc)
+
+    return closing
+
+
+def _calling_in(run_sync_soon: _Method) -> _Method:
+    @wraps(run_sync_soon)
+    def calling(token: object, *args: Any, **kwargs: Any) -> Any:
+        run = _current
+        if run is not None and token is run.token and threading.get_ident() != _thread:
+            run.refuse("a call from another thread")
+        return run_sync_soon(token, *args, **kwargs)
+
+    return calling
+
+
+def _door(what: str) -> Callable[[_Method], _Method]:
+    def wrap(passing: _Method) -> _Method:
+        @wraps(passing)
+        def door(*args: Any, **kwargs: Any) -> Any:
+            run = _current
+            if run is not None and threading.get_ident() == _thread and run.is_inside():
+                run.refuse(what)
+            return passing(*args, **kwargs)
+
+        return door
+
+    return wrap
+
+
+@contextmanager
+def _replaced(module: str, name: str, wrap: Callable[[_Method], _Method]) -> Iterator[None]:
+    owner: Any = import_module(module)
+    *path, last = name.split(".")
+    try:
+        for part in path:
+            owner = getattr(owner, part)
+        original = getattr(owner, last)
+    except AttributeError as exc:
+        raise UnsupportedTrio(trio.__version__, f"{module} has no {name}") from exc
+    setattr(owner, last, wrap(original))
+    try:
+        yield
+    finally:
+        setattr(owner, last, original)
+
+
+def keep_for_ever(tasks: Iterable[trio.lowlevel.Task]) -> None:
     """Leak tasks that were torn out of a run, on purpose.
 
     Destroying their coroutines would run their `except` and `finally` blocks outside Trio,
@@ -103,19 +206,62 @@ def _collect_silently() -> None:
         sys.unraisablehook = saved
 
 
-class _SelfTest(trio.abc.Instrument):
-    """Reverses every batch and looks for one delivered `Cancelled`."""
+class _Refused(Exception):
+    """Raised by the self-test at each door."""
 
-    def __init__(self) -> None:
+
+class _SelfTest(trio.abc.Instrument):
+    """Reverses every batch, follows each delivered `Cancelled`, and refuses at every door."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self.token: trio.lowlevel.TrioToken | None = None
         self.shuffled = 0
-        self.delivered = 0
+        self.scope = scope
+        self.delivered: list[BaseException] = []
+        self.visible: list[bool] = []
+        self.arrived: list[BaseException] = []
+        self.inside = False
+        self.refused: list[str] = []
 
     def shuffle(self, batch: list[trio.lowlevel.Task]) -> None:
         self.shuffled += 1
         batch.reverse()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.delivered += delivers_cancelled(task, "self-test")
+        error = cancelled_for(task)
+        if error is not None:
+            self.delivered.append(error)
+            self.visible.append(is_visible(self.scope, task))
+
+    def scope_left(self, scope: trio.CancelScope, exc: BaseException | None) -> None:
+        if scope is self.scope and isinstance(exc, BaseExceptionGroup):
+            self.arrived += exc.exceptions
+
+    def is_inside(self) -> bool:
+        return self.inside
+
+    def refuse(self, what: str) -> None:
+        self.refused.append(what)
+        raise _Refused
+
+
+async def _knock(test: _SelfTest) -> None:
+    """Try every door; one that lets through is left at once."""
+    one, two = socket.socketpair()
+    with one, two:
+        wrapped = trio.socket.from_stdlib_socket(one)
+        for attempt in (
+            partial(trio.lowlevel.wait_readable, one),
+            partial(trio.lowlevel.wait_writable, one),
+            partial(wrapped.send, b"x"),
+            partial(trio.to_thread.run_sync, int),
+        ):
+            with trio.move_on_after(1), suppress(_Refused):
+                await attempt()
+        # Refused before it changes anything, so in any thread.
+        with suppress(_Refused, RuntimeError), trio.open_signal_receiver(signal.SIGTERM):
+            pass
+        await trio.lowlevel.checkpoint()
 
 
 def check_trio() -> None:
@@ -124,26 +270,36 @@ def check_trio() -> None:
     Raises:
         UnsupportedTrio: a private name is gone, or no longer does what the sweep needs.
     """
-    test = _SelfTest()
-    seen: list[int] = []
     scope = trio.CancelScope()
+    test = _SelfTest(scope)
+    seen: list[int] = []
     states: list[bool] = []
-    around: list[bool] = []
 
     async def step(number: int) -> None:
         seen.append(number)
+
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True) as own:
+            own.cancel()
+            await trio.sleep_forever()
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             for number in range(6):
                 nursery.start_soon(step, number)
         states.append(has_exited(scope))
-        with trio.CancelScope() as outer, scope:
+        with scope:
             states.append(has_exited(scope))
-            around.append((enclosing_scopes(scope) or [scope])[0] is outer)
-            scope.cancel(reason="self-test")
-            await trio.lowlevel.checkpoint()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                nursery.start_soon(trio.sleep_forever)
+                nursery.start_soon(shielded)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
         states.append(has_exited(scope))
+        test.inside = True
+        await _knock(test)
+        test.inside = False
 
     def need(condition: bool, what: str) -> None:
         if not condition:
@@ -151,9 +307,10 @@ def check_trio() -> None:
 
     broken = ""
     try:
-        with batch_order(test):
+        with hooks(), batch_order(test):
             # Trio's own clock would draw its offset from the shuffler.
-            trio.run(main, clock=trio.testing.MockClock(), instruments=[test])
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            trio.run(main, clock=clock, instruments=[test])
     except (AttributeError, TypeError, trio.TrioInternalError) as exc:
         broken = f"the self-test raised {exc!r}: {exc.__cause__!r}"
     if broken:
@@ -162,5 +319,10 @@ def check_trio() -> None:
     need(test.shuffled > 0, f"{_RANDOM}.shuffle is not called for a batch")
     need(seen == list(range(6)), f"the order of a batch is not ours to choose: {seen}")
     need(states == [False, False, True], f"an exited scope is not recognised: {states}")
-    need(around == [True], "the scope around another is not recognised")
-    need(test.delivered == 1, "a delivered Cancelled is not recognised")
+    reached = sorted(test.visible)[-3:]
+    need(reached == [False, True, True], f"a delivered Cancelled is not recognised: {reached}")
+    arrived = {id(error) for error in test.arrived}
+    came = [id(error) in arrived for error in test.delivered]
+    need(came == test.visible, "a Cancelled is not recognised when it leaves its scope")
+    doors = [what for _, _, what in _DOORS]
+    need(test.refused == doors, f"only these doors are guarded: {test.refused}")

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Unpack, cast
 
 from . import options
 from ._trio import check_trio
-from .calls import call_text, place_of
+from .calls import call_text, content_of, place_of
 from .config import Config, SweepOptions, make_config
 from .engine import Engine
 from .errors import TokenError
@@ -155,7 +155,7 @@ def _run(
     if replay is not None:
         sweep = replace(sweep, nth=Token.parse(replay).sweep.nth)
     elif now.test:
-        sweep = replace(sweep, nth=now.count(config.name))
+        sweep = replace(sweep, nth=now.number(config.name, content_of(config)))
         if now.replay is not None:
             belongs = Token.parse(now.replay).sweep == sweep
             replay = now.replay if belongs or alone else None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from types import CellType, FunctionType
 from typing import Any
 
+from .config import Config
 from .facts import Scenario
 from .sites import short_path
+from .tokens import params_checksum, settings_checksum, stable
 
 # What a replay needs of a sweep's settings: the rest only chooses points.
 _NEEDED = ("params", "heal", "limit", "seed", "allow", "without", "name")
@@ -36,6 +39,30 @@ def call_text(scenario: Scenario, settings: Mapping[str, object], name: str = ""
     name = name or getattr(scenario, "__qualname__", "scenario").rpartition("<locals>.")[2]
     words = [f"{key}={_value(settings[key])}" for key in _NEEDED if key in settings]
     return f"run_sweep({', '.join([name, *words])}, replay='{{token}}')"
+
+
+def content_of(config: Config) -> str:
+    """What tells two sweeps of one name in one test apart: settings and captured values.
+
+    Values that can change, and how the work is spread, do not count.
+    """
+    scenario: Any = config.settings.scenario
+    cells = getattr(scenario, "__closure__", None) or ()
+    captured = [_captured(cell) for cell in cells]
+    code = getattr(scenario, "__code__", None)
+    line = getattr(code, "co_firstlineno", 0)
+    chosen = (config.at, config.schedules, config.pairs, settings_checksum(config.settings))
+    params = [params_checksum(one) for one in config.params]
+    return repr((line, captured, chosen, params))
+
+
+def _captured(cell: CellType) -> str:
+    try:
+        value = cell.cell_contents
+    except ValueError:
+        return "empty"
+    fixed = (str, bytes, int, float, tuple, frozenset, type, FunctionType, type(None))
+    return stable(value) if isinstance(value, fixed) else type(value).__qualname__
 
 
 def _value(value: object) -> str:

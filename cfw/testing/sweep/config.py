@@ -8,7 +8,7 @@ from itertools import product
 from typing import TypedDict
 
 from .facts import Scenario, Settings, scenario_name
-from .oracle import DEFAULT_INVARIANTS
+from .oracle import DEFAULT_INVARIANTS, NEVER_WITHOUT
 from .points import NURSERIES
 from .schedule import EXHAUSTIVE, Schedule, check_schedule
 
@@ -117,6 +117,12 @@ def make_config(
     unknown = set(without) - set(DEFAULT_INVARIANTS)
     if unknown:
         raise ValueError(f"no default invariants: {sorted(unknown)}; {DEFAULT_INVARIANTS}")
+    needed = set(without) & set(NEVER_WITHOUT)
+    if needed:
+        raise ValueError(
+            f"{sorted(needed)} is asked of every run: of one that did not end nothing else "
+            "can be asked; raise `heal` or `limit` if it only needs longer"
+        )
     if not schedules or not params:
         raise ValueError("a sweep needs at least one schedule and one parameter set")
     for value, what in ((stop_after, "stop_after"), (orders, "orders"), (jobs, "jobs")):

@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from . import interrupt
+from ._trio import hooks
 from .config import Config
 from .errors import NondeterminismError, StaleToken
 from .facts import Result, Violation
@@ -75,7 +77,7 @@ class Engine:
         report.schedules = tuple(schedule_text(one) for one in config.schedules)
         report.params = len(config.params)
         report.sometimes = dict.fromkeys(config.sometimes, False)
-        with _measured(report), _frozen(self._may_freeze):
+        with self._under_way():
             singles = self._singles()
             firsts = self._sample(singles)
             seconds = self._perform(firsts)
@@ -105,7 +107,7 @@ class Engine:
         token.check(self.sweep, self.config.params, self.config.settings)
         report, point = self.report, token.point
         report.schedules = (schedule_text(point.schedule),)
-        with _measured(report), _frozen(self._may_freeze):
+        with self._under_way():
             result = self._run(point, record=True, batches=token.batches)
             if result.missed is not None:
                 raise StaleToken(
@@ -126,6 +128,12 @@ class Engine:
         if any(fault.name.startswith(NURSERY_PREFIX) for fault in point.faults):
             settings = replace(self.config.settings, nurseries=True)
             self.config = replace(self.config, settings=settings)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Everything that is set up once for all runs."""
+        with _measured(self.report), _frozen(self._may_freeze), hooks(), interrupt.heard():
+            yield
 
     # Points
 

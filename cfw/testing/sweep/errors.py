@@ -3,6 +3,7 @@
     SweepError
     |-- UnsupportedTrio       the installed Trio does not work as the engine needs
     |-- NondeterminismError   two runs of the same thing took different steps
+    |-- RealIOError           the scenario reached for a socket, thread or signal
     |-- InstrumentError       the engine's own instrument raised during a run
     `-- TokenError            a replay token cannot be read, or belongs to another test
         `-- StaleToken        the code, the parameters or Trio changed since it was made
@@ -27,7 +28,7 @@ class UnsupportedTrio(SweepError):
 
     def __str__(self) -> str:
         return (
-            f"trio {self.version} cannot be swept: {self.what}. The engine relies on two "
+            f"trio {self.version} cannot be swept: {self.what}. The engine relies on a few "
             "private names of Trio, all in cfw/testing/sweep/_trio.py; install another "
             "Trio or adapt that module."
         )
@@ -44,8 +45,27 @@ class NondeterminismError(SweepError):
     def __str__(self) -> str:
         return (
             f"uncontrolled nondeterminism: {self.what}.\n{self.where}\n"
-            "Usual causes: real I/O, threads or the real clock; iteration over a set of "
+            "Usual causes: the real clock or blocking I/O; iteration over a set of "
             "objects; state kept between runs (a cache, a module global, a fixture)."
+        )
+
+
+class RealIOError(SweepError):
+    """The scenario reached outside of its run, where time is not virtual."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(what, where)
+        self.what = what
+        self.where = where
+
+    def __str__(self) -> str:
+        return (
+            f"the scenario uses {self.what}, at {self.where}. When it answers is not "
+            "repeatable, so neither are the instants of the sweep. Use "
+            "trio.testing.lockstep_stream_pair or memory channels for sockets and pipes, "
+            "trio.socket.set_custom_socket_factory for fake ones, and a fake async function "
+            "for threads, files, subprocesses and name look-ups; expose a function that does "
+            "what the signal would do."
         )
 
 

@@ -60,12 +60,14 @@ class Facts:
 
     Attributes:
         error: what the scenario raised, or None.
+        broken: what Trio's run loop itself broke down with, or None.
         left: tasks alive when the scenario had returned.
     """
 
     world: World
     watch: Watch
     error: BaseException | None = None
+    broken: BaseException | None = None
     left: list[str] = field(default_factory=list)
 
 

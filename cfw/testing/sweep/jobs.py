@@ -70,6 +70,8 @@ def _forked(
             answers: list[A]
             answers, problem = _receive(readers[number % jobs])
             yield from answers
+            if isinstance(problem, SweepError):
+                raise problem
             if problem:
                 raise SweepError(f"a sweep process failed:\n{problem}")
     finally:
@@ -98,10 +100,12 @@ def _serve(
     try:
         for chunk in chunks:
             answers: list[A] = []
-            problem = ""
+            problem: str | SweepError = ""
             try:
                 for index in chunk:
                     answers.append(perform(work[index]))  # noqa: PERF401 - keep what was done
+            except SweepError as exc:
+                problem = exc
             except Exception:
                 problem = traceback.format_exc()
             writer.send((answers, problem))

@@ -20,7 +20,7 @@ class Options:
         test: the running test's node id, which its tokens carry; empty outside pytest.
         select: what names that test on the command line, from where pytest was started;
             empty if that is the node id.
-        swept: how often the running test has swept a scenario of each name.
+        swept: the sweeps of each name that the running test has come to, by content.
         replayed: whether the running test had the sweep that the token belongs to.
     """
 
@@ -29,7 +29,7 @@ class Options:
     jobs: int | None = None
     test: str = ""
     select: str = ""
-    swept: dict[str, int] = field(default_factory=dict)
+    swept: dict[str, list[str]] = field(default_factory=dict)
     replayed: bool = False
 
     def enter(self, test: str, select: str = "") -> None:
@@ -37,10 +37,12 @@ class Options:
         self.test, self.select = test, select
         self.swept, self.replayed = {}, False
 
-    def count(self, name: str) -> int:
-        """One more sweep of this name in the running test: which one it is, from 1."""
-        self.swept[name] = self.swept.get(name, 0) + 1
-        return self.swept[name]
+    def number(self, name: str, content: str) -> int:
+        """Which of the test's sweeps of this name it is, from 1; equal ones are one."""
+        known = self.swept.setdefault(name, [])
+        if content not in known:
+            known.append(content)
+        return known.index(content) + 1
 
 
 current = Options()

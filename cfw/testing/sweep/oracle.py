@@ -10,6 +10,7 @@ from .facts import Facts, Noise, Settings, Violation
 from .sites import short_path
 from .world import World
 
+TRIO_BROKEN = "trio-broken"
 FINISHED = "finished"
 TASKS = "tasks"
 EXCEPTION = "exception"
@@ -21,8 +22,9 @@ UNRAISABLE = "unraisable"
 TRIO_LOG = "trio-log"
 
 DEFAULT_INVARIANTS = (
-    FINISHED,
     ACTION,
+    TRIO_BROKEN,
+    FINISHED,
     CANCELLED_ESCAPED,
     EXCEPTION,
     CANCELLED_SWALLOWED,
@@ -31,6 +33,9 @@ DEFAULT_INVARIANTS = (
     UNRAISABLE,
     TRIO_LOG,
 )
+
+NEVER_WITHOUT = (TRIO_BROKEN, FINISHED)
+"""What no sweep can do without: of a run that did not end nothing else can be asked."""
 
 
 def judge(settings: Settings, facts: Facts) -> Iterator[Violation]:
@@ -52,12 +57,14 @@ def judge_noise(settings: Settings, noise: Noise) -> Iterator[Violation]:
 
 def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
     watch = facts.watch
+    for name, error in watch.action_errors:
+        yield Violation(ACTION, f"firing {name!r} raised {error!r} at {_raised_at(error)}")
+    if facts.broken is not None:
+        yield Violation(TRIO_BROKEN, f"Trio's run loop broke down with {_cause(facts.broken)}")
+        return
     if watch.stuck is not None:
         yield Violation(FINISHED, _stuck(settings, facts))
         return
-    if watch.action_error is not None:
-        name, error = watch.action_error
-        yield Violation(ACTION, f"the action {name!r} raised {error!r}")
     leaves = list(_leaves(facts.error))
     if any(isinstance(leaf, trio.Cancelled) for leaf in leaves):
         yield Violation(
@@ -67,14 +74,13 @@ def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
     if wrong:
         text = "; ".join(f"{leaf!r} at {_raised_at(leaf)}" for leaf in wrong)
         yield Violation(EXCEPTION, f"the scenario raised {text}")
-    if not leaves:
-        for fired in watch.fired:
-            if fired.was_swallowed():
-                yield Violation(
-                    CANCELLED_SWALLOWED,
-                    f"{fired.name!r} was cancelled, a task received Cancelled, "
-                    "but none reached the scope: something swallowed it",
-                )
+    for fired in watch.fired:
+        for task in fired.swallowed:
+            yield Violation(
+                CANCELLED_SWALLOWED,
+                f"{fired.name!r} was cancelled and {task}, received Cancelled, "
+                "but it never reached the scope: something swallowed it",
+            )
     if facts.left:
         yield Violation(TASKS, "still alive: " + "; ".join(facts.left))
 
@@ -84,18 +90,19 @@ def judge_own(world: World) -> Iterator[Violation]:
     for name, tracked in world._tracked.items():
         try:
             wrong = tracked.verdict()
-        except Exception as exc:
+        except BaseException as exc:
             wrong = f"could not be read: {exc!r}"
         if wrong is not None:
             yield Violation(name, wrong)
     for name, fn in world._checks:
         try:
-            fn()
-        except KeyboardInterrupt:
-            raise
+            said = fn()
         except BaseException as exc:
             text = (isinstance(exc, AssertionError) and str(exc).strip()) or repr(exc)
             yield Violation(name, f"{text} at {_raised_at(exc)}")
+        else:
+            if said is False:
+                yield Violation(name, "the check returned False")
 
 
 def _stuck(settings: Settings, facts: Facts) -> str:
@@ -109,6 +116,12 @@ def _stuck(settings: Settings, facts: Facts) -> str:
     end = "it did not stop when told to" if watch.abandon else "it had to be stopped"
     where = "\n".join(f"  {line}" for line in watch.stuck or ())
     return f"{what}; {end}. Parked at that time:\n{where}"
+
+
+def _cause(error: BaseException) -> str:
+    """What an internal error of Trio was caused by, and where."""
+    cause = error.__cause__ or error
+    return f"{cause!r} at {_raised_at(cause)}"
 
 
 def _leaves(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import gc
-import logging
 import random
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import trio
 from trio.testing import MockClock
 
-from . import oracle
+from . import interrupt, oracle
 from ._trio import batch_order, keep_for_ever
 from .errors import InstrumentError
 from .facts import Facts, Noise, Result, Settings, Violation
+from .noise import listening
 from .points import Fault
 from .schedule import Picker, Schedule
 from .watch import Abandoned, Watch
@@ -29,9 +26,6 @@ DRY_BATCHES = 50_000
 
 MIN_BATCHES = 10_000
 """A run with faults may take this many, or 20 times its dry run, before it is a livelock."""
-
-# Trio reports to these loggers what it cannot raise.
-_TRIO_LOGGERS = ("trio.abc.Instrument", "trio.async_generator_errors")
 
 
 def run_once(
@@ -55,17 +49,18 @@ def run_once(
 
     Raises:
         InstrumentError: the engine itself failed inside the run.
-        KeyboardInterrupt: the user wants out.
+        RealIOError: the scenario reached outside of the run.
+        KeyboardInterrupt: the person at the keyboard wants out.
     """
     noise = Noise()
-    with _listening(noise), _seeded(settings.seed):
+    with listening(noise), _seeded(settings.seed):
         result, own = _run_and_judge(settings, params, schedule, faults, record, batches)
         # Only now is everything the scenario left behind garbage, and its finalisers run.
         gc.collect()
-    stuck = any(item.invariant == oracle.FINISHED for item in result.violations)
+    interrupt.check()
     if result.missed is not None:
         return replace(result, violations=())
-    if stuck:
+    if any(item.invariant in oracle.NEVER_WITHOUT for item in result.violations):
         return result
     heard = tuple(oracle.judge_noise(settings, noise))
     return replace(result, violations=result.violations + heard + own)
@@ -93,21 +88,24 @@ def _run_and_judge(
             )
     except trio.TrioInternalError as exc:
         if not isinstance(exc.__cause__, Abandoned):
-            raise
-        keep_for_ever([*watch.own, *watch.system])
-    except BaseExceptionGroup as group:
+            facts.broken = exc
+        keep_for_ever(watch.alive)
+    except BaseException:
         # Ctrl-C in the supervising task comes wrapped by its nursery.
-        _let_out(group)
+        interrupt.check()
         raise
+    interrupt.check()
     if watch.error is not None:
         raise InstrumentError(f"the sweep's instrument raised {watch.error!r}") from watch.error
-    _let_out(facts.error)
+    if watch.refused is not None:
+        raise watch.refused
     missed = watch.unfired()
     default: tuple[Violation, ...] = ()
     own: tuple[Violation, ...] = ()
     if missed is None:
         default = tuple(oracle.judge(settings, facts))
-        own = tuple(oracle.judge_own(world)) if watch.stuck is None else ()
+        ended = watch.stuck is None and facts.broken is None
+        own = tuple(oracle.judge_own(world)) if ended else ()
     result = Result(
         violations=default,
         missed=missed,
@@ -123,6 +121,7 @@ def _run_and_judge(
 async def _supervise(settings: Settings, facts: Facts) -> None:
     """Start the root task, wait for it as long as it may take, then end it."""
     watch = facts.watch
+    watch.token = trio.lowlevel.current_trio_token()
     done = trio.Event()
 
     async def root() -> None:
@@ -153,43 +152,6 @@ async def _supervise(settings: Settings, facts: Facts) -> None:
 
 
 @contextmanager
-def _listening(noise: Noise) -> Iterator[None]:
-    """Collect warnings, unraisable exceptions and Trio's own error logs; pause the GC."""
-
-    class Handler(logging.Handler):
-        def emit(self, message: logging.LogRecord) -> None:
-            error = message.exc_info[1] if message.exc_info else None
-            noise.logged.append(f"{message.getMessage()} {error!r}")
-
-    def hook(unraisable: Any) -> None:
-        noise.unraisable.append(f"{unraisable.exc_value!r} in {unraisable.object!r}")
-
-    handler = Handler()
-    loggers = [logging.getLogger(name) for name in _TRIO_LOGGERS]
-    saved_hook, gc_was_on = sys.unraisablehook, gc.isenabled()
-    saved_propagate = [logger.propagate for logger in loggers]
-    with warnings.catch_warnings(record=True) as caught:
-        # A filter that raises would raise where nobody can see it: in a finaliser.
-        warnings.simplefilter("always", ResourceWarning)
-        warnings.simplefilter("always", RuntimeWarning)
-        noise.warnings = caught
-        sys.unraisablehook = hook
-        for logger in loggers:
-            logger.addHandler(handler)
-            logger.propagate = False
-        gc.disable()
-        try:
-            yield
-        finally:
-            if gc_was_on:
-                gc.enable()
-            for logger, propagate in zip(loggers, saved_propagate, strict=True):
-                logger.removeHandler(handler)
-                logger.propagate = propagate
-            sys.unraisablehook = saved_hook
-
-
-@contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     state = random.getstate()
     random.seed(seed)
@@ -197,13 +159,3 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
-
-
-def _let_out(error: BaseException | None) -> None:
-    """Raise what is no verdict on the scenario: the user's Ctrl-C."""
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        raise error
-    if isinstance(error, BaseExceptionGroup):
-        group = error.subgroup(KeyboardInterrupt)
-        if group is not None:
-            raise KeyboardInterrupt from error

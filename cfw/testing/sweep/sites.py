@@ -12,6 +12,7 @@ import gc
 import inspect
 import os
 import re
+import sys
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 from zlib import crc32
@@ -117,6 +118,18 @@ def park_site(task: trio.lowlevel.Task) -> str:
     frame, line = chosen
     site = f"{short_path(frame.f_code.co_filename)}:{line} {_name(frame.f_code.co_qualname)}"
     return site + (" (not started)" if _unstarted(task) else primitive)
+
+
+def caller_site() -> str:
+    """Where the scenario is right now, as `file:line function`; called from inside a step."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        filename = frame.f_code.co_filename
+        if not filename.startswith((_TRIO_DIR, _HERE)) and not _is_plumbing(filename):
+            break
+        frame = frame.f_back
+    code = frame.f_code
+    return f"{short_path(code.co_filename)}:{frame.f_lineno} {_name(code.co_qualname)}"
 
 
 def task_name(task: trio.lowlevel.Task, ordinal: int) -> str:

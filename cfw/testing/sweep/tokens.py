@@ -148,7 +148,7 @@ class Token:
 
 def params_checksum(params: Mapping[str, object]) -> str:
     """Eight hex digits over names and values, equal in every process."""
-    text = ";".join(f"{name}={_stable(value)}" for name, value in sorted(params.items()))
+    text = ";".join(f"{name}={stable(value)}" for name, value in sorted(params.items()))
     return f"{crc32(text.encode()):08x}"
 
 
@@ -157,19 +157,19 @@ def settings_checksum(settings: Settings) -> str:
     return params_checksum({name: getattr(settings, name) for name in _JUDGED})
 
 
-def _stable(value: object) -> str:
+def stable(value: object) -> str:
     """A `repr` without addresses, functions by name, sets and dicts in one order."""
     kind = type(value)
     if kind in (set, frozenset):
         assert isinstance(value, set | frozenset)
-        return f"{kind.__name__}({', '.join(sorted(map(_stable, value)))})"
+        return f"{kind.__name__}({', '.join(sorted(map(stable, value)))})"
     if kind is dict:
         assert isinstance(value, dict)
-        items = (f"{_stable(key)}: {_stable(item)}" for key, item in value.items())
+        items = (f"{stable(key)}: {stable(item)}" for key, item in value.items())
         return f"{{{', '.join(sorted(items))}}}"
     if kind in (list, tuple):
         assert isinstance(value, list | tuple)
-        return f"{kind.__name__}({', '.join(map(_stable, value))})"
+        return f"{kind.__name__}({', '.join(map(stable, value))})"
     qualname = getattr(value, "__qualname__", None)
     if callable(value) and isinstance(qualname, str):
         return f"{getattr(value, '__module__', None)}.{qualname}{_body(value)}"
@@ -181,7 +181,7 @@ def _body(value: object) -> str:
     code = getattr(value, "__code__", None)
     if code is None or code.co_name != "<lambda>":
         return ""
-    constants = [_stable(one) for one in code.co_consts if not isinstance(one, type(code))]
+    constants = [stable(one) for one in code.co_consts if not isinstance(one, type(code))]
     return f" {crc32(f'{code.co_code!r}{constants}{code.co_names}'.encode()):x}"
 
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Concatenate, ParamSpec
 
 import trio
 
-from ._trio import delivers_cancelled, enclosing_scopes
+from . import interrupt
+from ._trio import cancelled_for, is_visible
+from .errors import RealIOError
 from .points import AFTER, BEFORE, NURSERY_PREFIX, Fault, Instant
 from .schedule import Picker
-from .sites import mix, park_site, position, task_name
+from .sites import caller_site, mix, park_site, position, task_name
 from .world import Action, Injection, World
 
 P = ParamSpec("P")
 Task = trio.lowlevel.Task
+
+_MARK = "_sweep_delivered_to"
 
 GRACE_BATCHES = 500
 """How long a run that was told to stop may go on before it is torn down."""
@@ -43,6 +48,30 @@ def _guarded(
     return guard
 
 
+def _marks(error: BaseException | None) -> tuple[dict[int, int], dict[int, int]]:
+    """The tasks whose `Cancelled` is in an exception or a group of them, and the tasks of
+    those that were being handled when another error was raised; each with the last step at
+    which it got one."""
+    passing: dict[int, int] = {}
+    replaced: dict[int, int] = {}
+    seen: set[int] = set()
+    left = [(error, passing)]
+    while left:
+        one, found = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if _MARK in one.__dict__:
+            ordinal, step = one.__dict__[_MARK]
+            found[ordinal] = max(step, found.get(ordinal, 0))
+        elif not isinstance(one, BaseExceptionGroup):
+            found = replaced
+        left += [(one.__context__, found), (one.__cause__, found)]
+        if isinstance(one, BaseExceptionGroup):
+            left += [(inner, found) for inner in one.exceptions]
+    return passing, replaced
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One line of the trace."""
@@ -58,26 +87,16 @@ class Fired:
     """A fault that fired; for a scope, what became of the cancellation.
 
     Attributes:
-        enclosing: the scopes around it at that time; None if it was not entered.
-        delivered: whether a task received its `Cancelled`.
+        delivered: the tasks that received a `Cancelled` for this scope, by ordinal, and
+            their names.
+        swallowed: which of them had not one of theirs on its way through the scope, or in
+            the context of an exception on its way, when the scope was left.
     """
 
     name: str
-    reason: str = ""
     scope: trio.CancelScope | None = None
-    enclosing: list[trio.CancelScope] | None = None
-    delivered: bool = False
-
-    def was_swallowed(self) -> bool:
-        """Whether a `Cancelled` was delivered and reached no scope that takes it.
-
-        A scope around it that was cancelled meanwhile takes it instead.
-        """
-        if self.scope is None or not self.delivered or self.enclosing is None:
-            return False
-        return not any(
-            [self.scope.cancelled_caught, *(scope.cancel_called for scope in self.enclosing)]
-        )
+    delivered: dict[int, str] = field(default_factory=dict)
+    swallowed: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -114,7 +133,10 @@ class Watch(trio.abc.Instrument):
         batches: int,
     ) -> None:
         self.error: BaseException | None = None
-        self.action_error: tuple[str, BaseException] | None = None
+        self.action_errors: list[tuple[str, BaseException]] = []
+        self.refused: RealIOError | None = None
+        self.token: trio.lowlevel.TrioToken | None = None
+        self.alive: set[Task] = set()
         self.own: dict[Task, int] = {}
         self.system: dict[Task, int] = {}
         self.next_is_root = False
@@ -135,6 +157,10 @@ class Watch(trio.abc.Instrument):
         self._ordinals = 0
         self._left = 0
         self._stepping = 0
+        self._cancels = bool(faults)
+        self._replaced: set[int] = set()
+        self._parents: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
         self._nurseries = nurseries
         self._batches = batches
         self._last_time = 0.0
@@ -146,8 +172,15 @@ class Watch(trio.abc.Instrument):
         self.batch += 1
         if self.batch > self._batches:
             self._stop_livelock()
-        if self.abandon:
+        if self.abandon or interrupt.is_pressed():
             raise Abandoned
+        try:
+            self._order(batch)
+        except BaseException as exc:
+            self.error = self.error or exc
+            raise
+
+    def _order(self, batch: list[Task]) -> None:
         own = [task for task in batch if task in self.own]
         self._left = len(own)
         if self.record is not None:
@@ -182,6 +215,7 @@ class Watch(trio.abc.Instrument):
 
     @_guarded
     def task_spawned(self, task: Task) -> None:
+        self.alive.add(task)
         nursery = task.parent_nursery
         if nursery is None:
             return
@@ -193,10 +227,13 @@ class Watch(trio.abc.Instrument):
             return
         self._ordinals += 1
         self.own[task] = self._ordinals
+        if nursery.parent_task in self.own:
+            self._parents[self._ordinals] = self.own[nursery.parent_task]
 
     @_guarded
     def task_exited(self, task: Task) -> None:
-        self.own.pop(task, None)
+        self.alive.discard(task)
+        self._ended[self.own.pop(task, 0)] = self.step
         self.system.pop(task, None)
 
     @_guarded
@@ -211,9 +248,10 @@ class Watch(trio.abc.Instrument):
                 step = Step(self.step, *self._describe(task), trio.current_time())
                 self.record.steps.append(step)
             self._instant(task, BEFORE, self.hash)
-        for fired in self.fired:
-            if fired.scope is not None and not fired.delivered:
-                fired.delivered = delivers_cancelled(task, fired.reason)
+        if self._cancels:
+            error = cancelled_for(task)
+            if error is not None:
+                self._follow(task, ordinal, error)
 
     @_guarded
     def after_task_step(self, task: Task) -> None:
@@ -244,6 +282,7 @@ class Watch(trio.abc.Instrument):
             self.record.instants.append(instant)
 
     def _fire(self, fault: Fault, task: Task) -> None:
+        action: Action
         thing = self._available().get(fault.name)
         if thing is None:
             self.missed = f"{fault.name!r} is not exposed at step {fault.step}"
@@ -256,16 +295,71 @@ class Watch(trio.abc.Instrument):
         self._world._injections.append(Injection(fault.name, fault.step, fault.when, now))
         self.limiter.deadline = now + self._world.heal
         if isinstance(thing, trio.CancelScope):
-            reason = f"sweep fault {len(self.fired) + 1}: {fault.name}"
-            around = enclosing_scopes(thing, self.root_scope)
-            self.fired.append(Fired(fault.name, reason, thing, around))
-            thing.cancel(reason=reason)
+            again = any(fired.scope is thing for fired in self.fired)
+            self.fired.append(Fired(fault.name, None if again else thing))
+            action = partial(thing.cancel, reason=f"sweep: {fault.name}")
         else:
             self.fired.append(Fired(fault.name))
-            try:
-                thing()
-            except BaseException as exc:
-                self.action_error = fault.name, exc
+            action = thing
+        try:
+            action()
+        except BaseException as exc:
+            # The injected function, or a task's abort function that a cancel calls.
+            self.action_errors.append((fault.name, exc))
+
+    # Where each Cancelled goes
+
+    def _follow(self, task: Task, ordinal: int, error: trio.Cancelled) -> None:
+        """Note the `Cancelled` that the step raises, and for which faults it does."""
+        error.__dict__[_MARK] = ordinal, self.step
+        for fired in self.fired:
+            if fired.scope is not None and is_visible(fired.scope, task):
+                fired.delivered.setdefault(ordinal, ", parked at ".join(self._describe(task)))
+
+    @_guarded
+    def scope_left(self, scope: trio.CancelScope, exc: BaseException | None) -> None:
+        """Compare what was delivered for this scope with what arrives at it."""
+        ours = [fired for fired in self.fired if fired.scope is scope]
+        if not ours and isinstance(exc, trio.Cancelled):
+            return
+        passing, replaced = _marks(exc)
+        # The error of a cleanup may be handled on its way; the Cancelled it replaced is over.
+        self._replaced |= replaced.keys()
+        for fired in ours:
+            fired.swallowed += [
+                name
+                for ordinal, name in fired.delivered.items()
+                if ordinal not in self._replaced and not self._came_back(ordinal, passing)
+            ]
+
+    def _came_back(self, ordinal: int, passing: dict[int, int]) -> bool:
+        """Whether a task's `Cancelled` is on its way, or a later one of a task above it.
+
+        Trio delivers again to who goes on, so that is as good: the task above dropped what
+        its ended child raised, and was then told itself.
+        """
+        if ordinal in passing:
+            return True
+        ended = self._ended.get(ordinal, self.step)
+        above = self._parents.get(ordinal)
+        while above is not None:
+            if passing.get(above, 0) > ended:
+                return True
+            above = self._parents.get(above)
+        return False
+
+    # The doors to what is real
+
+    def is_inside(self) -> bool:
+        """Whether the code that runs now is the scenario's, in whatever task, or a fault."""
+        if self._stepping:
+            return True
+        return trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() in self.system
+
+    def refuse(self, what: str) -> None:
+        """Raise where the scenario reaches outside, and again after the run."""
+        self.refused = self.refused or RealIOError(what, caller_site())
+        raise self.refused
 
     def unfired(self) -> str | None:
         """Why a fault did not fire where it had to, after the run; None if all did."""

@@ -155,9 +155,15 @@ class World:
         """Add an invariant: a function of plain asserts, called after the run.
 
         Args:
-            fn: called without arguments, outside Trio, unless the run never finished.
+            fn: called without arguments, outside Trio, unless the run never finished. It
+                fails if it raises, or returns False.
             name: of the invariant; None for the function's own name.
+
+        Raises:
+            TypeError: the function is asynchronous.
         """
+        if inspect.iscoroutinefunction(fn):
+            raise TypeError(f"{fn!r} is called outside Trio: it must be a synchronous function")
         self._checks.append((str(name or getattr(fn, "__name__", repr(fn))), fn))
 
     def exposed_names(self) -> tuple[str, ...]:
