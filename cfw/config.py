@@ -13,10 +13,12 @@ from typing import Any, Literal
 import attrs
 import cattrs
 
+from cfw.identity import check_origin, is_loopback
 from cfw.limits import Limits, Times
 from cfw.sessions import SessionUrlError, check_authority_url
 from cfw.settings import (
     AT_LEAST_ONE,
+    FILE_OR_NONE,
     PORT,
     PORT_OR_OFF,
     SOCKET_URL_OR_NONE,
@@ -60,6 +62,33 @@ class ServerConfig:
         "pages and the ready line name it. Without a path, the worker's own is added.",
         SOCKET_URL_OR_NONE,
     )
+    cert_file: str = setting(
+        "",
+        "PEM file with the certificate and its chain; with it, rigs use `wss://`.",
+        FILE_OR_NONE,
+    )
+    key_file: str = setting(
+        "",
+        "PEM file with the private key of the certificate, without a passphrase.",
+        FILE_OR_NONE,
+    )
+    client_ca_file: str = setting(
+        "",
+        "PEM file with who signs the certificates of rigs; with it, every rig has to show one.",
+        FILE_OR_NONE,
+    )
+    token_file: str = setting(
+        "",
+        "File with one token per line, and the user it is bound to behind it if any; with it, "
+        "every rig has to send one.",
+        FILE_OR_NONE,
+    )
+    origins: tuple[str, ...] = setting(
+        (),
+        "Web pages that may connect besides the page `/capture` of the worker itself, as "
+        '`https://lab.example:8443`; `"*"` lets in every page.',
+        TEXTS,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +96,10 @@ class AdminConfig:
     """Where operators and consumers of the feed connect."""
 
     host: str = setting(
-        "127.0.0.1", "Address to listen on; keep it on loopback, the feed shows people.", TEXT
+        "127.0.0.1",
+        "Address to listen on; beyond loopback it needs `admin.token_file`, as the feed shows "
+        "people.",
+        TEXT,
     )
     port: int | Literal["off"] = setting(
         8766, 'TCP port; 0 picks a free one, "off" serves no admin listener.', PORT_OR_OFF
@@ -77,6 +109,28 @@ class AdminConfig:
         "Connections at a time; beyond, the one that was told nothing for longest is closed.",
         AT_LEAST_ONE,
         unit="connections",
+    )
+    cert_file: str = setting(
+        "",
+        "PEM file with the certificate and its chain; with it, use `https://`.",
+        FILE_OR_NONE,
+    )
+    key_file: str = setting(
+        "",
+        "PEM file with the private key of the certificate, without a passphrase.",
+        FILE_OR_NONE,
+    )
+    client_ca_file: str = setting(
+        "",
+        "PEM file with who signs the certificates of clients; with it, everyone has to show "
+        "one.",
+        FILE_OR_NONE,
+    )
+    token_file: str = setting(
+        "",
+        "File with one token per line; with it, everything but `/healthz` and `/readyz` needs "
+        "one.",
+        FILE_OR_NONE,
     )
 
 
@@ -185,6 +239,7 @@ def structure_config(tree: Mapping[str, Any]) -> Config:
         made[name] = _section(name, sections[name], table)
     config = Config(**made)
     _check_urls(config)
+    _check_identity(config)
     return config
 
 
@@ -261,6 +316,31 @@ def _check_urls(config: Config) -> None:
         check_sink_url(config.sink.url)
     except ValueError as exc:
         raise ConfigError("sink.url", str(exc)) from None
+
+
+def _check_identity(config: Config) -> None:
+    for name, section in (("server", config.server), ("admin", config.admin)):
+        if bool(section.cert_file) != bool(section.key_file):
+            missing, given = ("key", "cert") if section.cert_file else ("cert", "key")
+            raise ConfigError(
+                f"{name}.{missing}_file", f"is not set, but {name}.{given}_file is; set both"
+            )
+        if section.client_ca_file and not section.cert_file:
+            raise ConfigError(
+                f"{name}.cert_file", f"is not set, but {name}.client_ca_file needs TLS"
+            )
+    for origin in config.server.origins:
+        try:
+            origin == "*" or check_origin(origin)
+        except ValueError as exc:
+            raise ConfigError("server.origins", str(exc)) from None
+    admin = config.admin
+    if admin.port != "off" and not is_loopback(admin.host) and not admin.token_file:
+        raise ConfigError(
+            "admin.token_file",
+            f"must be set when admin.host is beyond loopback ({admin.host}): the feed shows "
+            "people; `cfw token` makes a token, or set admin.host to 127.0.0.1",
+        )
 
 
 def _choose(wrong: str, names: Iterable[str]) -> str:

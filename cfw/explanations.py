@@ -173,6 +173,7 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
             "user_id or session_id is misspelt, or they do not belong together.",
             "The worker was started without --session, so that nobody may send.",
             "The session authority was out of reach, or slower than times.session_check_s.",
+            "The token or certificate of the connection is bound to another user.",
         ),
         "Check user and session for typing errors, or ask whoever runs the study for the right "
         "ones. If the detail says that it could not be checked, try again later.",
@@ -252,8 +253,26 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
     400: Explanation(
         "The request cannot be read as HTTP/1.1.",
         ("Something else than a WebSocket client.", "A header that is not ASCII."),
-        "Use a WebSocket library, ws:// for a port without TLS, and ASCII headers.",
+        "Use a WebSocket library, ASCII headers, and ws:// or wss:// as the ready line of the "
+        "worker says.",
         "The log line connection.refused says what was wrong; port scanners cause it too.",
+    ),
+    401: Explanation(
+        "The worker needs a token, and none of its own came with the request.",
+        (
+            "The rig sends no token, or one that was replaced.",
+            "The worker has not read its file again since the token was added.",
+        ),
+        "Send the header Authorization: Bearer TOKEN; a page offers the subprotocols cfw.v1 "
+        "and cfw.bearer.TOKEN.",
+        "server.token_file names the tokens; `cfw token` makes one, and kill -HUP has the file "
+        "read again.",
+    ),
+    403: Explanation(
+        "A web page tried to connect that may not.",
+        ("A page that is not the worker's own, or under another name or port than listed.",),
+        "Nothing, if it was no page of yours; programs that are no browsers send no Origin.",
+        "The log line connection.refused names the page; list it in server.origins.",
     ),
     404: Explanation(
         "The path of the URL is not that of the worker.",

@@ -140,9 +140,14 @@ def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
     """Start a capture, if what it declares is within the limits.
 
     Raises:
+        SessionInvalid: the connection is bound to another user.
         LimitResolutionExceeded, LimitFpsExceeded, ProtocolViolation: it is not.
     """
     limits, times = state.limits, state.times
+    if state.users is not None and message.user_id not in state.users:
+        raise SessionInvalid(
+            "the token or certificate of this connection is bound to another user_id"
+        )
     for side, value, most in (
         ("width", message.width, limits.max_width),
         ("height", message.height, limits.max_height),

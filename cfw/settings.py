@@ -104,6 +104,8 @@ SECONDS = Allowed(
     lambda value: type(value) in (int, float) and 0 < value <= MOST_SECONDS,
 )
 TEXT = Allowed("a text that is not empty", lambda value: type(value) is str and value != "")
+#: As a text, so that a file of settings can say that there is none.
+FILE_OR_NONE = Allowed("the path of a file, or an empty text", lambda value: type(value) is str)
 TEXTS = Allowed("a list of texts", _is_list_of_texts)
 PORT = Allowed("0 (any free port) to 65535", _is_port)
 PORT_OR_OFF = Allowed(

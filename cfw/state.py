@@ -31,10 +31,17 @@ class Frame:
 
 @attrs.frozen
 class Idle:
-    """No capture is running on this connection."""
+    """No capture is running on this connection.
+
+    Args:
+        limits: what a capture may cost.
+        times: how long each step may take.
+        users: the only users whose captures this connection may open; None for any user.
+    """
 
     limits: Limits
     times: Times
+    users: frozenset[str] | None = None
 
 
 @attrs.frozen

@@ -41,6 +41,7 @@ def create_app(
     capture_url: str,
     limits: Limits,
     metrics: Metrics | None = None,
+    needs_token: bool = False,
 ) -> Starlette:
     """The application: pages for people, JSON for programs, and the WebSocket `/feed`.
 
@@ -53,6 +54,7 @@ def create_app(
             then, and while the session authority is out of reach.
         capture_url: where rigs connect, for the page that films.
         limits: what a capture may cost, for the pages to show and to keep.
+        needs_token: whether a rig has to send a token, for the page that films.
         metrics: what the worker measures; None shows a worker that has measured nothing.
     """
     measured = Metrics() if metrics is None else metrics
@@ -96,6 +98,7 @@ def create_app(
             {
                 "capture_url": capture_url,
                 "has_feed": hub is not None,
+                "needs_token": needs_token,
                 "limits": attrs.asdict(limits),
             }
         )

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import cast, get_args
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
+from cfw.identity import is_same_origin
 from cfw.sinks.hub import Hub, Mode, SubscriberTooSlow, Subscription
 from cfw.state import Frame
 from schemas import FeedOpened, SchemaError, to_json
@@ -39,7 +39,9 @@ def feed_endpoint(hub: Hub | None) -> Callable[[WebSocket], Awaitable[None]]:
     """
 
     async def feed(websocket: WebSocket) -> None:
-        if not _is_same_origin(websocket):
+        origin = websocket.headers.get("origin")
+        # Browsers let any page open a WebSocket anywhere, loopback included, but name it.
+        if origin is not None and not is_same_origin(origin, websocket.headers.get("host", "")):
             await websocket.send_denial_response(
                 JSONResponse({"error": "pages of another origin may not read the feed"}, 403)
             )
@@ -114,13 +116,6 @@ async def _send_items(websocket: WebSocket, subscription: Subscription) -> None:
             await websocket.send_bytes(item.data)
         else:
             await websocket.send_text(to_json(item))
-
-
-def _is_same_origin(websocket: WebSocket) -> bool:
-    """Browsers let any page open a WebSocket anywhere, loopback included, but name it."""
-    origin = websocket.headers.get("origin")
-    host = websocket.headers.get("host", "")
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
 
 
 def _fit(reason: str) -> str:

@@ -6,7 +6,6 @@ as if it were its own (DNS rebinding); its requests carry that name.
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -14,15 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address, without port or brackets, is this machine's loopback."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+from cfw.identity import is_loopback
 
 
 def loopback_only(app: ASGIApp) -> ASGIApp:

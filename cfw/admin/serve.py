@@ -33,7 +33,9 @@ from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp
 
+from cfw.identity import TlsFiles
 from cfw.listen import RESERVE, Throttle, serve_listeners
+from cfw.wire import PeerGone, TlsFailed, describe_peer, shake_tls
 
 _log = structlog.get_logger("cfw.admin")
 
@@ -102,6 +104,8 @@ async def serve_admin(
     grace_s: float = 2.0,
     send_stall_s: float = 30.0,
     max_connections: int = MAX_CONNECTIONS,
+    tls: TlsFiles | None = None,
+    handshake_s: float = 10.0,
     task_status: trio.TaskStatus[AdminServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application until it is stopped or cancelled.
@@ -114,6 +118,8 @@ async def serve_admin(
         send_stall_s: seconds one send may take before its connection is cut.
         max_connections: one more ends the one that was told nothing for longest; if all are
             WebSockets, it is closed itself.
+        tls: the certificate to show; None speaks plain HTTP.
+        handshake_s: seconds for the TLS handshake.
         task_status: told the `AdminServer` once it listens.
 
     Raises:
@@ -140,14 +146,20 @@ async def serve_admin(
         if len(server._connections) >= max_connections and not server._end_quietest():
             note_refusal(f"max_connections ({max_connections}), all of them WebSockets")
             return
-        connection = _Connection(stream, send_stall_s)
+        connection = (
+            _Connection(stream, send_stall_s)
+            if tls is None
+            else _TlsConnection(stream, send_stall_s, tls.wrap(stream))
+        )
         server._connections.add(connection)
         context = _Context(connection)
         try:
             with connection.scope:
-                # Typed for TLS streams, of which it uses what every stream has.
-                transport = cast(Any, connection)
-                await TCPServer(wrapped, config, context, ConnectionState({}), transport).run()
+                if await _is_ready(connection, handshake_s):
+                    # Typed for TLS streams, of which it uses what every stream has.
+                    transport = cast(Any, connection)
+                    state = ConnectionState({})
+                    await TCPServer(wrapped, config, context, state, transport).run()
         except* _PEER_ERRORS as group:
             _log.info("admin.protocol_error", error=str(_first(group)))
         except* Exception:
@@ -190,7 +202,8 @@ class _Connection(trio.abc.HalfCloseableStream):
     """
 
     def __init__(self, stream: trio.SocketStream, send_stall_s: float) -> None:
-        self._stream = stream
+        self.tcp = stream
+        self._stream: trio.abc.Stream = stream
         self._send_stall_s = send_stall_s
         self._is_first_read = True
         #: When it was last sent something, or else accepted.
@@ -206,7 +219,10 @@ class _Connection(trio.abc.HalfCloseableStream):
 
     @property
     def socket(self) -> trio.socket.SocketType:
-        return self._stream.socket
+        return self.tcp.socket
+
+    async def shake_hands(self) -> None:
+        """Do what has to be done before the first request."""
 
     def cut(self) -> None:
         self.socket.close()
@@ -256,10 +272,34 @@ class _Connection(trio.abc.HalfCloseableStream):
         return data
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        await self.tcp.send_eof()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _TlsConnection(_Connection):
+    """The same over TLS, with what Hypercorn calls on a TLS stream only."""
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        send_stall_s: float,
+        tls: trio.SSLStream[trio.SocketStream],
+    ) -> None:
+        super().__init__(stream, send_stall_s)
+        self._stream = self._tls = tls
+        self.transport_stream = stream
+
+    async def shake_hands(self) -> None:
+        await shake_tls(self._tls)
+
+    async def do_handshake(self) -> None:
+        """It is done: Hypercorn would take no deadline of ours, and log nothing."""
+
+    def selected_alpn_protocol(self) -> str:
+        """Nothing else is offered."""
+        return "http/1.1"
 
 
 class _Context(WorkerContext):
@@ -303,6 +343,19 @@ class _Log(Logger):
             _log.info("admin.protocol_error", error=str(exc))
         else:
             _log.exception("admin.failed", during=message)
+
+
+async def _is_ready(connection: _Connection, handshake_s: float) -> bool:
+    """Do the TLS handshake if there is one; False when the connection is of no use."""
+    reason = f"the TLS handshake took longer than {handshake_s:g} s"
+    with trio.move_on_after(handshake_s):
+        try:
+            await connection.shake_hands()
+            return True
+        except (TlsFailed, PeerGone) as exc:
+            reason = exc.detail
+    _log.info("admin.refused", reason=reason, remote=describe_peer(connection.tcp))
+    return False
 
 
 def _first(exc: BaseException) -> BaseException:

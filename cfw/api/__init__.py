@@ -1,5 +1,6 @@
 """The application: a configuration becomes a running worker."""
 
+from cfw.api.access import Reload
 from cfw.api.main import Addresses, ListenError, Shutdown, serve
 
-__all__ = ["Addresses", "ListenError", "Shutdown", "serve"]
+__all__ = ["Addresses", "ListenError", "Reload", "Shutdown", "serve"]

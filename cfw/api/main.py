@@ -11,10 +11,18 @@ import attrs
 import structlog
 import trio
 
-from cfw.admin import create_app, is_loopback, loopback_only, serve_admin
+from cfw.admin import (
+    create_app,
+    loopback_only,
+    same_origin_writes,
+    serve_admin,
+    token_only,
+)
+from cfw.api.access import Access, Reload, open_access
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
-from cfw.listen import serve_listeners
+from cfw.identity import TlsFiles, is_loopback
+from cfw.listen import Handler, serve_listeners
 from cfw.metrics import Metrics, ask_again, watch_stalls
 from cfw.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
@@ -69,6 +77,7 @@ async def serve(
     config: Config,
     *,
     shutdown: Shutdown | None = None,
+    reload: Reload | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is asked to stop, and then until its captures have ended.
@@ -76,15 +85,18 @@ async def serve(
     Args:
         config: what it listens on, whom it trusts, where frames go, and its limits.
         shutdown: how to stop it; None when only cancellation does.
+        reload: has its files of tokens and certificates read again; None never does.
         task_status: `nursery.start` gets the addresses once connections are taken.
 
     Raises:
+        ConfigError: a file of tokens or certificates cannot be used.
         ListenError: an address cannot be listened on.
 
     Cancellation: every capture is aborted with `server_shutdown`; its terminal, abort
     message and close frame are still sent, under their deadlines.
     """
     shutdown = shutdown or Shutdown()
+    access = open_access(config, reload or Reload())
     # A sink or an authority that hangs while it is closed must not keep the process.
     with trio.CancelScope() as closing:
         async with (
@@ -92,7 +104,7 @@ async def serve(
             open_sink(config.sink.url) as sink,
         ):
             try:
-                await _serve_connections(config, shutdown, sink, authority, task_status)
+                await _serve_connections(config, access, shutdown, sink, authority, task_status)
             finally:
                 closing.deadline = trio.current_time() + config.times.close_flush_s
     if closing.cancelled_caught:
@@ -102,6 +114,7 @@ async def serve(
 
 async def _serve_connections(
     config: Config,
+    access: Access,
     shutdown: Shutdown,
     sink: Sink,
     authority: SessionAuthority,
@@ -116,26 +129,37 @@ async def _serve_connections(
         authority=authority,
         registry=registry,
         metrics=metrics,
+        gate=access.gate,
     )
     with _naming(config.server.host, config.server.port):
         listeners = await trio.open_tcp_listeners(
             config.server.port, host=config.server.host, backlog=1024
         )
-    capture_url = f"ws://{_address(listeners[0].socket.getsockname())}{PATH}"
+    tls = access.server.tls
+    scheme = "ws" if tls is None else "wss"
+    capture_url = f"{scheme}://{_address(listeners[0].socket.getsockname())}{PATH}"
     public_url = _with_path(config.server.public_url) or None
     async with (
-        _admin(config, router, sink, public_url or capture_url) as admin,
+        _admin(config, access, router, sink, public_url or capture_url) as admin,
         trio.open_nursery() as connections,
     ):
         async with trio.open_nursery() as listening:
-            take = partial(serve_listeners, connections=connections, shed=router.shed)
+            take = partial(
+                serve_listeners, connections=connections, shed=_over(tls, router.shed)
+            )
+            listening.start_soon(access.keep)
             listening.start_soon(watch_stalls, metrics)
             listening.start_soon(ask_again, authority, metrics, config.times)
-            await listening.start(take, router.handle, listeners)
+            await listening.start(take, _over(tls, router.handle), listeners)
             task_status.started(Addresses(capture_url, admin, public_url))
             await shutdown.wait_requested()
             listening.cancel_scope.cancel()
         await _drain(router, shutdown, config.times.drain_s)
+
+
+def _over(tls: TlsFiles | None, serve: Handler) -> Handler:
+    """Serve connections over TLS, if there is any; its handshake is left to whoever serves."""
+    return serve if tls is None else lambda stream: serve(tls.wrap(stream))
 
 
 async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
@@ -156,6 +180,7 @@ async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
 @asynccontextmanager
 async def _admin(
     config: Config,
+    access: Access,
     router: Router,
     sink: Sink,
     capture_url: str,
@@ -172,14 +197,27 @@ async def _admin(
         metrics=router.metrics,
         capture_url=capture_url,
         limits=config.limits,
+        needs_token=access.server.tokens is not None,
     )
+    host, port = config.admin.host, config.admin.port
+    tls, tokens = access.admin.tls, access.admin.tokens
+    scheme = "http" if tls is None else "https"
+    guarded = same_origin_writes(app)
+    if tokens is not None:
+        guarded = token_only(guarded, tokens)
+    if is_loopback(host):
+        guarded = loopback_only(guarded)
     async with trio.open_nursery() as nursery:
-        host, port = config.admin.host, config.admin.port
-        guarded = loopback_only(app) if is_loopback(host) else app
+        serve = partial(
+            serve_admin,
+            max_connections=config.admin.max_connections,
+            tls=tls,
+            handshake_s=config.times.handshake_s,
+        )
         with _naming(host, port):
-            admin = partial(serve_admin, max_connections=config.admin.max_connections)
-            server = await nursery.start(admin, guarded, host, port)
-        yield f"http://{_address(server.addresses[0])}"
+            server = await nursery.start(serve, guarded, host, port)
+        access.gate.origins.add_page(scheme, host, server.port)
+        yield f"{scheme}://{_address(server.addresses[0])}"
         if hub is not None:
             hub.close()  # the feeds end with their last message, not with a cut
         server.stop()

@@ -18,6 +18,7 @@ _COMMANDS = {
     "session": ("cfw.cli.session:session", "Open and close sessions of a fleet of workers."),
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
     "bench": ("cfw.cli.bench.command:bench", "Measure the worker beside other servers."),
+    "token": ("cfw.cli.token:token", "Make a token that lets a rig or a person in."),
     "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),
     "explain": ("cfw.cli.explain:explain", "Say what an error code means and what to do."),
 }

@@ -24,7 +24,8 @@ Every key of `cfw serve`, as `cfw config --reference` prints it.
   and both over the file. No key is read from an environment variable.
 - `cfw config` takes the same options and prints what they come to, without starting anything.
 - A section, key or value that is not allowed ends the start with exit code 2 and one line that
-  says what is. There is no reload: a changed file counts from the next start.
+  says what is. A changed file counts from the next start, but for those of tokens and
+  certificates, which SIGHUP has read again.
 """
 _TYPES: dict[Any, str] = {
     str: "text",

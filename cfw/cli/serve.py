@@ -14,7 +14,7 @@ import attrs
 import click
 import trio
 
-from cfw.api import Addresses, ListenError, Shutdown
+from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
@@ -49,6 +49,18 @@ _OPTIONS = (
         help="Session authority: static:, http(s)://, valkey:// or allow: (sessions.url).",
     ),
     click.option(
+        "--cert-file",
+        metavar="PEM",
+        help="Certificate to show rigs, with which they use wss:// (server.cert_file).",
+    ),
+    click.option("--key-file", metavar="PEM", help="Its private key (server.key_file)."),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        help="Tokens of which every rig must send one; `cfw token` makes one "
+        "(server.token_file).",
+    ),
+    click.option(
         "--sink", metavar="URL", help="Where frames go: hub:, null: or valkey://... (sink.url)."
     ),
     click.option(
@@ -64,6 +76,8 @@ _OPTIONS = (
     ),
 )
 
+_STOP = (signal.SIGTERM, signal.SIGINT)
+
 #: Parameter of the command -> the key it sets.
 OPTION_KEYS = {
     "host": "server.host",
@@ -72,6 +86,9 @@ OPTION_KEYS = {
     "admin_port": "admin.port",
     "static": "sessions.static",
     "sessions": "sessions.url",
+    "cert_file": "server.cert_file",
+    "key_file": "server.key_file",
+    "token_file": "server.token_file",
     "sink": "sink.url",
     "log_format": "log.format",
     "log_level": "log.level",
@@ -117,30 +134,45 @@ def serve(config: Config) -> None:
 
     The first signal lets running captures finish (times.drain_s); a second ends them at
     once. When connections are taken, one line on standard output names both addresses.
+    With certificates or tokens configured, SIGHUP has their files read again.
     """
     configure_logging(config.log.format, config.log.level)
     try:
         trio.run(_run, config, strict_exception_groups=True)
+    except* ConfigError as group:
+        raise click.UsageError(str(first_of(group))) from None
     except* (ListenError, OutOfReach) as group:
         raise click.ClickException(first_reason(group)) from None
 
 
 async def _run(config: Config) -> None:
-    shutdown = Shutdown()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    shutdown, reload = Shutdown(), Reload()
+    with trio.open_signal_receiver(*_signals(config)) as signals:
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
-                async for _ in signals:
-                    shutdown.request()
+                async for number in signals:
+                    asked = shutdown if number in _STOP else reload
+                    asked.request()
 
             async def work(task_status: trio.TaskStatus[Addresses]) -> None:
-                await serve_worker(config, shutdown=shutdown, task_status=task_status)
+                await serve_worker(
+                    config, shutdown=shutdown, reload=reload, task_status=task_status
+                )
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
             addresses: Addresses = await nursery.start(work)
             _announce(addresses, config.log.format)
+
+
+def _signals(config: Config) -> list[signal.Signals]:
+    """Those that are waited for."""
+    sections = (config.server, config.admin)
+    has_files = any(section.cert_file or section.token_file for section in sections)
+    # Otherwise it goes on ending a worker whose terminal is closed; Windows has none.
+    hang_up = [signal.SIGHUP] if has_files and hasattr(signal, "SIGHUP") else []
+    return [*_STOP, *hang_up]
 
 
 def _announce(addresses: Addresses, log_format: str) -> None:
@@ -157,10 +189,15 @@ def _announce(addresses: Addresses, log_format: str) -> None:
 
 def first_reason(group: BaseExceptionGroup[ListenError | OutOfReach]) -> str:
     """What the first error of a group says."""
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
+    first = first_of(group)
     return (isinstance(first, ListenError) and first.strerror) or str(first)
+
+
+def first_of(exc: BaseException) -> BaseException:
+    """The first exception in a group that is no group."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
 
 
 def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:

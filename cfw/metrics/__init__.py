@@ -4,7 +4,7 @@
 """
 
 from cfw.metrics._measures import BUCKETS_S, Histogram, Metrics, Refusal
-from cfw.metrics._watch import STALL_EVERY_S, ask_again, watch_stalls
+from cfw.metrics._watch import STALL_EVERY_S, ask_again, observe_delay, watch_stalls
 
 __all__ = [
     "BUCKETS_S",
@@ -13,5 +13,6 @@ __all__ = [
     "Metrics",
     "Refusal",
     "ask_again",
+    "observe_delay",
     "watch_stalls",
 ]

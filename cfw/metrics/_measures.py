@@ -13,7 +13,9 @@ import attrs
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 #: Why a connection was not let in.
-Refusal: TypeAlias = Literal["draining", "capacity", "address", "descriptors", "handshake"]
+Refusal: TypeAlias = Literal[
+    "draining", "capacity", "address", "descriptors", "tls", "identity", "handshake"
+]
 
 #: How a check of a session can end; `unreachable` is no answer at all.
 CHECK_RESULTS = ("active", "closed", "invalid", "unreachable")

@@ -1,13 +1,14 @@
-"""Two tasks of a worker that measure what no connection can."""
+"""What is measured beside the connections: two tasks, and the way of a frame to its sink."""
 
 from __future__ import annotations
 
 import structlog
 import trio
 
-from cfw.limits import Times
-from cfw.metrics._measures import Metrics
+from cfw.limits import NS_PER_S, Times
+from cfw.metrics._measures import Histogram, Metrics
 from cfw.sessions import SessionAuthority
+from cfw.state import Frame
 
 #: Rare enough to cost nothing, and often enough that a stall of a frame's time is seen.
 STALL_EVERY_S = 0.1
@@ -39,3 +40,14 @@ async def ask_again(authority: SessionAuthority, metrics: Metrics, times: Times)
                 continue
             metrics.unanswered = None
             _log.info("session.reachable")
+
+
+def observe_delay(delays: Histogram, epoch_ns: int, frame: Frame) -> None:
+    """Count how long a frame took to its sink; called for each, so it is kept short.
+
+    Args:
+        delays: where it is counted.
+        epoch_ns: ingest time when Trio's clock was at 0.
+        frame: one that the sink has taken just now.
+    """
+    delays.observe(trio.current_time() - (frame.ingest_ns - epoch_ns) / NS_PER_S)

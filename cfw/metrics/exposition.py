@@ -55,7 +55,7 @@ class _Worker(Collector):
         yield _counters(
             "cfw_connections_refused",
             "Connections not let in: draining, no room, none for this address, no descriptor, "
-            "or no good handshake.",
+            "no good TLS or WebSocket handshake, or not known (identity).",
             "reason",
             metrics.refused,
         )

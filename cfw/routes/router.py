@@ -32,18 +32,28 @@ from cfw.actions import (
 )
 from cfw.clock import RigClock
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
+from cfw.identity import SUBPROTOCOL, Gate, Origins
 from cfw.limits import NS_PER_S, Limits, Times, ns
 from cfw.listen import address_of
-from cfw.metrics import Histogram, Metrics
+from cfw.metrics import Metrics, Refusal, observe_delay
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
+from cfw.routes.session import verdict_of
 from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
-from cfw.sessions import AuthorityUnreachable, SessionAuthority, watching
+from cfw.sessions import SessionAuthority, watching
 from cfw.sinks import CaptureSink, LeasedSink, Sink
-from cfw.state import Active, Frame, Idle, State
-from cfw.wire import HandshakeRejected, PeerGone, WebSocket, accept
+from cfw.state import Active, Idle, State
+from cfw.wire import (
+    HandshakeReject,
+    HandshakeRejected,
+    Headers,
+    PeerGone,
+    WebSocket,
+    accept,
+    describe_peer,
+)
 from schemas import (
     SCHEMA_VERSION,
     CaptureAbort,
@@ -66,6 +76,9 @@ SOURCE = "camera_feed_worker"
 #: warning comes before the abort, which waits for `GRACE_S`.
 FILLING_S = GRACE_S / 2
 
+#: HTTP status of a refused handshake -> what it is counted as; None is none, TLS failed.
+_REFUSALS: dict[int | None, Refusal] = {None: "tls", 401: "identity", 403: "identity"}
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.capture")
 
 
@@ -79,6 +92,7 @@ class Router:
         authority: who says whether a user may send.
         registry: who owns which capture_id.
         metrics: where it counts; None for its own.
+        gate: who may connect; None lets everyone.
         wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
             that is set meanwhile moves no deadline.
     """
@@ -92,6 +106,7 @@ class Router:
         authority: SessionAuthority,
         registry: Registry,
         metrics: Metrics | None = None,
+        gate: Gate | None = None,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.limits = limits
@@ -100,6 +115,7 @@ class Router:
         self.authority = authority
         self.registry = registry
         self.metrics = Metrics() if metrics is None else metrics
+        self.gate = Gate(Origins("*")) if gate is None else gate
         self.wall_clock = wall_clock
         self.is_draining = False
         self._connections: set[_Connection] = set()
@@ -177,7 +193,7 @@ class _Connection:
         # Ingest time is the wall clock at the start plus what Trio's clock has counted.
         self._epoch_ns = router.wall_clock() - round(trio.current_time() * NS_PER_S)
         delays = router.metrics.ingest_to_sink
-        self._buffer.on_taken = partial(_observe_delay, delays, self._epoch_ns)
+        self._buffer.on_taken = partial(observe_delay, delays, self._epoch_ns)
         self.is_capturing = False
 
     def abort(self, error: DomainError) -> None:
@@ -190,6 +206,7 @@ class _Connection:
 
     async def run(self, stream: trio.abc.Stream) -> None:
         limits, times = self._router.limits, self._router.times
+        self._log = self._log.bind(remote=describe_peer(stream))
         try:
             with self._scope:
                 async with accept(
@@ -201,18 +218,28 @@ class _Connection:
                     keepalive_s=times.keepalive_s,
                     keepalive_timeout_s=times.keepalive_timeout_s,
                     message_s=times.message_s,
+                    judge=partial(self._judge, stream),
+                    subprotocol=SUBPROTOCOL,
                 ) as ws:
-                    self._log = self._log.bind(remote=ws.remote)
                     self._log.info("connection.opened")
                     await self._serve(ws)
         except HandshakeRejected as exc:
-            self._router.metrics.refused["handshake"] += 1
+            why = _REFUSALS.get(exc.status, "handshake")
+            self._router.metrics.refused[why] += 1
             self._log.info("connection.refused", status=exc.status, detail=exc.detail)
         except PeerGone as exc:
             self._log.info("connection.lost", detail=exc.detail)
         except Exception:
             # A bug of ours must not reach the other connections.
             self._log.exception("connection.failed")
+
+    def _judge(self, stream: trio.abc.Stream, headers: Headers) -> HandshakeReject | None:
+        """Learn who it is, once the request is there; or why nobody is let in."""
+        verdict = self._router.gate.judge(headers, stream)
+        if isinstance(verdict, HandshakeReject):
+            return verdict
+        self._state = Idle(self._router.limits, self._router.times, verdict.users)
+        return None
 
     async def _serve(self, ws: WebSocket) -> None:
         linger_s = self._router.times.linger_s
@@ -333,28 +360,13 @@ class _Connection:
 
     async def _check_session(self, user_id: str, session_id: str) -> Verdict:
         began = trio.current_time()
-        verdict = await self._ask_authority(user_id, session_id)
+        within_s, authority = self._router.times.session_check_s, self._router.authority
+        verdict = await verdict_of(
+            authority, user_id, session_id, within_s=within_s, log=self._log
+        )
         took_s = trio.current_time() - began
         self._router.metrics.record_check(user_id, session_id, verdict.value, took_s)
         return verdict
-
-    async def _ask_authority(self, user_id: str, session_id: str) -> Verdict:
-        times = self._router.times
-        with trio.move_on_after(times.session_check_s):
-            try:
-                status = await self._router.authority.check(user_id, session_id)
-            except AuthorityUnreachable as exc:
-                self._log.warning("session.unreachable", detail=exc.detail)
-                return Verdict.UNREACHABLE
-            except Exception:
-                # An authority of a third party may raise anything; it is as good as away.
-                self._log.exception("session.unreachable", detail="the authority failed")
-                return Verdict.UNREACHABLE
-            return Verdict(status.value)
-        self._log.warning(
-            "session.unreachable", detail=f"no answer within {times.session_check_s:g} s"
-        )
-        return Verdict.UNREACHABLE
 
     # --- the capture ------------------------------------------------------------------------
 
@@ -577,8 +589,3 @@ def _ask(
 ) -> None:
     with contextlib.suppress(trio.WouldBlock):  # one waits already
         ask.send_nowait(request)
-
-
-def _observe_delay(delays: Histogram, epoch_ns: int, frame: Frame) -> None:
-    """Count how long a frame took to its sink; called for each, so it is kept short."""
-    delays.observe(trio.current_time() - (frame.ingest_ns - epoch_ns) / NS_PER_S)

@@ -3,7 +3,7 @@
 `accept` answers the handshake and yields a `WebSocket`; what ends it is a `WireError`.
 """
 
-from .connection import WebSocket, accept
+from .connection import Judge, WebSocket, accept, describe_peer
 from .decoder import Decoder, PeerClose
 from .errors import (
     HandshakeRejected,
@@ -14,17 +14,21 @@ from .errors import (
     PeerClosed,
     PeerGone,
     ProtocolFault,
+    TlsFailed,
     WireCrashed,
     WireError,
     WireViolation,
 )
-from .handshake import HandshakeReject, close_now, refuse, refuse_now
+from .handshake import HandshakeReject, Headers, close_now, refuse, refuse_now
+from .tls import shake_tls
 
 __all__ = [
     "Decoder",
     "HandshakeReject",
     "HandshakeRejected",
+    "Headers",
     "InvalidPayload",
+    "Judge",
     "KeepaliveTimeout",
     "MessageTimeout",
     "MessageTooBig",
@@ -32,12 +36,15 @@ __all__ = [
     "PeerClosed",
     "PeerGone",
     "ProtocolFault",
+    "TlsFailed",
     "WebSocket",
     "WireCrashed",
     "WireError",
     "WireViolation",
     "accept",
     "close_now",
+    "describe_peer",
     "refuse",
     "refuse_now",
+    "shake_tls",
 ]

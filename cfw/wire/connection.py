@@ -1,9 +1,10 @@
 """One server-side WebSocket connection: batches of whole messages in, text out."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
@@ -19,15 +20,22 @@ from .errors import (
     WireError,
 )
 from .handshake import (
+    UNREADABLE,
     HandshakeReject,
+    Headers,
     check_head,
     close_now,
     end_half,
     read_head,
+    read_headers,
     refuse,
     see_off,
 )
 from .stream import WireStream
+from .tls import shake_tls
+
+# Says why a request with these headers is refused; None to let it in.
+Judge: TypeAlias = Callable[[Headers], HandshakeReject | None]
 
 # Measured over loopback TCP with frames of 30 and 300 kB: 64 KiB costs two to three times
 # the CPU per frame, and 256 KiB is no better than this.
@@ -301,6 +309,7 @@ class _Host:
         keepalive_s: float,
         keepalive_timeout_s: float,
         message_s: float,
+        subprotocol: str | None,
     ) -> None:
         self.stream = WireStream(transport)
         self.socket: WebSocket | None = None
@@ -312,6 +321,7 @@ class _Host:
         self.decoder = decoder
         self._keepalive = (keepalive_s, keepalive_timeout_s)
         self._message_s = message_s
+        self._subprotocol = subprotocol
 
     async def run(self) -> None:
         """Answer the request, then serve until the stream is closed."""
@@ -324,7 +334,10 @@ class _Host:
                     request = await wrap_server_stream(
                         nursery, self.stream, receive_buffer_size=None
                     )
-                    library = await request.accept()
+                    is_offered = self._subprotocol in request.proposed_subprotocols
+                    library = await request.accept(
+                        subprotocol=self._subprotocol if is_offered else None
+                    )
                     self.socket = WebSocket(
                         self._transport,
                         self.stream,
@@ -364,6 +377,8 @@ async def accept(
     keepalive_timeout_s: float,
     message_s: float,
     reject: HandshakeReject | None = None,
+    judge: Judge | None = None,
+    subprotocol: str | None = None,
 ) -> AsyncIterator[WebSocket]:
     """Answer one opening handshake and yield the open connection.
 
@@ -372,16 +387,18 @@ async def accept(
     leaves as it is, in no group.
 
     Args:
-        transport: a fresh connection.
+        transport: a fresh connection; if it is a `trio.SSLStream`, its handshake is done here.
         path: the only path answered, without a query.
         max_text_bytes: largest text message.
         max_binary_bytes: largest binary message.
-        handshake_s: seconds for the whole request to arrive and be answered.
+        handshake_s: seconds for TLS, and for the whole request to arrive and be answered.
         keepalive_s: seconds between two pings.
         keepalive_timeout_s: seconds for a pong to come.
         message_s: seconds from the first byte of a message, or of a control frame, to its
             last, counted while the connection is read.
         reject: refuse any request with this answer; None to judge it.
+        judge: asked about a request for this path; None lets every one in.
+        subprotocol: selected where the peer offers it; no other ever is.
 
     Raises:
         HandshakeRejected: there is no connection; the peer was told why.
@@ -396,12 +413,14 @@ async def accept(
         keepalive_s=keepalive_s,
         keepalive_timeout_s=keepalive_timeout_s,
         message_s=message_s,
+        subprotocol=subprotocol,
     )
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
-                yield await _open(nursery, transport, host, path, handshake_s, reject)
+                judge_head = partial(_judge_head, path=path, reject=reject, judge=judge)
+                yield await _open(nursery, transport, host, handshake_s, judge_head)
             except BaseException as exc:
                 failure = exc
                 raise
@@ -424,12 +443,13 @@ async def _open(
     nursery: trio.Nursery,
     transport: trio.abc.Stream,
     host: _Host,
-    path: str,
     handshake_s: float,
-    reject: HandshakeReject | None,
+    judge_head: Callable[[bytes], HandshakeReject | None],
 ) -> WebSocket:
     with trio.move_on_after(handshake_s) as deadline:
-        refusal = await _shake_hands(nursery, transport, host, path, reject)
+        if isinstance(transport, trio.SSLStream):
+            await shake_tls(transport)
+        refusal = await _shake_hands(nursery, transport, host, judge_head)
         if host.socket is not None:
             return host.socket
     if deadline.cancelled_caught:
@@ -445,14 +465,13 @@ async def _shake_hands(
     nursery: trio.Nursery,
     transport: trio.abc.Stream,
     host: _Host,
-    path: str,
-    reject: HandshakeReject | None,
+    judge_head: Callable[[bytes], HandshakeReject | None],
 ) -> HandshakeReject:
     """Fill `host.socket`, or say why not; an answer may have gone out already."""
     request = await read_head(transport)
     if isinstance(request, HandshakeReject):
         return request
-    refusal = reject or check_head(request.head, path)
+    refusal = judge_head(request.head)
     if refusal is not None:
         return refusal
     host.stream.give_head(request.head)
@@ -465,8 +484,18 @@ async def _shake_hands(
     if host.socket is not None:
         host.socket._count_down(trio.current_time())
     if host.stream.http_status is None:
-        return HandshakeReject(400, "the request head cannot be read")
+        return HandshakeReject(400, UNREADABLE)
     return HandshakeReject(host.stream.http_status, "this is not a WebSocket handshake")
+
+
+def _judge_head(
+    head: bytes, *, path: str, reject: HandshakeReject | None, judge: Judge | None
+) -> HandshakeReject | None:
+    refusal = reject or check_head(head, path)
+    if refusal is not None or judge is None:
+        return refusal
+    headers = read_headers(head)
+    return headers if isinstance(headers, HandshakeReject) else judge(headers)
 
 
 def describe_peer(transport: trio.abc.Stream) -> str:

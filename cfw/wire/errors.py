@@ -12,6 +12,7 @@
     +-- KeepaliveTimeout     the world did it: no pong in time
     +-- MessageTimeout       the peer began a message and did not end it in time
     +-- HandshakeRejected    no WebSocket came to be; the HTTP answer is already sent
+    |   +-- TlsFailed            not even TLS
     +-- WireCrashed          we did it: a bug below; only this connection is lost
 
 Calling a method of a connection one has closed oneself raises
@@ -120,10 +121,18 @@ class HandshakeRejected(WireError):
 
     Args:
         detail: why, as the peer was told.
-        status: HTTP status sent, or tried: the peer may have left before.
+        status: HTTP status sent, or tried: the peer may have left before; None for TLS, which
+            has answers of its own.
     """
 
-    status: int
+    status: int | None
+
+
+@attrs.define(eq=False)
+class TlsFailed(HandshakeRejected):
+    """The TLS handshake failed: the peer was told, where TLS has a word for it."""
+
+    status: None = None
 
 
 @attrs.define(eq=False)

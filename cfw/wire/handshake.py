@@ -8,9 +8,10 @@ import http
 import math
 import re
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
+import h11
 import trio
 
 from .errors import PeerGone
@@ -27,6 +28,12 @@ _UPGRADE: Final = re.compile(rb"\nupgrade:[ \t]*websocket", re.IGNORECASE)
 _REQUEST_LINE: Final = re.compile(rb"[!-~]+ ([!-~]+) HTTP/1\.[0-9]\r?\n")
 
 
+#: Of a request: names in lower case, values without space around them.
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+UNREADABLE: Final = "the request head cannot be read"
+
+
 @attrs.frozen
 class HandshakeReject:
     """An HTTP answer instead of a WebSocket.
@@ -34,10 +41,12 @@ class HandshakeReject:
     Args:
         status: HTTP status, 400 or above.
         reason: a sentence for the peer, sent as the body.
+        headers: sent besides the usual ones.
     """
 
     status: int
     reason: str
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @attrs.frozen
@@ -96,6 +105,18 @@ def check_head(head: bytes, path: str) -> HandshakeReject | None:
     return None
 
 
+def read_headers(head: bytes) -> Headers | HandshakeReject:
+    """Read the headers of a request as trio-websocket will read them."""
+    reader = h11.Connection(h11.SERVER)
+    try:
+        reader.receive_data(head)
+        request = reader.next_event()
+    except h11.RemoteProtocolError:
+        return HandshakeReject(400, UNREADABLE)
+    assert isinstance(request, h11.Request), "the head is whole"
+    return tuple((name.decode(), value.decode()) for name, value in request.headers)
+
+
 async def refuse(transport: trio.abc.Stream, reject: HandshakeReject) -> None:
     """Send an HTTP answer and see the peer off, all within `REFUSE_S`."""
     with trio.move_on_after(REFUSE_S), suppress(trio.BrokenResourceError):
@@ -119,12 +140,13 @@ async def refuse_now(transport: trio.abc.Stream, reject: HandshakeReject) -> Non
 def _answer(reject: HandshakeReject) -> bytes:
     body = f"{reject.reason}\n".encode()
     phrase = http.HTTPStatus(reject.status).phrase
+    more = "".join(f"{name}: {value}\r\n" for name, value in reject.headers)
     head = (
         f"HTTP/1.1 {reject.status} {phrase}\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\n"
         f"{'Upgrade: websocket' if reject.status == 426 else 'Cache-Control: no-store'}\r\n"
-        "Connection: close\r\n\r\n"
+        f"{more}Connection: close\r\n\r\n"
     )
     return head.encode() + body
 

@@ -116,15 +116,17 @@ async def test_ended_lists_how_captures_ended() -> None:
 
 
 async def test_info_says_where_rigs_connect_and_what_they_may() -> None:
-    """The URL, whether there is a feed, every limit."""
+    """The URL, whether there is a feed, whether a rig needs a token, every limit."""
     limits = Limits(max_fps=7)
     answer = await get(make_app(limits=limits, capture_url="ws://h:1/c"), "/info")
     assert answer.json() == {
         "capture_url": "ws://h:1/c",
         "has_feed": False,
+        "needs_token": False,
         "limits": attrs.asdict(limits),
     }
     assert (await get(make_app(hub=Hub()), "/info")).json()["has_feed"] is True
+    assert (await get(make_app(needs_token=True), "/info")).json()["needs_token"] is True
 
 
 async def test_answers_are_json_of_this_moment_and_name_no_software() -> None:

@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.trio.client import connect
 
-from cfw.admin import is_loopback
+from cfw.identity import is_loopback
 from tests.smoke.worker import running
 
 OURS = ["localhost", "LOCALHOST.", "127.0.0.1", "127.8.9.10", "[::1]"]

@@ -223,7 +223,7 @@ async def test_all_series_are_there_before_anything_has_happened() -> None:
         found = scrape(made)
     ends = {"clean", *(code.value for code in ErrorCode)}
     assert found.labels("cfw_captures_ended_total") == {"end": ends}
-    reasons = {"draining", "capacity", "address", "descriptors", "handshake"}
+    reasons = {"draining", "capacity", "address", "descriptors", "tls", "identity", "handshake"}
     assert found.labels("cfw_connections_refused_total") == {"reason": reasons}
     results = {"active", "closed", "invalid", "unreachable"}
     assert found.labels("cfw_session_check_seconds_count") == {"result": results}

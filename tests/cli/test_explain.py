@@ -42,14 +42,14 @@ def test_every_code_is_explained() -> None:
     package = Path(cfw.__file__).parent
     statuses = {
         call.args[0].value
-        for folder in ("wire", "routes")
+        for folder in ("wire", "routes", "identity")
         for path in (package / folder).glob("*.py")
         for call in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func) == "HandshakeReject"
         and isinstance(call.args[0], ast.Constant)
     }
-    assert {400, 404, 408, 431, 503} <= statuses
+    assert {400, 401, 403, 404, 408, 431, 503} <= statuses
     assert statuses <= set(EXPLANATIONS) - codes
 
 

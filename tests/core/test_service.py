@@ -139,6 +139,22 @@ def test_open_is_checked_in_order() -> None:
         dispatch(IDLE, make_open(fps_target=99, timestamp_start=at(1e6)), START_NS)
 
 
+@pytest.mark.parametrize("users", [{"ada"}, {"bob", "ada"}, None])
+def test_a_connection_opens_captures_of_its_users(users: set[str] | None) -> None:
+    """Of any user, if it is bound to none."""
+    idle = Idle(Limits(), Times(), None if users is None else frozenset(users))
+    state, _ = dispatch(idle, make_open(user_id="ada"), START_NS)
+    assert isinstance(state, Active)
+
+
+@pytest.mark.parametrize("users", [{"bob"}, {"Ada"}, {""}, set()])
+def test_a_connection_opens_no_capture_of_another_user(users: set[str]) -> None:
+    """Before anything else is looked at, and without asking for the session."""
+    idle = Idle(Limits(), Times(), frozenset(users))
+    with pytest.raises(SessionInvalid, match="bound to another user_id"):
+        dispatch(idle, make_open(user_id="ada", width=641, fps_target=99), START_NS)
+
+
 def test_a_second_open_is_refused() -> None:
     """One connection carries one capture."""
     assert isinstance(refused(opened(), make_open()), ProtocolViolation)

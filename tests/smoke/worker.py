@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
 import cfw.api.main as application
-from cfw.api import Addresses, Shutdown, serve
+from cfw.api import Addresses, Reload, Shutdown, serve
 from cfw.config import load_config
 from cfw.sessions import SessionAuthority
 from cfw.sinks import Sink
@@ -30,10 +30,11 @@ class Worker:
 
     addresses: Addresses
     shutdown: Shutdown
+    reload: Reload
 
-    def connect(self) -> Any:
+    def connect(self, **options: Any) -> Any:
         """Open a WebSocket as a client that is not ours."""
-        return connect(self.addresses.capture, compression=None, proxy=None)
+        return connect(self.addresses.capture, compression=None, proxy=None, **options)
 
 
 @asynccontextmanager
@@ -59,11 +60,11 @@ async def running(
     keys["sessions.static"] = ["ada:s-1"]
     keys |= {name.replace("__", "."): value for name, value in settings.items()}
     config = load_config(None, keys.items())
-    shutdown = Shutdown()
+    shutdown, reload = Shutdown(), Reload()
     async with trio.open_nursery() as nursery:
-        started = partial(serve, config, shutdown=shutdown)
+        started = partial(serve, config, shutdown=shutdown, reload=reload)
         addresses = await nursery.start(started)
-        yield Worker(addresses, shutdown)
+        yield Worker(addresses, shutdown, reload)
         shutdown.request()
         shutdown.request()
         nursery.cancel_scope.deadline = trio.current_time() + 30

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cfw.wire import HandshakeReject, HandshakeRejected, PeerGone
+from cfw.wire import HandshakeReject, HandshakeRejected, Headers, Judge, PeerGone
 
 from .peer import PATH, REQUEST, Peer, pair, serve, text
 
@@ -78,6 +78,62 @@ async def test_at_capacity(autojump_clock: MockClock) -> None:
     error, status, body = await refused(REQUEST, reject=full)
     assert (status, body) == (503, "1000 connections are open\n")
     assert error.detail == "1000 connections are open"
+
+
+async def test_a_judge_sees_the_headers_and_has_the_last_word() -> None:
+    """Of a request for this path; its answer goes out with its own headers."""
+    seen: list[Headers] = []
+
+    def judge(headers: Headers) -> HandshakeReject:
+        seen.append(headers)
+        return HandshakeReject(401, "who are you?", (("WWW-Authenticate", "Bearer"),))
+
+    transport, peer = pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rejected, transport, judge)
+        await peer.send(changed(b"Host", b"oRiGiN:  http://a \r\nHost"))
+        head = await peer.read_until(b"\r\n\r\n")
+        await peer.stream.aclose()
+    assert head.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    assert b"\r\nWWW-Authenticate: Bearer\r\n" in head
+    (headers,) = seen
+    assert headers[:2] == (("origin", "http://a"), ("host", "worker"))
+    await refused(changed(PATH.encode(), b"/"), judge=judge)
+    assert len(seen) == 1
+
+
+async def rejected(transport: trio.abc.Stream, judge: Judge) -> None:
+    with pytest.raises(HandshakeRejected):
+        async with serve(transport, judge=judge):
+            raise AssertionError("a connection was opened")
+
+
+async def test_a_head_that_cannot_be_read_is_never_judged() -> None:
+    """Headers that two readers may take for different things are refused."""
+
+    def judge(_: Headers) -> None:
+        raise AssertionError("it was judged")
+
+    for old, new in ((b"\r\nHost", b"\r\n Host"), (b"Host: worker", b"Host : worker")):
+        _, status, body = await refused(changed(old, new), judge=judge)
+        assert (status, body) == (400, "the request head cannot be read\n")
+
+
+@pytest.mark.parametrize(
+    ("offer", "selected"),
+    [(b"", b""), (b"ours", b"ours"), (b"x, ours, y", b"ours"), (b"x", b""), (b"OURS", b"")],
+)
+async def test_one_subprotocol_is_selected_if_it_is_offered(
+    offer: bytes, selected: bytes
+) -> None:
+    """And nothing else that was offered is said."""
+    transport, peer = pair()
+    offered = b"Sec-WebSocket-Protocol: " + offer + b"\r\nHost"
+    await peer.send(changed(b"Host", offered) if offer else REQUEST)
+    async with serve(transport, subprotocol="ours"):
+        head = (await peer.read_until(b"\r\n\r\n")).lower()
+    name, _, value = head.partition(b"sec-websocket-protocol: ")
+    assert value.partition(b"\r\n")[0] == selected, name
 
 
 @pytest.mark.parametrize("query", [b"", b"?token=x", b"?a=/other"])

@@ -1,0 +1,26 @@
+"""Who may connect: tokens, origins and certificates. IDENTITY.md beside this file tells more.
+
+What is read here is asked before a WebSocket is opened. Whether a user may send is another
+question, which the session authority answers (`cfw.sessions`).
+"""
+
+from cfw.identity.gate import SUBPROTOCOL, Gate, Identity
+from cfw.identity.hosts import is_loopback, is_same_origin
+from cfw.identity.origins import Origins, check_origin
+from cfw.identity.tls import TlsFileError, TlsFiles
+from cfw.identity.tokens import TokenFileError, Tokens, make_token
+
+__all__ = [
+    "SUBPROTOCOL",
+    "Gate",
+    "Identity",
+    "Origins",
+    "TlsFileError",
+    "TlsFiles",
+    "TokenFileError",
+    "Tokens",
+    "check_origin",
+    "is_loopback",
+    "is_same_origin",
+    "make_token",
+]

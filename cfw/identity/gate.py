@@ -1,0 +1,96 @@
+"""Who is let in: the request of a handshake, and the certificate shown, become an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import attrs
+import trio
+
+from cfw.identity.origins import Origins
+from cfw.identity.tls import users_of
+from cfw.identity.tokens import Entry, Tokens
+from cfw.wire import HandshakeReject, Headers
+
+#: The only subprotocol that is ever selected; browsers offer it beside their token.
+SUBPROTOCOL = "cfw.v1"
+#: A browser cannot set a header, but may offer subprotocols: this one carries a token.
+BEARER_SUBPROTOCOL = "cfw.bearer."
+
+#: The same whether a token is missing or wrong.
+_NO_TOKEN = HandshakeReject(
+    401,
+    "this worker needs one of its tokens: send the header `Authorization: Bearer TOKEN`, or "
+    f"from a browser offer the subprotocols {SUBPROTOCOL} and {BEARER_SUBPROTOCOL}TOKEN",
+    headers=(("WWW-Authenticate", "Bearer"),),
+)
+
+
+@attrs.frozen
+class Identity:
+    """Who connected.
+
+    Args:
+        users: the only users whose captures this connection may open; None for any user.
+    """
+
+    users: frozenset[str] | None = None
+
+
+class Gate:
+    """Judges handshakes at the listener for rigs.
+
+    Args:
+        origins: pages that may connect; what names no origin is no page and passes.
+        tokens: who may connect; None asks nobody for a token.
+    """
+
+    def __init__(self, origins: Origins, tokens: Tokens | None = None) -> None:
+        self.origins = origins
+        self._tokens = tokens
+
+    def judge(self, headers: Headers, stream: trio.abc.Stream) -> Identity | HandshakeReject:
+        """Say who it is, or why nobody is let in.
+
+        Args:
+            headers: of the request.
+            stream: what it came over; its TLS handshake is done, if it has one.
+        """
+        for name, value in headers:
+            if name == "origin" and not self.origins.allows(value):
+                return HandshakeReject(
+                    403, f"pages of {value[:100]!r} may not connect (server.origins)"
+                )
+        users = users_of(stream)
+        if self._tokens is not None:
+            entry = _first_known(self._tokens, headers)
+            if entry is None:
+                return _NO_TOKEN
+            if entry.user_id is not None:
+                of_token = frozenset({entry.user_id})
+                users = of_token if users is None else users & of_token
+        return Identity(users)
+
+
+def bearer(value: str) -> str | None:
+    """The token in an `Authorization` header; None when it is of another kind."""
+    scheme, _, token = value.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _first_known(tokens: Tokens, headers: Headers) -> Entry | None:
+    # One in each place where it may stand: to look up as many as fit into a head would cost
+    # the worker more than whoever sends them.
+    found = (tokens.find(token) for token in islice(_offered(headers), 2))
+    return next(filter(None, found), None)
+
+
+def _offered(headers: Headers) -> Iterator[str]:
+    for name, value in headers:
+        if name == "authorization" and (token := bearer(value)) is not None:
+            yield token
+        elif name == "sec-websocket-protocol":
+            for offered in map(str.strip, value.split(",")):
+                if offered.startswith(BEARER_SUBPROTOCOL):
+                    yield offered.removeprefix(BEARER_SUBPROTOCOL)

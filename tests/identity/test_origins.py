@@ -1,0 +1,130 @@
+"""Which pages may connect."""
+
+from __future__ import annotations
+
+import pytest
+
+from cfw.config import ConfigError, load_config
+from cfw.identity import Origins, is_same_origin
+
+
+def own(host: str) -> Origins:
+    """Nothing listed, beside the page of an admin listener at this address."""
+    origins = Origins(())
+    origins.add_page("http", host, 8766)
+    return origins
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0", "::"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]", "LOCALHOST"])
+def test_the_worker_s_own_page_may_connect_by_loopback_names(host: str, name: str) -> None:
+    """Whatever of them the person typed."""
+    assert own(host).allows(f"http://{name}:8766")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "http://evil.example:8766",  # made to resolve to this machine
+        "http://127.0.0.1.evil.example:8766",
+        "http://localhost.evil.example:8766",
+        "http://127.0.0.1",
+        "http://127.0.0.1:8765",
+        "http://127.0.0.1:87660",
+        "https://127.0.0.1:8766",
+        "http://127.0.0.2:8766",
+        "http://user@127.0.0.1:8766",
+        "http://127.0.0.1:8766/",
+        "http://[::1",
+        "http://127.0.0.1:x",
+        "null",
+        "file://",
+        "",
+        "*",
+    ],
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_no_other_page_may_connect_unless_it_is_listed(host: str, origin: str) -> None:
+    """Foreign hosts, other ports and schemes, pages without an origin, and nonsense."""
+    assert not own(host).allows(origin)
+    assert not Origins(()).allows(origin)
+
+
+def test_a_page_at_the_address_of_the_admin_listener_may_connect() -> None:
+    """That is where it is served; no other name of the machine counts."""
+    assert own("192.0.2.7").allows("http://192.0.2.7:8766")
+    assert own("Lab.example").allows("http://lab.example:8766")
+    assert not own("192.0.2.7").allows("http://127.0.0.1:8766")
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin", "is_allowed"),
+    [
+        ("https://lab.example", "https://lab.example", True),
+        ("https://lab.example", "https://lab.example:443", True),
+        ("https://lab.example:443", "https://lab.example", True),
+        ("http://lab.example", "http://lab.example:80", True),
+        ("https://LAB.example", "https://lab.example", True),
+        ("https://[2001:db8::1]:1", "https://[2001:db8::1]:1", True),
+        ("app://bundle", "app://bundle", True),
+        ("https://lab.example", "http://lab.example", False),
+        ("https://lab.example", "https://lab.example:8443", False),
+        ("https://lab.example", "https://a.lab.example", False),
+        ("https://lab.example", "https://lab.example.evil", False),
+        ("*", "https://anything.example", True),
+        ("*", "null", True),
+    ],
+)
+def test_a_listed_page_is_known_by_scheme_host_and_port(
+    listed: str, origin: str, is_allowed: bool
+) -> None:
+    """The usual port may be left out; nothing else may differ."""
+    assert load_config(None, [("server.origins", [listed])]).server.origins == (listed,)
+    assert Origins((listed,)).allows(origin) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("lab.example", "is no origin such as https://lab.example:8443"),
+        ("https://lab.example/", "without a path"),
+        ("https://lab.example/page", "without a path"),
+        ("https://*.lab.example", "is no origin"),
+        ("https://lab.example:x", "is no origin"),
+        ("https://lab.example:70000", "is no origin"),
+        ("https://", "is no origin"),
+        ("https://:8443", "is no origin"),
+        ("https://lab.example ", "is no origin"),
+        ("https://m\xfcller.example", "is no origin"),
+        ("", "is no origin"),
+        ("null", "every sandboxed page"),
+    ],
+)
+def test_a_wrong_entry_is_told_with_what_is_allowed(entry: str, words: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [("server.origins", ["https://lab.example", entry])])
+    assert caught.value.key == "server.origins"
+    assert words in caught.value.problem
+    assert repr(entry) in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_same"),
+    [
+        ("http://127.0.0.1:8766", "127.0.0.1:8766", True),
+        ("http://LAB", "lab", True),
+        ("http://127.0.0.1:8765", "127.0.0.1:8766", False),
+        ("http://127.0.0.1", "127.0.0.1:8766", False),
+        ("null", "127.0.0.1:8766", False),
+        ("null", "", False),
+        ("", "", False),
+        ("http://[", "[", False),
+    ],
+)
+def test_a_page_talks_to_its_own_server_by_the_same_host_and_port(
+    origin: str, host: str, is_same: bool
+) -> None:
+    """A request without a host is nobody's."""
+    assert is_same_origin(origin, host) is is_same
