@@ -9,12 +9,14 @@ fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 
 hostile       overload, faults and attackers, with the table of what was measured; a long form
               with CFW_HOSTILE_LONG=1
 sweep         byte cuts and cancellation sweeps of a connection, all of them, with their table
-bench         frames a second beside other servers; not part of a plain `nox`
+bench         the worker beside other servers; not part of a plain `nox`
+guard         machine instructions for one frame, under valgrind; not part of it either
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 import nox
@@ -102,3 +104,12 @@ def bench(session: nox.Session) -> None:
     """A short benchmark beside every peer; arguments go to `cfw bench`."""
     session.install("-e", ".[bench]")
     session.run("cfw", "bench", *(session.posargs or ["--short"]))
+
+
+@nox.session
+def guard(session: nox.Session) -> None:
+    """What a frame costs in instructions; that it costs no more calls is in `tests`."""
+    if shutil.which("valgrind") is None:
+        session.skip("valgrind is not installed: no instruction was counted")
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.guards.instructions")

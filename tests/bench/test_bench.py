@@ -17,6 +17,7 @@ from cfw.cli.bench import peers
 from cfw.cli.bench.load import drive, open_rigs
 from cfw.cli.bench.measures import FULL, SHORT, USUAL, Bench, Plan
 from cfw.cli.bench.peers.checks import TAIL_BYTES, stamp_of
+from cfw.cli.bench.report import warnings
 from cfw.cli.bench.rig import BINARY, TEXT, BenchError, message, picture, stamped_tail
 from cfw.cli.bench.servers import Server, cores, running
 from cfw.cli.bench.tables import BASELINE, Column, percentile, summarise
@@ -84,6 +85,16 @@ def test_ratios_are_made_within_a_round() -> None:
     assert table.rows["other"].values == {"x": 20.0, "y": 1.0}
     assert table.rows[BASELINE].ratios == {"x": 1.0}
     assert table.rows[BASELINE].values["y"] is None
+
+
+@pytest.mark.parametrize(("busy", "is_said"), [(0.79, True), (0.8, False), (None, False)])
+def test_a_machine_that_does_other_work_is_named(busy: float | None, is_said: bool) -> None:
+    """A worker that was kept from its core was not measured, and the report says so."""
+    column = Column("busy", "busy")
+    rates = summarise("rates", "", [column], {BASELINE: [{"busy": busy}]}, {})
+    other = summarise("delay", "", [column], {BASELINE: [{"busy": 0.1}]}, {})
+    assert bool(warnings([rates, other])) is is_said
+    assert warnings([summarise("rates", "", [column], {}, {BASELINE: "away"})]) == []
 
 
 def test_without_the_baseline_there_are_no_ratios() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from cfw.cli.bench.measures import FULL, NAMES, SHORT, USUAL, Bench, Plan
 from cfw.cli.bench.peers import PEERS
 from cfw.cli.bench.plot import svg
-from cfw.cli.bench.report import as_json, print_tables
+from cfw.cli.bench.report import as_json, print_tables, warnings
 from cfw.cli.bench.servers import cores, pin
 from cfw.sinks import check_sink_url
 
@@ -101,8 +101,8 @@ def bench(
         tables = run.run(measures or NAMES)
     if json_file is None or json_file.name != "<stdout>":
         print_tables(tables, Console())
-        if server_core == load_core:
-            click.echo("There is one core for the servers and the load: ratios only.", err=True)
+    for warning in warnings(tables):
+        click.echo(warning, err=True)
     if json_file is not None:
         json.dump(as_json(tables), json_file, indent=2)
         json_file.write("\n")

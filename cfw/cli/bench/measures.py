@@ -75,16 +75,16 @@ FULL = Plan(
 
 RATES = (
     Column("frames_per_s", "frames/s", is_ratio=True),
-    Column("cpu_us", "CPU µs a frame", 1, is_ratio=True),
+    Column("cpu_us", "CPU µs", 1, is_ratio=True),
     Column("megabytes_per_s", "MB/s"),
     Column("peak_mb", "peak MB"),
-    Column("busy", "core busy", 2),
+    Column("busy", "busy", 2),
 )
 DELAY = (
     Column("p99_ms", "p99 ms", 2, is_ratio=True),
     Column("p50_ms", "p50 ms", 2, is_ratio=True),
     Column("max_ms", "max ms", 2),
-    Column("busy", "core busy", 2),
+    Column("busy", "busy", 2),
 )
 ABORT = (
     Column("p50_ms", "p50 ms", 2, is_ratio=True),
@@ -101,7 +101,7 @@ WATCHED = (
     Column("watched_per_s", "frames/s watched"),
     Column("alone_per_s", "frames/s alone"),
     Column("paced_kept", "rate kept at 15 fps", 3),
-    Column("paced_busy", "core busy at 15 fps", 3),
+    Column("paced_busy", "busy at 15 fps", 3),
 )
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from cfw.cli.bench.tables import BASELINE, Column, Row, Table
+
+#: With a smaller share of its core at full speed, a server was kept waiting by others.
+BUSY_ENOUGH = 0.8
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
@@ -23,11 +28,25 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         console.print()
 
 
+def warnings(tables: Sequence[Table]) -> list[str]:
+    """What makes these numbers less than they seem."""
+    rates = [table.rows.get(BASELINE) for table in tables if table.name == "rates"]
+    shares = [row.values["busy"] for row in rates if row is not None]
+    known = [share for share in shares if share is not None]
+    if known and statistics.median(known) < BUSY_ENOUGH:
+        return [
+            f"The worker had {statistics.median(known):.0%} of its core at full speed: this "
+            "machine does other work. Trust the ratios of CPU, not rates and delays."
+        ]
+    return []
+
+
 def as_json(tables: Sequence[Table]) -> dict[str, Any]:
     """Everything, and what it was measured on."""
     return {
         "baseline": BASELINE,
         "machine": machine(),
+        "warnings": warnings(tables),
         "tables": [attrs.asdict(table) for table in tables],
     }
 
@@ -42,7 +61,10 @@ def machine() -> dict[str, Any]:
 
 
 def _rich(table: Table) -> RichTable:
-    rich = RichTable(title=table.title, title_justify="left", title_style="bold")
+    # Without lines between the cells all of it fits into 80 columns.
+    rich = RichTable(
+        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0
+    )
     rich.add_column("server", no_wrap=True)
     ratios = [column for column in table.columns if column.is_ratio]
     for column in ratios:

@@ -1,0 +1,146 @@
+"""The path of a frame through the worker, without sockets: for counting what it costs.
+
+`python -m tests.guards.hot_path SIZE FRAMES TURNS` takes a capture of FRAMES frames of SIZE
+bytes and turns the reference loop TURNS times, for a tool that counts instructions.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import FrameType
+
+import structlog
+import trio
+
+from cfw.cli.bench.peers.checks import LIMITS
+from cfw.cli.bench.rig import BINARY, CLOSE, TEXT, message, picture
+from cfw.limits import Times
+from cfw.registry import Registry
+from cfw.routes import PATH, Router
+from cfw.sessions import open_authority
+from cfw.sinks.null import NullSink
+from schemas import SCHEMA_VERSION, Timestamp
+
+#: What one read brings; as much as the worker asks a socket for.
+READ_BYTES = 192 * 1024
+_REQUEST = (
+    f"GET {PATH} HTTP/1.1\r\nHost: worker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+).encode()
+
+
+class Conversation(trio.abc.Stream):
+    """A rig that has said everything already, and hears nothing."""
+
+    def __init__(self, size: int, frames: int) -> None:
+        now = Timestamp.from_ns(time.time_ns()).text
+        said = bytearray(
+            _control(
+                "capture.open",
+                0,
+                now,
+                timestamp_start=now,
+                fps_target=15,
+                width=640,
+                height=480,
+                encoding="jpeg",
+            )
+        )
+        data = message(BINARY, picture(size))
+        for seq in range(1, frames + 1):
+            fields = {"seq": seq, "timestamp_frame": now, "byte_length": size}
+            said += _control("capture.frame_meta", seq, now, **fields) + data
+        said += _control("capture.close", frames + 1, now, timestamp_end=now)
+        said += message(CLOSE, b"\x03\xe8")
+        parts = [bytes(said[at : at + READ_BYTES]) for at in range(0, len(said), READ_BYTES)]
+        self._reads = [_REQUEST, *parts]
+        self._reads.reverse()
+        self.heard = b""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self._reads.pop() if self._reads else b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self.heard += data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def _control(event: str, number: int, now: str, **fields: object) -> bytes:
+    header = {
+        "event": event,
+        "schema_version": SCHEMA_VERSION,
+        "record_id": f"00000000-0000-4000-8000-{number:012x}",
+        "user_id": "ada",
+        "session_id": "s-1",
+        "capture_id": "cap-1",
+        "timestamp": now,
+    }
+    return message(TEXT, json.dumps(header | fields).encode())
+
+
+def take(size: int, frames: int) -> None:
+    """Take a capture through the whole worker: wire, core, forwarder, `null:`.
+
+    Raises:
+        AssertionError: not all of it was taken.
+    """
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    said = Conversation(size, frames)
+    sink = NullSink()
+
+    async def main() -> None:
+        async with open_authority("allow:") as authority:
+            router = Router(
+                limits=LIMITS,
+                times=Times(session_recheck_s=3600, idle_s=3600, meta_to_bytes_s=3600),
+                sink=sink,
+                authority=authority,
+                registry=Registry(LIMITS),
+            )
+            await router.handle(said)
+
+    trio.run(main)
+    assert sink.frames == frames
+    assert b'{"frames":%d,' % frames in said.heard, said.heard
+
+
+def calls(size: int, frames: int) -> int:
+    """How many functions, of Python and of C, a capture calls."""
+    count = 0
+
+    def see(_: FrameType, event: str, __: object) -> None:
+        nonlocal count
+        if event in ("call", "c_call"):
+            count += 1
+
+    sys.setprofile(see)
+    try:
+        take(size, frames)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def refer(turns: int) -> int:
+    """Work that never changes: one turn is what a simple server does with metadata."""
+    total = 0
+    text = json.dumps({"event": "capture.frame_meta", "seq": 1, "byte_length": 30_000})
+    for turn in range(turns):
+        fields = json.loads(text)
+        kept = {name: str(value) for name, value in fields.items()}
+        total += len(kept["event"]) + int(kept["seq"]) + turn
+    return total
+
+
+if __name__ == "__main__":
+    take(int(sys.argv[1]), int(sys.argv[2]))
+    refer(int(sys.argv[3]))

@@ -1,0 +1,64 @@
+"""`python -m tests.guards.instructions`: machine instructions for one frame, under valgrind.
+
+What a frame costs is divided by what a turn of a fixed loop costs under the same interpreter,
+so that the ratio travels between machines and builds better than a number. Exit code 1 when a
+ratio is above its ceiling, 2 when valgrind is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+#: Turns of the loop that one frame may cost, by its size; lower them when the path gets
+#: shorter.
+CEILINGS = {1_000: 100.0, 30_000: 100.0}
+_FEW, _MANY, _TURNS = 20, 320, 3_000
+_COUNTED = re.compile(r"Collected : (\d+)")
+
+
+def instructions(size: int, frames: int, turns: int) -> int:
+    """Instructions of one run of `hot_path`, from the interpreter's start to its end."""
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    command += [sys.executable, "-m", "tests.guards.hot_path"]
+    ran = subprocess.run(
+        [*command, str(size), str(frames), str(turns)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+    )
+    counted = _COUNTED.search(ran.stderr)
+    if ran.returncode != 0 or counted is None:
+        raise RuntimeError(f"valgrind failed: {ran.stderr[-2000:]}")
+    return int(counted[1])
+
+
+def main() -> int:
+    """Count, print, and judge."""
+    if shutil.which("valgrind") is None:
+        print("valgrind is not installed: nothing was counted", file=sys.stderr)
+        return 2
+    first = min(CEILINGS)
+    runs = {(size, frames, 0) for size in CEILINGS for frames in (_FEW, _MANY)}
+    runs.add((first, _FEW, _TURNS))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counted = dict(zip(runs, pool.map(lambda run: instructions(*run), runs), strict=True))
+    turn = (counted[first, _FEW, _TURNS] - counted[first, _FEW, 0]) / _TURNS
+    is_fine = True
+    for size, ceiling in CEILINGS.items():
+        frame = (counted[size, _MANY, 0] - counted[size, _FEW, 0]) / (_MANY - _FEW)
+        print(
+            f"{size} bytes: {frame:,.0f} instructions a frame, {frame / turn:.2f} turns of "
+            f"{turn:,.0f}; at most {ceiling:g}"
+        )
+        is_fine = is_fine and frame / turn <= ceiling
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
