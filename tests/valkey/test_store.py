@@ -18,6 +18,7 @@ from cfw.valkey import (
     open_link,
     partition_of,
 )
+from tests.valkey.arenas import arena
 from tests.valkey.servers import Servers
 
 
@@ -50,106 +51,107 @@ async def test_a_capture_is_one_stream_from_opened_to_terminal(
     assert servers.client().zcard(names.deadlines) == 0
 
 
-async def test_a_capture_id_has_one_owner_until_it_ends(servers: Servers, prefix: str) -> None:
-    """A second run is refused, from any client, and let in after the first one's end."""
-    address = Address.parse(servers.url(prefix=prefix))
-    async with open_link(address) as one, open_link(address) as other:
+@pytest.fixture(params=["alone", "cluster", "fake"])
+def place(request: pytest.FixtureRequest) -> Servers | None:
+    """One server, a cluster, and what stands for them in sweeps."""
+    if request.param == "fake":
+        return None
+    name = {"alone": "one_server", "cluster": "three_nodes"}[request.param]
+    found: Servers = request.getfixturevalue(name)
+    return found
+
+
+async def test_a_capture_id_has_one_owner_until_it_ends(
+    place: Servers | None, prefix: str
+) -> None:
+    """A second run is refused, from any worker, and let in after the first one's end."""
+    async with arena(place, prefix) as there:
         first, second = run(), run(opened_ns=2)
-        await ScriptStore(one).begin(first, b"o")
+        await there.one.begin(first, b"o")
         with pytest.raises(CaptureTaken) as caught:
-            await ScriptStore(other).begin(second, b"o")
+            await there.other.begin(second, b"o")
         assert not caught.value.is_expired
-        await ScriptStore(one).finish(first, b"t", 0)
-        await ScriptStore(other).begin(second, b"o")
+        await there.one.finish(first, b"t", 0)
+        await there.other.begin(second, b"o")
         with pytest.raises(LeaseLost):
-            await ScriptStore(one).renew(first)
+            await there.one.renew(first)
 
 
-async def test_every_step_may_be_asked_for_twice(servers: Servers, prefix: str) -> None:
+async def test_every_step_may_be_asked_for_twice(place: Servers | None, prefix: str) -> None:
     """An answer that was lost on its way does no harm: nothing is there twice."""
-    async with open_link(Address.parse(servers.url(prefix=prefix))) as link:
-        store, mine = ScriptStore(link), run()
+    async with arena(place, prefix) as there:
+        mine = run()
         for _ in range(2):
-            await store.begin(mine, b"o")
+            await there.one.begin(mine, b"o")
         for _ in range(2):
-            await store.append(mine, 1, [(b"m", b"j"), (b"m", b"j")])
+            await there.one.append(mine, 1, [(b"m", b"j"), (b"m", b"j")])
         for _ in range(2):
-            await store.finish(mine, b"t", 2)
-    assert len(servers.stream(prefix, "cap-1")) == 4
+            await there.one.finish(mine, b"t", 2)
+        assert [entry_id for entry_id, *_ in there.entries(mine)] == [
+            "0-1",
+            "1-0",
+            "2-0",
+            LAST_ID,
+        ]
 
 
-async def test_nothing_is_written_behind_a_hole(servers: Servers, prefix: str) -> None:
+async def test_nothing_is_written_behind_a_hole(place: Servers | None, prefix: str) -> None:
     """A stream that lost its end, as in a failover, takes neither a frame nor a close."""
-    async with open_link(Address.parse(servers.url(prefix=prefix))) as link:
-        store, mine = ScriptStore(link), run()
-        await store.begin(mine, b"o")
-        await store.append(mine, 1, [(b"m", b"j")])
+    async with arena(place, prefix) as there:
+        mine = run()
+        await there.one.begin(mine, b"o")
+        await there.one.append(mine, 1, [(b"m", b"j")])
         with pytest.raises(TailLost):
-            await store.append(mine, 3, [(b"m", b"j")])
+            await there.one.append(mine, 3, [(b"m", b"j")])
         with pytest.raises(TailLost):
-            await store.finish(mine, b"closed", 2)
-        await store.finish(mine, b"aborted", None)
-    assert [fields[b"message"] for _, fields in servers.stream(prefix, "cap-1")] == [
-        b"o",
-        b"m",
-        b"aborted",
-    ]
+            await there.one.finish(mine, b"closed", 2)
+        await there.one.finish(mine, b"aborted", None)
+        assert [message for _, message, _ in there.entries(mine)] == [b"o", b"m", b"aborted"]
 
 
 async def test_a_lease_that_ran_out_is_sealed_once_and_its_owner_is_locked_out(
-    servers: Servers, prefix: str
+    place: Servers | None, prefix: str
 ) -> None:
     """One of two workers writes the terminal; the old owner writes nothing any more."""
-    address = Address.parse(servers.url(prefix=prefix, lease_s=0.3, keep_s=60))
-    async with open_link(address) as one, open_link(address) as other:
+    async with arena(place, prefix, lease_s=0.5) as there:
         mine, partition = run(), partition_of("cap-1")
-        old, new, third = ScriptStore(one), ScriptStore(other), ScriptStore(other)
-        await old.begin(mine, b"o")
-        await old.append(mine, 1, [(b"m", b"jpeg")])
-        assert await new.lost(partition) == []
-        await trio.sleep(0.2)
-        await old.renew(mine)
-        await trio.sleep(0.2)
-        assert await new.lost(partition) == []
-        await trio.sleep(0.2)
+        await there.one.begin(mine, b"o")
+        await there.one.append(mine, 1, [(b"m", b"jpeg")])
+        assert await there.other.lost(partition) == []
+        await trio.sleep(0.6)
         with pytest.raises(CaptureTaken) as caught:
-            await new.begin(run(opened_ns=2), b"o")
+            await there.other.begin(run(opened_ns=2), b"o")
         assert caught.value.is_expired
-        (lost,) = await new.lost(partition)
+        (lost,) = await there.other.lost(partition)
         assert (lost.frames, lost.bytes, lost.opened) == (1, 4, b"o")
-        (again,) = await third.lost(partition)
-        assert await new.seal(lost, b"lost")
-        assert not await third.seal(again, b"lost too")
+        (again,) = await there.one.lost(partition)
+        assert await there.other.seal(lost, b"lost")
+        assert not await there.one.seal(again, b"lost too")
         for late in (
-            old.append(mine, 2, [(b"m", b"late")]),
-            old.finish(mine, b"closed", 1),
-            old.finish(mine, b"aborted", None),
-            old.renew(mine),
+            there.one.append(mine, 2, [(b"m", b"late")]),
+            there.one.finish(mine, b"closed", 1),
+            there.one.finish(mine, b"aborted", None),
+            there.one.renew(mine),
         ):
             with pytest.raises(LeaseLost):
                 await late
-        await new.begin(run(opened_ns=2), b"o")
-    (key,) = servers.client().keys(f"{Names.of(prefix, 'cap-1').frames('cap-1', 1)}")
-    assert [fields[b"message"] for _, fields in servers.client().xrange(key)] == [
-        b"o",
-        b"m",
-        b"lost",
-    ]
+        await there.other.begin(run(opened_ns=2), b"o")
+        assert [message for _, message, _ in there.entries(mine)] == [b"o", b"m", b"lost"]
 
 
 async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
-    servers: Servers, prefix: str
+    place: Servers | None, prefix: str
 ) -> None:
     """Seen as lost and renewed before the seal: the owner keeps it."""
-    address = Address.parse(servers.url(prefix=prefix, lease_s=0.1, keep_s=60))
-    async with open_link(address) as link:
-        store, mine = ScriptStore(link), run()
-        await store.begin(mine, b"o")
-        await trio.sleep(0.15)
-        (lost,) = await store.lost(partition_of("cap-1"))
-        await store.renew(mine)
-        assert not await store.seal(lost, b"lost")
-        await store.append(mine, 1, [(b"m", b"j")])
+    async with arena(place, prefix, lease_s=0.3) as there:
+        mine, partition = run(), partition_of("cap-1")
+        await there.one.begin(mine, b"o")
+        await trio.sleep(0.4)
+        (lost,) = await there.other.lost(partition)
+        await there.one.renew(mine)
+        assert not await there.other.seal(lost, b"lost")
+        assert await there.other.lost(partition) == []
+        await there.one.append(mine, 1, [(b"m", b"j")])
 
 
 async def test_streams_and_index_are_bounded(one_server: Servers, prefix: str) -> None:

@@ -1,0 +1,200 @@
+"""A server in memory that the sink can be swept against: what the scripts do, without them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from cfw.valkey import (
+    LAST_ID,
+    CaptureTaken,
+    LeaseLost,
+    LostCapture,
+    Run,
+    TailLost,
+    ValkeyFailed,
+    partition_of,
+)
+
+Entry = tuple[str, bytes, bytes | None]
+
+
+@attrs.define
+class Lease:
+    """What the server knows of a running capture."""
+
+    owner: str
+    stream: str
+    opened: bytes
+    deadline: float
+    last: int = 0
+    bytes: int = 0
+
+
+@attrs.define
+class _Request:
+    effect: Callable[[], Any]
+    done: trio.Event = attrs.Factory(trio.Event)
+    result: Any = None
+    error: Exception | None = None
+
+
+@attrs.define
+class FakeStore:
+    """Takes one request after the other; one whose caller was cancelled is carried out too.
+
+    Args:
+        lease_s: how long a lease lasts.
+        delay_s: how long a request is on its way, and its answer.
+
+    Attributes:
+        streams: what was written.
+        leases: who owns what.
+        drops: what is lost while the server is `away`: requests or answers.
+        away_until: the server is out of reach until then.
+    """
+
+    lease_s: float = 10
+    delay_s: float = 0.001
+    streams: dict[str, list[Entry]] = attrs.Factory(dict)
+    leases: dict[str, Lease] = attrs.Factory(dict)
+    drops: str = "requests"
+    away_until: float = 0
+    _queue: deque[_Request] = attrs.Factory(deque)
+    _wake: trio.Event = attrs.Factory(trio.Event)
+
+    async def serve(self) -> None:
+        """The server's side; never returns."""
+        while True:
+            while not self._queue:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await trio.sleep(self.delay_s)
+            request = self._queue.popleft()
+            is_away = trio.current_time() < self.away_until
+            try:
+                if not is_away or self.drops == "answers":
+                    request.result = request.effect()
+            except (CaptureTaken, LeaseLost, TailLost) as exc:
+                request.error = exc
+            await trio.sleep(self.delay_s)
+            if is_away:
+                request.error = ValkeyFailed("planted: the server is away")
+            request.done.set()
+
+    async def _ask(self, effect: Callable[[], Any]) -> Any:
+        request = _Request(effect)
+        self._queue.append(request)
+        self._wake.set()
+        await request.done.wait()
+        if request.error is not None:
+            raise request.error
+        return request.result
+
+    # --- what the scripts do ------------------------------------------------------------------
+
+    def _owned(self, run: Run) -> Lease:
+        lease = self.leases.get(run.capture_id)
+        if lease is None or lease.owner != run.owner:
+            raise LeaseLost("planted")
+        return lease
+
+    def _end(self, capture_id: str, stream: str, terminal: bytes) -> None:
+        self.streams[stream].append((LAST_ID, terminal, None))
+        del self.leases[capture_id]
+
+    async def begin(self, run: Run, opened: bytes) -> None:
+        """See `CaptureStore`."""
+
+        def effect() -> None:
+            lease = self.leases.get(run.capture_id)
+            if lease is not None:
+                if lease.owner != run.owner:
+                    raise CaptureTaken(is_expired=lease.deadline <= trio.current_time())
+                return
+            stream = f"{run.capture_id}:{run.opened_ns}"
+            assert stream not in self.streams
+            self.streams[stream] = [("0-1", opened, None)]
+            deadline = trio.current_time() + self.lease_s
+            self.leases[run.capture_id] = Lease(run.owner, stream, opened, deadline)
+
+        await self._ask(effect)
+
+    async def append(
+        self, run: Run, first_seq: int, frames: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """See `CaptureStore`."""
+
+        def effect() -> None:
+            lease = self._owned(run)
+            if lease.last == first_seq + len(frames) - 1:
+                return
+            if lease.last != first_seq - 1:
+                raise TailLost("planted")
+            for seq, (message, jpeg) in enumerate(frames, first_seq):
+                self.streams[lease.stream].append((f"{seq}-0", message, jpeg))
+                lease.last, lease.bytes = seq, lease.bytes + len(jpeg)
+            lease.deadline = trio.current_time() + self.lease_s
+
+        await self._ask(effect)
+
+    async def renew(self, run: Run) -> None:
+        """See `CaptureStore`."""
+
+        def effect() -> None:
+            self._owned(run).deadline = trio.current_time() + self.lease_s
+
+        await self._ask(effect)
+
+    async def finish(self, run: Run, terminal: bytes, last_seq: int | None) -> None:
+        """See `CaptureStore`."""
+
+        def effect() -> None:
+            if any(
+                entry[:2] == (LAST_ID, terminal) for s in self.streams.values() for entry in s
+            ):
+                return
+            lease = self._owned(run)
+            if last_seq is not None and lease.last != last_seq:
+                raise TailLost("planted")
+            self._end(run.capture_id, lease.stream, terminal)
+
+        await self._ask(effect)
+
+    async def lost(self, partition: int) -> list[LostCapture]:
+        """See `CaptureStore`."""
+
+        def effect() -> list[LostCapture]:
+            return [
+                LostCapture(
+                    capture_id=name,
+                    owner=lease.owner,
+                    stream=lease.stream,
+                    opened=lease.opened,
+                    frames=lease.last,
+                    bytes=lease.bytes,
+                )
+                for name, lease in self.leases.items()
+                if partition_of(name) == partition and lease.deadline <= trio.current_time()
+            ]
+
+        found: list[LostCapture] = await self._ask(effect)
+        return found
+
+    async def seal(self, capture: LostCapture, terminal: bytes) -> bool:
+        """See `CaptureStore`."""
+
+        def effect() -> bool:
+            lease = self.leases.get(capture.capture_id)
+            if lease is None or lease.owner != capture.owner or lease.last != capture.frames:
+                return False
+            if lease.deadline > trio.current_time():
+                return False
+            self._end(capture.capture_id, lease.stream, terminal)
+            return True
+
+        return bool(await self._ask(effect))

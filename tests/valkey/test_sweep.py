@@ -1,0 +1,234 @@
+"""The lease and the stream of a capture, disturbed at every instant.
+
+Router, buffer, core and sink are the real ones; behind them is a fake server, which carries out
+what it was asked for also when who asked was cancelled. What can be fired: `connection` and
+`server` (scopes), `revoke`, `abort`, `away` (the server is out of reach for a while), `stall`
+(the worker is taken for dead: its lease has run out, and another worker looks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import structlog
+import trio
+
+import cfw.routes.router as shell
+from cfw.registry import Registry
+from cfw.sessions import SessionStatus
+from cfw.sinks.valkey import ValkeyCapture, ValkeySink
+from cfw.state import Frame
+from cfw.testing.bytecuts import stream_pair
+from cfw.testing.fakes import ScriptedAuthority
+from cfw.testing.sweep import SweepFailure, World, grid, run_sweep, sweep
+from cfw.valkey import LAST_ID, LeaseLost, LostCapture, ValkeyFailed, partition_of
+from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal, parse_feed
+from tests.factories import START_NS
+from tests.sweep.scenario import LIMITS, PICTURES, TIMES, BareSocket, Rig, quiet, replaced
+from tests.valkey.fake_store import FakeStore
+
+#: Short, so that a renewal falls into a capture.
+LEASE_S = 0.04
+FRAMES = 2
+PACE_S = 0.006
+PARTITION = partition_of("cap-1")
+
+
+@pytest.fixture(autouse=True)
+def no_logs() -> Iterator[None]:
+    """Hundreds of connections would log hundreds of lines."""
+    before = structlog.get_config()
+    quiet()
+    yield
+    structlog.configure(**before)
+
+
+class PacedSocket(BareSocket):
+    """A rig that takes its time between its messages, so that others may act in between."""
+
+    async def receive_batch(self) -> list[str | bytes]:
+        await trio.sleep(PACE_S)
+        return await super().receive_batch()
+
+
+async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.002) -> None:
+    """One capture on one of two workers, and what is in its stream when all is over."""
+    store = FakeStore(lease_s=LEASE_S, delay_s=delay_s, drops=drops)
+    sink, other = ValkeySink(store, LEASE_S), ValkeySink(store, LEASE_S)
+    authority, registry = ScriptedAuthority(), Registry(LIMITS)
+    router = shell.Router(
+        limits=LIMITS,
+        times=TIMES,
+        sink=sink,
+        authority=authority,
+        registry=registry,
+        wall_clock=lambda: START_NS + round(trio.current_time() * 1e9),
+    )
+    ours, theirs = stream_pair()
+    rig = Rig(theirs, [], 0)
+
+    async with trio.open_nursery() as outer:
+        outer.start_soon(store.serve)
+
+        async def look() -> None:
+            with suppress(ValkeyFailed):
+                await other.seal_lost(PARTITION)
+
+        def stall() -> None:
+            for lease in store.leases.values():
+                lease.deadline = trio.current_time()
+            outer.start_soon(look)
+
+        def away() -> None:
+            store.away_until = trio.current_time() + 0.01
+
+        def revoke() -> None:
+            authority.flip(SessionStatus.CLOSED)
+
+        world.expose("revoke", revoke)
+        world.expose("abort", router.abort_all)
+        world.expose("stall", stall)
+        world.expose("away", away)
+        bare = PacedSocket(FRAMES, ours, rig)
+        with (
+            replaced(accept=bare.accept),
+            trio.CancelScope() as server,
+            world.expose("server", server),
+            trio.CancelScope() as scope,
+            world.expose("connection", scope),
+        ):
+            await router.handle(ours)
+        for name in ("revoke", "abort", "stall", "away"):
+            world.withdraw(name)
+        # Whatever happened, a lease that is left runs out, and a worker that lives looks.
+        await trio.sleep(2 * LEASE_S)
+        await other.seal_lost(PARTITION)
+        outer.cancel_scope.cancel()
+
+    def sealed_once() -> None:
+        for entries in store.streams.values():
+            assert [entry_id for entry_id, *_ in entries].count(LAST_ID) == 1, entries
+            assert entries[-1][0] == LAST_ID
+        assert not store.leases
+
+    def whole_prefix() -> None:
+        for entries in store.streams.values():
+            (_, opened, _), *frames, _ = entries
+            assert isinstance(parse_feed(opened), FeedOpened)
+            for seq, (entry_id, text, jpeg) in enumerate(frames, 1):
+                message = parse_feed(text)
+                assert isinstance(message, FeedFrame)
+                assert (entry_id, message.seq) == (f"{seq}-0", seq)
+                assert jpeg == PICTURES[seq - 1]
+
+    def terminal_is_true() -> None:
+        for entries in store.streams.values():
+            terminal = parse_feed(entries[-1][1])
+            assert isinstance(terminal, FeedClose | FeedAbort)
+            written = len(entries) - 2
+            if isinstance(terminal, FeedClose):
+                assert terminal.frames_forwarded == written == FRAMES
+            elif terminal.error_code is ErrorCode.WORKER_LOST:
+                assert terminal.frames_forwarded == written
+            else:
+                assert terminal.frames_forwarded <= written <= terminal.frames_accepted
+
+    def receipt_is_true() -> None:
+        told = rig.told
+        if told is not None and told.code == 1000:
+            (entries,) = store.streams.values()
+            assert isinstance(parse_feed(entries[-1][1]), FeedClose), entries
+            assert told.receipt["frames"] == FRAMES
+
+    def nothing_left() -> None:
+        assert len(registry) == 0
+        assert not router._connections
+
+    def left_alone_it_is_clean() -> None:
+        if world.injected is None:
+            assert rig.told is not None
+            assert rig.told.receipt["frames"] == FRAMES
+
+    for invariant in (
+        sealed_once,
+        whole_prefix,
+        terminal_is_true,
+        receipt_is_true,
+        nothing_left,
+        left_alone_it_is_clean,
+    ):
+        world.check(invariant)
+    ends = [parse_feed(entries[-1][1]) for entries in store.streams.values()]
+    codes = {end.error_code for end in ends if isinstance(end, FeedAbort)}
+    world.sometimes("receipt", rig.told is not None and rig.told.code == 1000)
+    world.sometimes("worker lost", ErrorCode.WORKER_LOST in codes)
+    world.sometimes("aborted by its own worker", bool(codes - {ErrorCode.WORKER_LOST}))
+
+
+REACHED = ["receipt", "worker lost", "aborted by its own worker"]
+
+
+@sweep(
+    at=["connection", "server", "revoke", "abort", "stall", "away"],
+    params=grid(drops=["requests", "answers"]),
+    sometimes=REACHED,
+)
+async def test_one_terminal_and_a_true_prefix_whatever_happens(
+    world: World, drops: str
+) -> None:
+    """Cancelled, revoked, cut off from the server or taken for dead, at every instant."""
+    await capture(world, drops=drops)
+
+
+async def lies_about_frames(self: ValkeyCapture, frames: Sequence[Frame]) -> None:
+    with suppress(ValkeyFailed):
+        await SEND_MANY(self, frames)
+
+
+async def lies_about_the_end(self: ValkeyCapture, terminal: Terminal) -> None:
+    with suppress(ValkeyFailed, LeaseLost):
+        await FINISH(self, terminal)
+
+
+async def forgets_whom_it_saw(self: FakeStore, capture: LostCapture, terminal: bytes) -> bool:
+    def effect() -> None:
+        self.streams[capture.stream].append((LAST_ID, terminal, None))
+        self.leases.pop(capture.capture_id, None)
+
+    await self._ask(effect)
+    return True
+
+
+SEND_MANY, FINISH = ValkeyCapture.send_many, ValkeyCapture.finish
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "bug"),
+    [
+        (ValkeyCapture, "send_many", lies_about_frames),
+        (ValkeyCapture, "finish", lies_about_the_end),
+        (FakeStore, "seal", forgets_whom_it_saw),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_planted_bug_is_found(
+    where: type, name: str, bug: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that finds nothing must be one that can."""
+    monkeypatch.setattr(where, name, bug)
+    with pytest.raises(SweepFailure):
+        run_sweep(capture, at=["away", "stall", "connection"])
+
+
+@pytest.mark.sweep
+@sweep(
+    pairs=[("away", "connection"), ("stall", "server"), ("stall", "abort"), ("away", "stall")],
+    budget=3000,
+    jobs=2,
+)
+async def test_two_faults(world: World) -> None:
+    """The server away and the worker cancelled; taken for dead while it ends."""
+    await capture(world)
