@@ -75,7 +75,8 @@ class Ending:
         code: close code; None when no close frame came.
         reason: reason of the close frame, or body of an HTTP answer that refuses.
         is_cut: the last bytes are a part of a frame, or of an HTTP answer.
-        at: when it was read to the end, in seconds of Trio's clock.
+        at: when it was read to the end, in seconds of Trio's clock; None where it is
+            parsed from bytes alone.
     """
 
     status: int | None
@@ -83,7 +84,44 @@ class Ending:
     code: int | None
     reason: str
     is_cut: bool
-    at: float
+    at: float | None = None
+
+    @classmethod
+    def parse(cls, received: bytes, *, at: float | None = None) -> Ending:
+        """Take apart all bytes of a worker, from its answer to the handshake on.
+
+        Args:
+            received: what came, on whatever connection.
+            at: when the end of it was read; None where nobody asks.
+
+        Raises:
+            AssertionError: something follows the close frame.
+        """
+        head, found, rest = received.partition(b"\r\n\r\n")
+        status = int(head[9:12]) if found else None
+        aborts: list[CaptureAbort] = []
+        code, reason = None, ""
+        is_cut = bool(head) and not found
+        if status == 101:
+            for first, payload in _frames(rest):
+                if code is not None:
+                    raise AssertionError(f"something follows the close frame: {payload!r}")
+                if payload is None:
+                    is_cut = True
+                elif first == _CLOSE:
+                    code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode()
+                elif first == _TEXT:
+                    aborts.append(parse_output(payload))
+        elif status is not None:
+            reason = rest.decode(errors="replace").strip()
+        return cls(
+            status=status,
+            aborts=tuple(aborts),
+            code=code,
+            reason=reason,
+            is_cut=is_cut,
+            at=at,
+        )
 
     @property
     def receipt(self) -> Receipt:
@@ -302,9 +340,9 @@ class Rig:
         if scope.cancelled_caught:
             raise AssertionError(
                 f"the worker has not ended the connection within {within_s:g} s; "
-                f"it said {_ending(bytes(self._received))}"
+                f"it said {Ending.parse(bytes(self._received))}"
             )
-        return _ending(bytes(self._received))
+        return Ending.parse(bytes(self._received), at=trio.current_time())
 
     async def _read(self) -> bool:
         try:
@@ -325,35 +363,6 @@ def _encode(message: Mapping[str, Any] | str | bytes) -> bytes:
             return raw_frame(_TEXT, message.encode())
         case _:
             return raw_frame(_TEXT, json.dumps(message, separators=(",", ":")).encode())
-
-
-def _ending(received: bytes) -> Ending:
-    """Take apart all that came, from the answer to the handshake on."""
-    head, found, rest = received.partition(b"\r\n\r\n")
-    status = int(head[9:12]) if found else None
-    aborts: list[CaptureAbort] = []
-    code, reason = None, ""
-    is_cut = bool(head) and not found
-    if status == 101:
-        for first, payload in _frames(rest):
-            if code is not None:
-                raise AssertionError(f"something follows the close frame: {payload!r}")
-            if payload is None:
-                is_cut = True
-            elif first == _CLOSE:
-                code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode()
-            elif first == _TEXT:
-                aborts.append(parse_output(payload))
-    elif status is not None:
-        reason = rest.decode(errors="replace").strip()
-    return Ending(
-        status=status,
-        aborts=tuple(aborts),
-        code=code,
-        reason=reason,
-        is_cut=is_cut,
-        at=trio.current_time(),
-    )
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, bytes | None]]:

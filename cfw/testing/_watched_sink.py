@@ -115,6 +115,7 @@ class WatchedSink:
         return found[0] if found else None
 
     async def _send(self, taker: CaptureSink, seen: Recorded, frame: Frame) -> None:
+        seen.offer()
         status, taken = self._status(seen), len(seen.frames)
         if status is not None and status.frames != taken + status.buffer_frames:
             self.worker_problems.append(

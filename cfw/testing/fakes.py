@@ -2,7 +2,8 @@
 
 RecordingSink              takes everything, as fast as it is told to
 ├── StallingSink           waits at one place, for ever or until it is released
-└── FailingSink            raises at one place, once or for ever
+├── FailingSink            raises at one place, once or for ever
+└── FlippingSink           works until it is told to raise, or to stall
 ScriptedAuthority          answers as written; flips, stalls, is down, raises
 DeafPeer                   a peer that reads no further than it is told to
 
@@ -28,6 +29,7 @@ __all__ = [
     "Answer",
     "DeafPeer",
     "FailingSink",
+    "FlippingSink",
     "Place",
     "Recorded",
     "RecordingSink",
@@ -53,6 +55,7 @@ class Recorded:
         terminals: what `finish` was called with; there should be one.
         terminals_at: when each came.
         left_at: when the context of the capture was left; None while it is not.
+        late_frames: frames offered after the terminal, or after the context was left.
     """
 
     opened: FeedOpened
@@ -62,6 +65,11 @@ class Recorded:
     terminals: list[Terminal] = attrs.Factory(list)
     terminals_at: list[float] = attrs.Factory(list)
     left_at: float | None = None
+    late_frames: int = attrs.field(default=0, kw_only=True)
+
+    def offer(self) -> None:
+        """Record that a frame is being sent, whether it will be taken or not."""
+        self.late_frames += bool(self.terminals) or self.is_left
 
     def take(self, frame: Frame) -> None:
         """Record a frame as taken."""
@@ -106,8 +114,8 @@ class Recorded:
         seqs = [frame.meta.seq for frame in self.frames]
         if seqs != list(range(1, len(seqs) + 1)):
             self._fail(f"should have frames 1, 2, 3, ... and has {seqs}")
-        if self.frames and self.terminals and self.frames_at[-1] > self.terminals_at[0]:
-            self._fail(f"took frame {seqs[-1]} after its terminal")
+        if self.late_frames:
+            self._fail(f"was sent {self.late_frames} frames after its terminal")
 
     def check_prefix(self, sent: Sequence[bytes], *, is_whole: bool = False) -> None:
         """The frames are the first ones of those that were sent, byte for byte, in order.
@@ -200,6 +208,7 @@ class _Taker:
     _recorded: Recorded
 
     async def send(self, frame: Frame) -> None:
+        self._recorded.offer()
         if self._sink.delay_s:
             await trio.sleep(self._sink.delay_s)
         await self._sink.reach(frame.meta.seq)
@@ -256,6 +265,41 @@ class FailingSink(RecordingSink):
     async def reach(self, place: Place) -> None:
         """Raise, if it is here and not too often already."""
         if place == self.at and len(self.failed_at) < self.times:
+            self.failed_at.append(trio.current_time())
+            raise self.error(f"the disk is full (planted at {place!r})")
+
+
+@attrs.define(kw_only=True)
+class FlippingSink(RecordingSink):
+    """A sink that works until it is told otherwise; a sweep can tell it at any time.
+
+    Args:
+        error: makes the exception.
+
+    Attributes:
+        failed_at: when it raised, each time.
+        is_stalled: whether it will wait at whatever place it comes to.
+    """
+
+    error: Callable[[str], Exception] = OSError
+    failed_at: list[float] = attrs.field(factory=list, init=False)
+    is_stalled: bool = attrs.field(default=False, init=False)
+    _failures: float = attrs.field(default=0, init=False)
+
+    def fail(self, times: float = math.inf) -> None:
+        """Raise at the next place it comes to, so many times; 0 works again."""
+        self._failures = times
+
+    def stall(self) -> None:
+        """Wait for ever at the next place it comes to."""
+        self.is_stalled = True
+
+    async def reach(self, place: Place) -> None:
+        """Do what it was told."""
+        if self.is_stalled:
+            await trio.sleep_forever()
+        if self._failures > 0:
+            self._failures -= 1
             self.failed_at.append(trio.current_time())
             raise self.error(f"the disk is full (planted at {place!r})")
 

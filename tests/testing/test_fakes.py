@@ -16,6 +16,7 @@ from cfw.testing.fakes import (
     Answer,
     DeafPeer,
     FailingSink,
+    FlippingSink,
     Place,
     Recorded,
     RecordingSink,
@@ -104,15 +105,55 @@ async def test_a_failing_sink_raises_at_its_place(autojump_clock: MockClock, at:
         await run_capture(FailingSink(at=at))
 
 
+async def test_a_flipping_sink_works_until_it_is_told_otherwise(
+    autojump_clock: MockClock,
+) -> None:
+    """It raises as often as it was told from the next place on, and stalls for good."""
+    sink = FlippingSink()
+    await run_capture(sink)
+    sink.fail(1)
+    with pytest.raises(OSError, match="planted at 'open'"):
+        await run_capture(sink)
+    await run_capture(sink)
+    sink.fail()
+    for _ in range(3):
+        with pytest.raises(OSError, match="the disk is full"):
+            await run_capture(sink)
+    sink.fail(0)
+    await run_capture(sink)
+    sink.check()
+    assert (len(sink.captures), len(sink.failed_at)) == (3, 4)
+    sink.stall()
+    with trio.move_on_after(1000) as scope:
+        await run_capture(sink)
+    assert scope.cancelled_caught
+
+
+async def test_a_frame_offered_after_the_terminal_is_late(autojump_clock: MockClock) -> None:
+    """Also at the same virtual time, and also when it is never taken."""
+    sink = RecordingSink()
+    async with sink.capture(opened()) as taker:
+        await taker.finish(ended())
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            sink.delay_s = 1
+            await taker.send(frame(1))
+    assert sink.only.frames == []
+    with pytest.raises(AssertionError, match="was sent 1 frames after its terminal"):
+        sink.only.check_order()
+
+
 def record(*steps: Frame | FeedClose, is_left: bool = True) -> Recorded:
-    seen = Recorded(opened(), 0, left_at=1 if is_left else None)
+    seen = Recorded(opened(), 0)
     for number, step in enumerate(steps):
         if isinstance(step, Frame):
+            seen.offer()
             seen.frames.append(step)
             seen.frames_at.append(number)
         else:
             seen.terminals.append(step)
             seen.terminals_at.append(number)
+    seen.left_at = 1 if is_left else None
     return seen
 
 

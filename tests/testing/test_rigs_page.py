@@ -34,7 +34,7 @@ def test_the_examples_run(name: str) -> None:
 def test_the_page_names_the_parameters_there_are() -> None:
     """The table of fakes agrees with the code."""
     rows = re.findall(r"^\| `(\w+)\((.*?)\)` \|", PAGE, re.MULTILINE)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for name, arguments in rows:
         fake = getattr(__import__("cfw.testing.fakes", fromlist=[name]), name)
         parameters = set(inspect.signature(fake).parameters)
