@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterable
 
 import pytest
-import structlog
 import trio
 from trio.testing import MockClock
 
-from cfw.testing.bytecuts import KINDS, Cut, Kind, bytecuts
+from cfw.testing.bytecuts import KINDS, TRICKLE_BYTES, Cut, Kind, bytecuts
 from cfw.testing.fakes import Recorded, RecordingSink
 from cfw.testing.rigs import Ending, jpeg, running_worker
+from cfw.testing.sweep import Report
+from cfw.testing.sweep.report import record
 
 PICTURE = jpeg(40)
 #: Cuts that change no byte of what arrives.
@@ -87,37 +88,48 @@ async def play_all(cuts: Iterable[Cut], delay_s: float) -> int:
     return count
 
 
-def run(kind: Kind, stride: int, delay_s: float, record: pytest.FixtureRequest) -> None:
+def run(name: str, kind: Kind, stride: int, delays_s: tuple[float, ...]) -> None:
+    """Play all cuts of a kind under sinks of each delay, as one row of the table."""
+    report = Report(name, schedules=("trio's",))
+    if stride > (TRICKLE_BYTES if kind == "trickle" else 1):
+        report.sampled = f"every {stride}th byte"
+
     async def main() -> None:
         conversation = await record_capture()
         began = time.perf_counter()
-        count = await play_all(bytecuts(conversation, [kind], stride=stride), delay_s)
-        assert count >= len(conversation) // stride - 1
-        rate = count / (time.perf_counter() - began)
-        record.node.user_properties.append(("cuts per second", f"{rate:.0f}"))
+        for delay_s in delays_s:
+            report.runs += await play_all(
+                bytecuts(conversation, [kind], stride=stride), delay_s
+            )
+        report.seconds = time.perf_counter() - began
+        report.points = report.ran = report.runs
+        assert report.runs >= len(delays_s) * (len(conversation) // stride - 1)
 
-    config = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     gc.freeze()
     try:
         trio.run(main, clock=MockClock(autojump_threshold=0))
     finally:
         gc.unfreeze()
-        structlog.configure(**config)
+    record(report)
+
+
+#: The kinds that are quick to play at every byte.
+EVERYWHERE: tuple[Kind, ...] = ("eof", "reset", "stall", "split")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_capture_cut_at_every_byte(kind: Kind, request: pytest.FixtureRequest) -> None:
+def test_a_capture_cut_at_every_byte(kind: Kind) -> None:
     """The connection ends, stalls or is split at every offset; every eighth byte is wrong."""
-    run(kind, 1 if kind in ("eof", "reset", "stall", "split") else 8, 0, request)
+    run(f"byte cuts: {kind}", kind, 1 if kind in EVERYWHERE else 8, (0,))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("delay_s", [0, 0.5], ids=["fast sink", "slow sink"])
+@pytest.mark.sweep
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_cuts_with_fast_and_slow_sinks(
-    kind: Kind, delay_s: float, request: pytest.FixtureRequest
-) -> None:
-    """Every kind at every offset, also while the sink is still taking the frame."""
+def test_all_cuts_with_fast_and_slow_sinks(kind: Kind) -> None:
+    """What is left: every kind at every offset, also while the sink is taking the frame."""
     # A trickle is 16 bytes long, so these overlap.
-    run(kind, 8 if kind == "trickle" else 1, delay_s, request)
+    stride = 8 if kind == "trickle" else 1
+    if kind in EVERYWHERE:
+        run(f"byte cuts, slow sink: {kind}", kind, stride, (0.5,))
+    else:
+        run(f"byte cuts, both sinks: {kind}", kind, stride, (0, 0.5))
