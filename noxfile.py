@@ -9,6 +9,7 @@ fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 
 hostile       overload, faults and attackers, with the table of what was measured; a long form
               with CFW_HOSTILE_LONG=1
 sweep         byte cuts and cancellation sweeps of a connection, all of them, with their table
+              (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
 bench         the worker beside other servers; not part of a plain `nox`
 guard         machine instructions for one frame, under valgrind; not part of it either
 """

@@ -1,10 +1,15 @@
-"""Planted bugs, each the kind that reviews miss, and the invariant that must find it."""
+"""Planted bugs, each the kind that reviews miss, and the invariant that must find it.
+
+Every one of them passes as long as nothing goes wrong: only a fault at the right instant
+shows it. `test_mutants.py` holds both.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
@@ -13,16 +18,21 @@ import trio
 
 import cfw.routes.router as shell
 import cfw.wire.connection as wire
-from cfw.actions import Action
-from cfw.errors import ForwardFailed
+from cfw.errors import DomainError, ForwardFailed
 from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
 from cfw.routes.outcome import Outcome
 from cfw.service import SessionVerdict
 from cfw.state import Frame
-from schemas import Terminal
+from cfw.wire import PeerGone
+from schemas import ErrorCode, Terminal
 
 Patch = Callable[[pytest.MonkeyPatch], None]
+#: One connection, with everything of the router's that has no public name.
+Connection = Any
+
+#: A last word under its own deadline, as the router says its own.
+LAST_WORD_S = 0.3
 
 
 @attrs.frozen
@@ -33,28 +43,56 @@ class Mutant:
         name: what is wrong with it.
         invariant: which must find it.
         patch: plants it.
-        at: what to inject; empty when no fault is needed.
-        sinks: the sinks under which it shows.
+        at: what to inject.
+        sink: under which it shows.
         settings: of the scenario, besides.
+        stop_after: kinds of failure after which the sweep has seen enough; more for a bug that
+            breaks something else first.
     """
 
     name: str
     invariant: str
     patch: Patch
     at: tuple[str, ...] = ("connection",)
-    sinks: tuple[str, ...] = ("fast",)
+    sink: str = "fast"
     settings: dict[str, Any] = attrs.Factory(dict)
+    stop_after: int = 3
 
 
 def _replace(target: Any, name: str, value: Any) -> Patch:
-    return lambda patch: patch.setattr(target, name, value)
+    return lambda patch: patch.setattr(target, name, value, raising=False)
+
+
+def _all(*patches: Patch) -> Patch:
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        for one in patches:
+            one(patch)
+
+    return plant
+
+
+original_decide = shell._Connection._decide
+original_discard = ForwardBuffer.discard
+original_forward = ForwardBuffer.forward
+original_handle = shell.Router.handle
+original_read = shell._Connection._read
+original_run = shell._Connection.run
+original_run_tasks = shell._Connection._run_tasks
+original_serve = shell._Connection._serve
+original_tell = shell._Connection._tell
+original_terminal = shell._Connection._terminal
+original_abort = shell._Connection.abort
 
 
 # --- the forward buffer ---------------------------------------------------------------------
 
 
-def _never_discarded(_: ForwardBuffer) -> None:
-    """The buffer is not drained, so its bytes stay."""
+def _never_discarded(_: ForwardBuffer) -> None: ...
+
+
+async def _released_at_the_end(box: ForwardBuffer, sink: Any) -> None:
+    await original_forward(box, sink)
+    original_discard(box)  # not in a finally: an exception passes it by
 
 
 async def _counted_before_hand_off(box: Any, sink: Any) -> None:
@@ -69,65 +107,85 @@ async def _counted_before_hand_off(box: Any, sink: Any) -> None:
     box._flushed.set()
 
 
-def _closed_with_what_is_queued(box: Any) -> None:
-    original_close(box)
-    while box._take.statistics().current_buffer_used:
-        box._release(box._take.receive_nowait())
+async def _failed_frame_passed_over(box: Any, sink: Any) -> None:
+    while (frame := await box._next()) is not None:
+        with suppress(OSError):
+            await sink.send(frame)
+            box.frames_forwarded += 1
+            box.bytes_forwarded += len(frame.data)
+        box._release(frame)
+    box._flushed.set()
 
 
-original_close = ForwardBuffer.close
+async def _failed_frame_tried_again_later(box: Any, sink: Any) -> None:
+    again: list[Frame] = []
+    while (frame := await box._next()) is not None or again:
+        taken = again.pop() if frame is None else frame
+        try:
+            await sink.send(taken)
+        except OSError:
+            again.append(taken)
+            continue
+        box.frames_forwarded += 1
+        box.bytes_forwarded += len(taken.data)
+        box._release(taken)
+    box._flushed.set()
 
 
-async def _second_frame_lost(box: Any, frame: Frame) -> None:
-    if frame.meta.seq != 2:
-        await original_put(box, frame)
+def _queue_lost_behind_a_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost_with_the_rig(connection: Connection, ws: Any, *channels: Any) -> None:
+        try:
+            await original_read(connection, ws, *channels)
+        except PeerGone:
+            box = connection._buffer
+            while box._take.statistics().current_buffer_used:
+                frame = box._take.receive_nowait()
+                box._release(frame)
+                box.frames_accepted -= 1
+                box.bytes_accepted -= len(frame.data)
+            raise
 
-
-original_put = ForwardBuffer.put
-
-
-async def _newest_first(box: Any) -> Frame | None:
-    queued: list[Frame] = []
-    with_first = await original_next(box)
-    if with_first is None:
-        return None
-    queued.append(with_first)
-    while box._take.statistics().current_buffer_used:
-        queued.append(box._take.receive_nowait())
-    newest = queued.pop()
-    for frame in queued:
-        box._put.send_nowait(frame)
-    return newest
-
-
-original_next = ForwardBuffer._next
+    monkeypatch.setattr(shell._Connection, "_read", lost_with_the_rig)
 
 
 # --- the terminal ---------------------------------------------------------------------------
 
 
-async def _second_emitter(connection: Any, ws: Any, sink: Any) -> None:
+async def _second_emitter(connection: Connection, ws: Any, sink: Any) -> None:
     try:
         await original_run_tasks(connection, ws, sink)
     except BaseException as exc:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORD_S):
             await sink.finish(connection._terminal(exc))
         raise
 
 
-original_run_tasks = shell._Connection._run_tasks
+def _terminal_before_the_tasks_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run_tasks(connection: Connection, ws: Any, sink: Any) -> None:
+        connection._sink = sink
+        await original_run_tasks(connection, ws, sink)
+
+    async def read(connection: Connection, *channels: Any) -> None:
+        try:
+            await original_read(connection, *channels)
+        except Exception as exc:
+            await connection._sink.finish(connection._terminal(exc))
+            await trio.sleep(0.05)  # the forwarder is still running
+            raise
+
+    monkeypatch.setattr(shell._Connection, "_run_tasks", run_tasks)
+    monkeypatch.setattr(shell._Connection, "_read", read)
 
 
 class _Guard:
-    """The scope around the sink's context, deaf to one of its settings."""
+    """The scope around the sink's context, with another way to set one of its settings."""
 
-    def __init__(self, deaf_to: str) -> None:
+    def __init__(self, **changes: Callable[[Any], Any]) -> None:
         object.__setattr__(self, "_scope", trio.CancelScope())
-        object.__setattr__(self, "_deaf_to", deaf_to)
+        object.__setattr__(self, "_changes", changes)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name != self._deaf_to:
-            setattr(self._scope, name, value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._scope, name, self._changes.get(name, _same)(value))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scope, name)
@@ -141,29 +199,49 @@ class _Guard:
         return caught
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 class _Trio:
     """Trio, but for the scope that guards the sink's context."""
 
-    def __init__(self, deaf_to: str) -> None:
-        self._deaf_to = deaf_to
+    def __init__(self, **changes: Callable[[Any], Any]) -> None:
+        self._changes = changes
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)
 
     def CancelScope(self, **options: Any) -> Any:  # noqa: N802  # Trio's name
-        # The only scope of the router that is made with a deadline that will be changed.
+        # The only scope of `_capture` is the one that is meant.
         caller = sys._getframe(1).f_code.co_name
-        scope: Any = _Guard(self._deaf_to) if caller == "_capture" else trio.CancelScope()
+        scope: Any = _Guard(**self._changes) if caller == "_capture" else trio.CancelScope()
         for name, value in options.items():
             setattr(scope, name, value)
         return scope
 
 
-def _guard_without(setting: str) -> Patch:
-    return _replace(shell, "trio", _Trio(setting))
+def _guard_with(**changes: Callable[[Any], Any]) -> Patch:
+    return _replace(shell, "trio", _Trio(**changes))
 
 
-# --- the rest of the connection -------------------------------------------------------------
+def _frames_invented(connection: Connection, failure: BaseException | None) -> Terminal:
+    terminal = original_terminal(connection, failure)
+    if failure is None:
+        return terminal
+    return attrs.evolve(terminal, frames_accepted=terminal.frames_accepted + 1000)
+
+
+def _cut_frame_not_reported(connection: Connection, failure: BaseException | None) -> Terminal:
+    terminal = original_terminal(connection, failure)
+    return attrs.evolve(
+        terminal,
+        frames_accepted=terminal.frames_forwarded,
+        bytes_accepted=terminal.bytes_forwarded,
+    )
+
+
+# --- what is left behind --------------------------------------------------------------------
 
 
 @contextmanager
@@ -173,91 +251,186 @@ def _claimed_without_release(registry: Any, capture_id: str, status: Any) -> Ite
     del registry._captures[capture_id]
 
 
-async def _transport_left_open(transport: Any) -> None:
+async def _checkpoint_between_acquire_and_try(router: Any, stream: trio.abc.Stream) -> None:
+    connection = shell._Connection(router, next(router._ids))
+    router._connections.add(connection)
     await trio.lowlevel.checkpoint()
+    try:
+        await connection.run(stream)
+    finally:
+        router._connections.discard(connection)
 
 
-async def _aborted_twice(connection: Any, ws: Any, outcome: Outcome) -> None:
-    if connection._opened is not None and outcome.is_told:
-        await original_tell_text(connection, ws, outcome)
+async def _checkpoint_before_the_close(transport: trio.abc.Stream) -> None:
+    await trio.lowlevel.checkpoint()
+    await trio.aclose_forcefully(transport)
+
+
+async def _word_after_the_close(connection: Connection, ws: Any, outcome: Outcome) -> None:
+    await original_tell(connection, ws, outcome)
+    with suppress(trio.ClosedResourceError):
+        await ws._transport.send_all(b"bye")
+
+
+async def _told_by_a_task_of_its_own(connection: Connection, ws: Any, outcome: Outcome) -> None:
+    async def tell() -> None:
+        await trio.sleep(LAST_WORD_S)
+        with suppress(Exception):
+            await original_tell(connection, ws, outcome)
+
+    trio.lowlevel.spawn_system_task(tell)
     await original_tell(connection, ws, outcome)
 
 
-original_tell = shell._Connection._tell
-
-
-async def original_tell_text(connection: Any, ws: Any, outcome: Outcome) -> None:
-    closing = connection._close_socket
-
-    async def not_yet(*_: object) -> None: ...
-
-    connection._close_socket = not_yet
-    try:
+async def _told_by_a_system_task_that_fails(
+    connection: Connection, ws: Any, outcome: Outcome
+) -> None:
+    async def tell() -> None:
         await original_tell(connection, ws, outcome)
-    finally:
-        connection._close_socket = closing
+        raise ConnectionError("nobody catches what a system task raises")
+
+    trio.lowlevel.spawn_system_task(tell)
+    await trio.sleep(LAST_WORD_S)
 
 
-def _receipt_before_the_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def at_once(_: ForwardBuffer) -> None: ...
-
-    monkeypatch.setattr(ForwardBuffer, "wait_flushed", at_once)
-
-
-def _verdict_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = shell._Connection._decide
-
-    def decide(connection: Any, event: Any, now: int) -> list[Action]:
-        if isinstance(event, SessionVerdict) and not event.at_open:
-            return []
-        return original(connection, event, now)
-
-    monkeypatch.setattr(shell._Connection, "_decide", decide)
+def _given_back_by_a_finaliser(box: Any) -> None:
+    if box.frames_accepted != box.frames_forwarded:
+        raise RuntimeError("a buffer was dropped with frames in it")
 
 
-async def _cancel_swallowed(router: Any, stream: trio.abc.Stream) -> None:
-    try:
-        await original_handle(router, stream)
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-            await trio.aclose_forcefully(stream)
+def _beat_left_to_the_collector(cleanup: Callable[[], None]) -> Patch:
+    async def beat() -> AsyncIterator[None]:
+        is_whole = False
+        try:
+            yield
+            is_whole = True
+        finally:
+            if not is_whole:
+                cleanup()
+
+    async def run_tasks(connection: Connection, ws: Any, sink: Any) -> None:
+        async for _ in beat():  # an exception of the body leaves it suspended
+            await original_run_tasks(connection, ws, sink)
+
+    return _replace(shell._Connection, "_run_tasks", run_tasks)
 
 
-original_handle = shell.Router.handle
+def _fails_to_clean_up() -> None:
+    raise ConnectionError("cannot clean up without the connection")
 
 
-def _terminal_of_another(connection: Any, failure: BaseException | None) -> Terminal:
-    return original_terminal(connection, failure or ForwardFailed("never happened"))
+# --- the rig --------------------------------------------------------------------------------
 
 
-original_terminal = shell._Connection._terminal
+async def _aborted_twice(connection: Connection, ws: Any, outcome: Outcome) -> None:
+    if connection._opened is not None and outcome.is_told:
+        closing = connection._close_socket
 
+        async def not_yet(*_: object) -> None: ...
 
-def _frames_invented(connection: Any, failure: BaseException | None) -> Terminal:
-    terminal = original_terminal(connection, failure)
-    if failure is None:
-        return terminal
-    return attrs.evolve(terminal, frames_accepted=terminal.frames_accepted + 1000)
-
-
-def _cut_frame_not_reported(connection: Any, failure: BaseException | None) -> Terminal:
-    terminal = original_terminal(connection, failure)
-    return attrs.evolve(
-        terminal,
-        frames_accepted=terminal.frames_forwarded,
-        bytes_accepted=terminal.bytes_forwarded,
-    )
+        connection._close_socket = not_yet
+        try:
+            await original_tell(connection, ws, outcome)
+        finally:
+            connection._close_socket = closing
+    await original_tell(connection, ws, outcome)
 
 
 async def _told_nothing(*_: object) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def _told_nonsense(connection: Any, ws: Any, outcome: Outcome) -> None:
+async def _told_nonsense(connection: Connection, ws: Any, outcome: Outcome) -> None:
     await ws.close(4999, "nonsense", linger_s=0.1)
 
 
+async def _told_without_await(connection: Connection, ws: Any, outcome: Outcome) -> None:
+    _ = original_tell(connection, ws, outcome)
+    await trio.lowlevel.checkpoint()
+
+
+async def _receipt_where_nothing_is_missing(
+    connection: Connection, ws: Any, outcome: Outcome
+) -> None:
+    box = connection._buffer
+    is_shutdown = outcome.error.code is ErrorCode.SERVER_SHUTDOWN
+    if is_shutdown and connection._opened and box.frames_accepted == box.frames_forwarded:
+        receipt = f'{{"frames":{box.frames_forwarded},"bytes":{box.bytes_forwarded}}}'
+        await ws.close(1000, receipt, linger_s=0.1)
+    await original_tell(connection, ws, outcome)
+
+
+def _verdict_not_noticed(connection: Connection, event: Any, now: int) -> Any:
+    if isinstance(event, SessionVerdict) and not event.at_open:
+        return []
+    return original_decide(connection, event, now)
+
+
+# --- the scopes -----------------------------------------------------------------------------
+
+
+async def _cancel_swallowed(router: Any, stream: trio.abc.Stream) -> None:
+    try:
+        await original_handle(router, stream)
+    except BaseException:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORD_S):
+            await trio.aclose_forcefully(stream)
+
+
+def _raised_again_outside(kind: type[BaseException]) -> Patch:
+    """A failure that is kept, and raised where nobody expects it any more."""
+
+    async def serve(connection: Connection, ws: Any) -> None:
+        try:
+            await original_serve(connection, ws)
+        except kind as exc:
+            connection._kept = exc
+            raise
+
+    async def run(connection: Connection, stream: trio.abc.Stream) -> None:
+        await original_run(connection, stream)
+        if (kept := getattr(connection, "_kept", None)) is not None:
+            raise kept
+
+    return _all(
+        _replace(shell._Connection, "_serve", serve),
+        _replace(shell._Connection, "run", run),
+    )
+
+
+async def _failure_not_contained(connection: Connection, stream: trio.abc.Stream) -> None:
+    await original_run(connection, stream)
+    if connection._failed_at is not None:
+        raise ConnectionError("the capture has failed")
+
+
+def _abort_of_a_capture_that_closes(connection: Connection, error: DomainError) -> None:
+    if connection._close is not None:
+        raise RuntimeError("this capture is closing")
+    original_abort(connection, error)
+
+
 MUTANTS = [
+    Mutant(
+        "a second emitter of the terminal",
+        "one_terminal",
+        _replace(shell._Connection, "_run_tasks", _second_emitter),
+    ),
+    Mutant(
+        "a failed frame tried again behind the next",
+        "order",
+        _replace(ForwardBuffer, "forward", _failed_frame_tried_again_later),
+        at=("sink_raises_once",),
+        sink="slow",
+    ),
+    Mutant(
+        "a terminal before the forwarder is stopped",
+        "nothing_after_the_terminal",
+        _terminal_before_the_tasks_are_over,
+        at=("eof",),
+        sink="slow",
+        stop_after=20,
+    ),
     Mutant(
         "a terminal that invents frames",
         "accounting",
@@ -267,7 +440,74 @@ MUTANTS = [
         "a cut frame not reported",
         "accounting",
         _replace(shell._Connection, "_terminal", _cut_frame_not_reported),
-        sinks=("slow",),
+        sink="slow",
+    ),
+    Mutant(
+        "a frame counted before hand-off",
+        "accounting",
+        _replace(ForwardBuffer, "forward", _counted_before_hand_off),
+        sink="slow",
+    ),
+    Mutant(
+        "queued frames dropped on a hang-up",
+        "accounting",
+        _queue_lost_behind_a_hang_up,
+        at=("eof",),
+        sink="slow",
+    ),
+    Mutant(
+        "a buffer released outside finally",
+        "nothing_buffered",
+        _all(
+            _replace(ForwardBuffer, "discard", _never_discarded),
+            _replace(ForwardBuffer, "forward", _released_at_the_end),
+        ),
+        sink="slow",
+    ),
+    Mutant(
+        "a claim that is not released",
+        "registry_empty",
+        _replace(Registry, "claim", _claimed_without_release),
+        sink="opens slowly",
+    ),
+    Mutant(
+        "a checkpoint between acquire and try",
+        "registry_empty",
+        _replace(shell.Router, "handle", _checkpoint_between_acquire_and_try),
+    ),
+    Mutant(
+        "a checkpoint before the close",
+        "stream_closed",
+        _replace(wire, "close_now", _checkpoint_before_the_close),
+    ),
+    Mutant(
+        "a word after the close",
+        "silent_after_close",
+        _replace(shell._Connection, "_tell", _word_after_the_close),
+    ),
+    Mutant(
+        "an await in teardown without a shield",
+        "sink_and_rig_agree",
+        _guard_with(shield=lambda _: False),
+        at=("server",),
+        sink="slow",
+    ),
+    Mutant(
+        "a shield without a deadline",
+        "finished",
+        _guard_with(deadline=lambda _: math.inf),
+        at=("sink_stalls",),
+    ),
+    Mutant(
+        "a deadline that is too far",
+        "teardown_bounded",
+        _guard_with(deadline=lambda at: at + 15),
+        at=("sink_stalls",),
+    ),
+    Mutant(
+        "an abort told twice",
+        "told_once",
+        _replace(shell._Connection, "_tell", _aborted_twice),
     ),
     Mutant(
         "a rig that is told nothing",
@@ -280,93 +520,74 @@ MUTANTS = [
         _replace(shell._Connection, "_tell", _told_nonsense),
     ),
     Mutant(
-        "a buffer released outside finally",
-        "nothing_buffered",
-        _replace(ForwardBuffer, "discard", _never_discarded),
-        sinks=("slow",),
-    ),
-    Mutant(
-        "a frame counted before hand-off",
-        "accounting",
-        _replace(ForwardBuffer, "forward", _counted_before_hand_off),
-        sinks=("slow",),
-    ),
-    Mutant(
-        "queued frames dropped on close",
+        "a receipt for a failed frame",
         "receipt_is_true",
-        _replace(ForwardBuffer, "close", _closed_with_what_is_queued),
-        sinks=("slow",),
+        _replace(ForwardBuffer, "forward", _failed_frame_passed_over),
+        at=("sink_raises_once",),
+        sink="slow",
     ),
     Mutant(
-        "a frame lost without a word",
-        "left_alone_it_is_clean",
-        _replace(ForwardBuffer, "put", _second_frame_lost),
-        at=(),
-    ),
-    Mutant(
-        "frames out of order",
-        "order",
-        _replace(ForwardBuffer, "_next", _newest_first),
-        sinks=("slow",),
-        settings={"frames": 3},
-    ),
-    Mutant(
-        "a second emitter of the terminal",
-        "one_terminal",
-        _replace(shell._Connection, "_run_tasks", _second_emitter),
-    ),
-    Mutant(
-        "an await in teardown without a shield",
-        "sink_and_rig_agree",
-        _guard_without("shield"),
-        at=("server",),
-        sinks=("slow",),
-    ),
-    Mutant(
-        "a shield without a deadline",
-        "finished",
-        _guard_without("deadline"),
-        sinks=("never finishes",),
-    ),
-    Mutant(
-        "a claim that is not released",
-        "registry_empty",
-        _replace(Registry, "claim", _claimed_without_release),
-        sinks=("opens slowly",),
-    ),
-    Mutant(
-        "a transport left open",
-        "stream_closed",
-        _replace(wire, "close_now", _transport_left_open),
-        at=("connection",),
-    ),
-    Mutant(
-        "an abort told twice",
-        "told_once",
-        _replace(shell._Connection, "_tell", _aborted_twice),
-    ),
-    Mutant(
-        "a receipt before the flush",
+        "a receipt where nothing is missing",
         "receipt_is_true",
-        _receipt_before_the_flush,
-        sinks=("slow",),
-    ),
-    Mutant(
-        "a terminal that contradicts the receipt",
-        "receipt_is_true",
-        _replace(shell._Connection, "_terminal", _terminal_of_another),
-        at=(),
+        _replace(shell._Connection, "_tell", _receipt_where_nothing_is_missing),
+        at=("abort",),
     ),
     Mutant(
         "a revocation that nobody notices",
         "revoked_is_over",
-        _verdict_not_noticed,
+        _replace(shell._Connection, "_decide", _verdict_not_noticed),
         at=("revoke",),
         settings={"frames": 3, "pace": 0.2},
     ),
+    # What the sweep asks of every program.
     Mutant(
         "a cancellation swallowed",
         "cancelled-swallowed",
         _replace(shell.Router, "handle", _cancel_swallowed),
+    ),
+    Mutant(
+        "a cancellation raised again outside its scope",
+        "cancelled-escaped",
+        _raised_again_outside(trio.Cancelled),
+        at=("abort",),
+    ),
+    Mutant(
+        "a failure that leaves its connection",
+        "exception",
+        _replace(shell._Connection, "run", _failure_not_contained),
+        at=("abort",),
+    ),
+    Mutant(
+        "an abort that a closing capture refuses",
+        "action",
+        _replace(shell._Connection, "abort", _abort_of_a_capture_that_closes),
+        at=("abort",),
+        sink="slow",
+    ),
+    Mutant(
+        "a last word left to a task of its own",
+        "tasks",
+        _replace(shell._Connection, "_tell", _told_by_a_task_of_its_own),
+    ),
+    Mutant(
+        "a last word that takes Trio down with it",
+        "trio-broken",
+        _replace(shell._Connection, "_tell", _told_by_a_system_task_that_fails),
+    ),
+    Mutant(
+        "a call without await",
+        "warning",
+        _replace(shell._Connection, "_tell", _told_without_await),
+    ),
+    Mutant(
+        "bytes given back by a finaliser that fails",
+        "unraisable",
+        _replace(ForwardBuffer, "__del__", _given_back_by_a_finaliser),
+        sink="slow",
+    ),
+    Mutant(
+        "a generator whose clean-up is left to the collector",
+        "trio-log",
+        _beat_left_to_the_collector(_fails_to_clean_up),
     ),
 ]
