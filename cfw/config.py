@@ -24,6 +24,7 @@ from cfw.settings import (
     SOCKET_URL_OR_NONE,
     TEXT,
     TEXTS,
+    YES_OR_NO,
     SettingError,
     about,
     one_of,
@@ -88,6 +89,17 @@ class ServerConfig:
         "Web pages that may connect besides the page `/capture` of the worker itself, as "
         '`https://lab.example:8443`; `"*"` lets in every page.',
         TEXTS,
+    )
+    workers: int = setting(
+        1,
+        "Processes that share the port, each with limits, memory and an admin port of its own "
+        "(admin.port, and those behind it).",
+        AT_LEAST_ONE,
+    )
+    share_port: bool = setting(
+        False,
+        "Whether other processes of this user may listen on the same port (SO_REUSEPORT).",
+        YES_OR_NO,
     )
 
 
@@ -240,6 +252,7 @@ def structure_config(tree: Mapping[str, Any]) -> Config:
     config = Config(**made)
     _check_urls(config)
     _check_identity(config)
+    _check_workers(config)
     return config
 
 
@@ -340,6 +353,25 @@ def _check_identity(config: Config) -> None:
             "admin.token_file",
             f"must be set when admin.host is beyond loopback ({admin.host}): the feed shows "
             "people; `cfw token` makes a token, or set admin.host to 127.0.0.1",
+        )
+
+
+def _check_workers(config: Config) -> None:
+    workers = config.server.workers
+    if workers == 1:
+        return
+    if config.sink.url.lower().startswith("hub:"):
+        raise ConfigError(
+            "sink.url",
+            f"hub: lives in one process, and server.workers is {workers}; use a sink that "
+            "processes share, such as valkey://HOST, or one worker",
+        )
+    port = config.admin.port
+    if isinstance(port, int) and port and port + workers - 1 > 65_535:
+        raise ConfigError(
+            "admin.port",
+            f"must be at most {65_536 - workers} with {workers} workers, which take the "
+            f"{workers} ports from it, not {port}",
         )
 
 

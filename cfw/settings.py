@@ -103,6 +103,7 @@ SECONDS = Allowed(
     f"a number of seconds above 0 and up to {MOST_SECONDS}",
     lambda value: type(value) in (int, float) and 0 < value <= MOST_SECONDS,
 )
+YES_OR_NO = Allowed("true or false", lambda value: type(value) is bool)
 TEXT = Allowed("a text that is not empty", lambda value: type(value) is str and value != "")
 #: As a text, so that a file of settings can say that there is none.
 FILE_OR_NONE = Allowed("the path of a file, or an empty text", lambda value: type(value) is str)

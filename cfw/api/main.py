@@ -20,6 +20,7 @@ from cfw.admin import (
 )
 from cfw.api.access import Access, Reload, open_access
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
+from cfw.api.sockets import open_listeners
 from cfw.config import Config
 from cfw.identity import TlsFiles, is_loopback
 from cfw.listen import Handler, serve_listeners
@@ -132,8 +133,8 @@ async def _serve_connections(
         gate=access.gate,
     )
     with _naming(config.server.host, config.server.port):
-        listeners = await trio.open_tcp_listeners(
-            config.server.port, host=config.server.host, backlog=1024
+        listeners = await open_listeners(
+            config.server.host, config.server.port, share=config.server.share_port
         )
     tls = access.server.tls
     scheme = "ws" if tls is None else "wss"

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
+import structlog
 import trio
 
 from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
+from cfw.cli.workers import (
+    STOP,
+    SUPERVISED_BY,
+    WorkerFailed,
+    signals_for,
+    stop_with_supervisor,
+    supervise,
+)
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
 from cfw.plugins import OutOfReach
 
@@ -48,6 +57,7 @@ _OPTIONS = (
         metavar="URL",
         help="Session authority: static:, http(s)://, valkey:// or allow: (sessions.url).",
     ),
+    click.option("--workers", type=int, help="Processes that share the port (server.workers)."),
     click.option(
         "--cert-file",
         metavar="PEM",
@@ -76,8 +86,8 @@ _OPTIONS = (
     ),
 )
 
-_STOP = (signal.SIGTERM, signal.SIGINT)
-
+#: Parameters that set no key.
+_OWN = ("held",)
 #: Parameter of the command -> the key it sets.
 OPTION_KEYS = {
     "host": "server.host",
@@ -90,12 +100,13 @@ OPTION_KEYS = {
     "key_file": "server.key_file",
     "token_file": "server.token_file",
     "sink": "sink.url",
+    "workers": "server.workers",
     "log_format": "log.format",
     "log_level": "log.level",
 }
 
 
-def configured(command: Callable[[Config], None]) -> Callable[..., None]:
+def configured(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that make a configuration, and the configuration made.
 
     A value that is not allowed ends the process with exit code 2.
@@ -103,11 +114,12 @@ def configured(command: Callable[[Config], None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**options: Any) -> None:
+        own = {name: options.pop(name) for name in _OWN if name in options}
         try:
             config = _load(**options)
         except ConfigError as exc:
             raise click.UsageError(str(exc)) from None
-        command(config)
+        command(config, **own)
 
     for option in reversed(_OPTIONS):
         run = option(run)
@@ -129,7 +141,8 @@ def _load(
 
 @click.command()
 @configured
-def serve(config: Config) -> None:
+@click.option(SUPERVISED_BY, "held", type=int, hidden=True)
+def serve(config: Config, held: int | None) -> None:
     """Take captures from rigs and hand every frame on, until SIGINT or SIGTERM.
 
     The first signal lets running captures finish (times.drain_s); a second ends them at
@@ -137,22 +150,30 @@ def serve(config: Config) -> None:
     With certificates or tokens configured, SIGHUP has their files read again.
     """
     configure_logging(config.log.format, config.log.level)
+    ready_format = config.log.format
+    if held is not None:
+        structlog.contextvars.bind_contextvars(worker=os.getpid())
+        ready_format = "json"  # it is the supervisor that reads it
+    announce = partial(_announce, log_format=ready_format)
     try:
-        trio.run(_run, config, strict_exception_groups=True)
+        if config.server.workers > 1:
+            trio.run(supervise, config, announce, strict_exception_groups=True)
+        else:
+            trio.run(_run, config, announce, held, strict_exception_groups=True)
     except* ConfigError as group:
         raise click.UsageError(str(first_of(group))) from None
-    except* (ListenError, OutOfReach) as group:
+    except* (ListenError, OutOfReach, WorkerFailed) as group:
         raise click.ClickException(first_reason(group)) from None
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config, announce: Callable[[Addresses], None], held: int | None) -> None:
     shutdown, reload = Shutdown(), Reload()
-    with trio.open_signal_receiver(*_signals(config)) as signals:
+    with trio.open_signal_receiver(*signals_for(config)) as signals:
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
                 async for number in signals:
-                    asked = shutdown if number in _STOP else reload
+                    asked = shutdown if number in STOP else reload
                     asked.request()
 
             async def work(task_status: trio.TaskStatus[Addresses]) -> None:
@@ -162,35 +183,32 @@ async def _run(config: Config) -> None:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            addresses: Addresses = await nursery.start(work)
-            _announce(addresses, config.log.format)
+            if held is not None:
+                nursery.start_soon(stop_with_supervisor, held, shutdown.request)
+            announce(await nursery.start(work))
 
 
-def _signals(config: Config) -> list[signal.Signals]:
-    """Those that are waited for."""
-    sections = (config.server, config.admin)
-    has_files = any(section.cert_file or section.token_file for section in sections)
-    # Otherwise it goes on ending a worker whose terminal is closed; Windows has none.
-    hang_up = [signal.SIGHUP] if has_files and hasattr(signal, "SIGHUP") else []
-    return [*_STOP, *hang_up]
-
-
-def _announce(addresses: Addresses, log_format: str) -> None:
+def _announce(addresses: Addresses, *others: Addresses, log_format: str) -> None:
+    """Say on standard output where one worker, or each of several, is reached."""
     if log_format == "json":
-        line = json.dumps({"event": "server.ready", **attrs.asdict(addresses)})
+        ready = {"event": "server.ready", **attrs.asdict(addresses)}
+        if others:
+            ready["admins"] = [each.admin for each in (addresses, *others)]
+        line = json.dumps(ready)
     else:
         rigs = addresses.capture
         if addresses.public is not None:
             rigs = f"{addresses.public} (listening at {addresses.capture})"
-        line = f"ready: rigs at {rigs}, admin at {addresses.admin or 'off'}"
+        admins = ", ".join(each.admin or "off" for each in (addresses, *others))
+        line = f"ready: rigs at {rigs}, admin at {admins}"
     click.echo(line)
     sys.stdout.flush()
 
 
-def first_reason(group: BaseExceptionGroup[ListenError | OutOfReach]) -> str:
+def first_reason(group: BaseExceptionGroup[Exception]) -> str:
     """What the first error of a group says."""
     first = first_of(group)
-    return (isinstance(first, ListenError) and first.strerror) or str(first)
+    return (isinstance(first, OSError) and first.strerror) or str(first)
 
 
 def first_of(exc: BaseException) -> BaseException:
