@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from cfw.testing.sweep import SweepFailure, World, run_sweep
 
@@ -130,6 +131,105 @@ def test_closes_are_counted(scenario: Any) -> None:
     failure = found(scenario)
     assert failure.invariant == "stream closed once"
     assert "times closed" in str(failure)
+
+
+class Slow:
+    """Waits before it is closed; `forceful` as Trio asks of streams, closed in any case."""
+
+    def __init__(self, forceful: bool = False) -> None:
+        self.done = False
+        self.forceful = forceful
+
+    async def aclose(self) -> None:
+        try:
+            await trio.sleep(1)
+            self.done = True
+        finally:
+            self.done |= self.forceful
+
+
+class SlowWithFlag(Slow):
+    """Says itself whether it is closed."""
+
+    @property
+    def is_closed(self) -> bool:
+        return self.done
+
+
+@pytest.mark.parametrize("kind", [Slow, SlowWithFlag])
+def test_a_close_that_is_broken_off_leaves_the_resource_open(kind: Any) -> None:
+    """Begun is not finished: a Cancelled in `aclose` is a leak, unless it really closed."""
+
+    async def scenario(world: World, forceful: bool, read: bool) -> None:
+        stream = kind(forceful)
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            finally:
+                closed = (lambda stream: stream.done) if read else None
+                await world.track("stream", stream, closed=closed).aclose()
+
+    for read in (False, True):
+        failure = found(scenario, params=[{"forceful": False, "read": read}])
+        assert failure.invariants == ("stream",)
+        assert "Cancelled ended its close" in str(failure)
+    run_sweep(scenario, at="scope", params=[{"forceful": True, "read": True}])
+    if kind is SlowWithFlag:
+        run_sweep(scenario, at="scope", params=[{"forceful": True, "read": False}])
+
+
+def test_streams_of_trio_close_when_their_close_is_cancelled() -> None:
+    """Their `aclose` calls `close` before it waits, so nothing is left open."""
+
+    async def scenario(world: World) -> None:
+        _, stream = trio.testing.memory_stream_pair()
+        world.track("receiving", stream.receive_stream)
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            try:
+                await trio.sleep(1)
+            finally:
+                await stream.receive_stream.aclose()
+
+    assert run_sweep(scenario, at="scope").complete
+
+
+@pytest.mark.parametrize("which", ["send", "receive"])
+@pytest.mark.parametrize("left", ["clone", "clone of a clone", "itself", None])
+def test_every_clone_of_a_channel_is_held_to_account(which: str, left: str | None) -> None:
+    """One end left open, whichever it is, keeps the other side waiting."""
+
+    async def scenario(world: World) -> None:
+        ends = dict(zip(("send", "receive"), trio.open_memory_channel[int](1), strict=True))
+        end: Any = world.track("channel", ends[which])
+        clone = end.clone()
+        opened = {"itself": end, "clone": clone, "clone of a clone": clone.clone()}
+        await trio.lowlevel.checkpoint()
+        for name, one in opened.items():
+            if name != left:
+                one.close()
+
+    if left is None:
+        run_sweep(scenario)
+    else:
+        failure = found(scenario, at=())
+        assert failure.invariant == "channel"
+        assert f"{which} ends left open, clones included: 1, not 0" in str(failure)
+
+
+def test_item_thrown_away_by_a_clone() -> None:
+    """The last receive end to close throws the buffer away, whichever it is."""
+
+    async def scenario(world: World) -> None:
+        send, receive = trio.open_memory_channel[int](10)
+        world.track("nothing queued", receive)
+        clone = receive.clone().clone()
+        with send, clone, receive, receive.clone():
+            send.send_nowait(1)
+            await trio.lowlevel.checkpoint()
+
+    assert "thrown away" in str(found(scenario, at=()))
 
 
 def test_close_inside_aclose_counts_once() -> None:

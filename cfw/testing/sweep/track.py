@@ -6,32 +6,27 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
+
+T = TypeVar("T")
 
 _LOCKS = (trio.Lock, trio.StrictFIFOLock)
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """A resource's question and its right answers; `verdict` compares them."""
+    """What is wrong with a resource, or None; asked when the run is over."""
 
-    what: str
-    read: Callable[[], object]
-    is_right: Callable[[object], bool]
-    expected: str
-
-    def verdict(self) -> str | None:
-        """What is wrong with the resource, or None."""
-        got = self.read()
-        return None if self.is_right(got) else f"{self.what}: {got!r}, not {self.expected}"
+    verdict: Callable[[], str | None]
 
     @staticmethod
     def of(
         name: str,
-        resource: object,
+        resource: T,
         closes: Collection[int] | None,
+        closed: Callable[[T], object] | None,
         reader: Callable[[], object] | None,
         expect: object,
     ) -> Tracked:
@@ -41,98 +36,166 @@ class Tracked:
             TypeError: there is nothing to check on such an object.
         """
         if reader is not None:
-            return Tracked("state", reader, lambda got: got == expect, repr(expect))
+            return Tracked(_equal("state", reader, expect))
         found: Any = resource
-        if closes is None:
+        if closes is None and closed is None:
             if isinstance(found, trio.MemorySendChannel):
-                return _zero(
-                    "items left in the buffer", lambda: found.statistics().current_buffer_used
-                )
+                return Tracked(lambda: _send_end(found))
             if isinstance(found, trio.MemoryReceiveChannel):
-                return _zero("items left in or thrown away with the buffer", _unread(found))
+                return Tracked(_receive_end(found))
             if isinstance(found, trio.CapacityLimiter):
-                return _zero("tokens still borrowed", lambda: found.borrowed_tokens)
+                return Tracked(_equal("tokens borrowed", lambda: found.borrowed_tokens, 0))
             if isinstance(found, trio.Semaphore):
-                full = found.value
-                return Tracked(
-                    "value", lambda: found.value, lambda got: got == full, repr(full)
-                )
+                return Tracked(_equal("value", lambda: found.value, found.value))
             if isinstance(found, _LOCKS):
-                return Tracked("locked", found.locked, lambda got: got is False, "False")
-        count = _count_closes(name, resource)
-        right = (1,) if closes is None else closes
-        wanted = " or ".join(str(number) for number in sorted(right))
-        return Tracked("times closed", count, lambda got: got in right, wanted)
+                return Tracked(_equal("locked", found.locked, False))
+        closing = _Closes(name, found, (1,) if closes is None else closes, closed)
+        return Tracked(closing.verdict)
 
 
-def _zero(what: str, read: Callable[[], object]) -> Tracked:
-    return Tracked(what, read, lambda got: got == 0, "0")
+def _equal(what: str, read: Callable[[], object], expected: object) -> Callable[[], str | None]:
+    def verdict() -> str | None:
+        got = read()
+        return None if got == expected else f"{what}: {got!r}, not {expected!r}"
+
+    return verdict
 
 
-def _unread(channel: Any) -> Callable[[], int]:
+def _send_end(channel: Any) -> str | None:
+    now = channel.statistics()
+    if now.current_buffer_used:
+        return f"items left in the buffer: {now.current_buffer_used}, not 0"
+    if now.open_send_channels:
+        return f"send ends left open, clones included: {now.open_send_channels}, not 0"
+    return None
+
+
+def _receive_end(channel: Any) -> Callable[[], str | None]:
     """Count items never received: closing the last receive end empties the buffer."""
     thrown_away = 0
-    close = channel.close
 
-    @wraps(close)
-    def counting_close() -> None:
-        nonlocal thrown_away
-        before = channel.statistics()
-        close()
-        thrown_away += before.current_buffer_used - channel.statistics().current_buffer_used
+    def follow(end: Any) -> None:
+        close, clone = end.close, end.clone
 
-    channel.close = counting_close
-    return lambda: thrown_away + int(channel.statistics().current_buffer_used)
+        @wraps(close)
+        def counting_close() -> None:
+            nonlocal thrown_away
+            before = end.statistics()
+            close()
+            thrown_away += before.current_buffer_used - end.statistics().current_buffer_used
+
+        @wraps(clone)
+        def followed_clone() -> Any:
+            another = clone()
+            follow(another)
+            return another
+
+        end.close, end.clone = counting_close, followed_clone
+
+    def verdict() -> str | None:
+        now = channel.statistics()
+        unread = thrown_away + now.current_buffer_used
+        if unread:
+            return f"items left in or thrown away with the buffer: {unread}, not 0"
+        if now.open_receive_channels:
+            return (
+                f"receive ends left open, clones included: {now.open_receive_channels}, not 0"
+            )
+        return None
+
+    follow(channel)
+    return verdict
 
 
-def _count_closes(name: str, resource: object) -> Callable[[], int]:
-    """Count calls of `aclose` and `close` by putting a counter before the instance's own."""
-    found: Any = resource
-    calls = 0
-    closing: set[int] = set()
+class _Closes:
+    """Counts calls of `aclose` and `close`, and whether one of them came to its end.
+
+    The counters are put before the instance's own methods. `aclose` that calls `close` is
+    one close; two tasks that close are two.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        resource: Any,
+        right: Collection[int],
+        closed: Callable[[Any], object] | None,
+    ) -> None:
+        self._resource = resource
+        self._right = right
+        self._closed = closed
+        self._begun = 0
+        self._is_done = False
+        self._broken_by: str = ""
+        self._closing: set[int] = set()
+        wrappers = (("aclose", self._async_counter), ("close", self._sync_counter))
+        counted = [self._count(attribute, wrap) for attribute, wrap in wrappers]
+        if not any(counted):
+            raise TypeError(
+                f"nothing to check on {name!r}, a {type(resource).__name__}: "
+                "pass state= and expect="
+            )
+
+    def verdict(self) -> str | None:
+        """What is wrong, or None."""
+        if self._begun not in self._right:
+            wanted = " or ".join(str(number) for number in sorted(self._right))
+            return f"times closed: {self._begun}, not {wanted}"
+        if self._begun and not self._is_closed():
+            return (
+                f"left open: {self._broken_by} ended its close before it was over. If it "
+                "closes itself even then, pass closed=, a function that reads whether it is"
+            )
+        return None
+
+    def _is_closed(self) -> bool:
+        if self._closed is not None:
+            return bool(self._closed(self._resource))
+        return self._is_done or any(
+            getattr(self._resource, flag, None) is True for flag in ("closed", "is_closed")
+        )
+
+    def _count(self, attribute: str, wrap: Callable[[Callable[..., Any]], object]) -> bool:
+        method = getattr(self._resource, attribute, None)
+        if not callable(method):
+            return False
+        try:
+            setattr(self._resource, attribute, wrap(method))
+        except AttributeError:
+            return False
+        return True
 
     @contextmanager
-    def counted_once() -> Iterator[None]:
-        nonlocal calls
+    def _counted_once(self) -> Iterator[None]:
         task = id(trio.lowlevel.current_task()) if trio.lowlevel.in_trio_task() else 0
-        # `aclose` that calls `close` is one close; two tasks that close are two.
-        inner = task in closing
-        calls += not inner
-        closing.add(task)
+        inner = task in self._closing
+        self._begun += not inner
+        self._closing.add(task)
         try:
             yield
+        except BaseException as exc:
+            # Its name alone: a traceback would keep alive what the run has let go.
+            self._broken_by = self._broken_by or type(exc).__name__
+            raise
+        else:
+            # A `close` inside an `aclose` that is cancelled at its end has closed it.
+            self._is_done = True
         finally:
             if not inner:
-                closing.discard(task)
+                self._closing.discard(task)
 
-    def sync_counter(close: Callable[..., Any]) -> Callable[..., Any]:
+    def _sync_counter(self, close: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(close)
         def counting(*args: Any, **kwargs: Any) -> Any:
-            with counted_once():
+            with self._counted_once():
                 return close(*args, **kwargs)
 
         return counting
 
-    def async_counter(aclose: Callable[..., Any]) -> Callable[..., Any]:
+    def _async_counter(self, aclose: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(aclose)
         async def counting(*args: Any, **kwargs: Any) -> Any:
-            with counted_once():
+            with self._counted_once():
                 return await aclose(*args, **kwargs)
 
         return counting
-
-    counted = False
-    for attribute, counter in (("aclose", async_counter), ("close", sync_counter)):
-        method = getattr(found, attribute, None)
-        if callable(method):
-            try:
-                setattr(found, attribute, counter(method))
-            except AttributeError:
-                continue
-            counted = True
-    if not counted:
-        raise TypeError(
-            f"nothing to check on {name!r}, a {type(resource).__name__}: "
-            "pass state= and expect="
-        )
-    return lambda: calls

@@ -114,6 +114,7 @@ class World:
         resource: T,
         *,
         closes: Collection[int] | None = None,
+        closed: Callable[[T], object] | None = None,
         state: Callable[[T], object] | None = None,
         expect: object = True,
     ) -> T:
@@ -121,14 +122,19 @@ class World:
 
         What is checked depends on the resource: with `state`, that `state(resource)` equals
         `expect`; a memory channel, that nothing is left in its
-        buffer or, tracked at its receive end, thrown away with it; a lock, semaphore or
-        capacity limiter, that all of it was given back; anything else with `aclose` or
-        `close`, that it was closed exactly once.
+        buffer or, tracked at its receive end, thrown away with it, and that this end and all
+        of its clones are closed; a lock, semaphore or capacity limiter, that all of it was
+        given back; anything else with `aclose` or `close`, that it was closed exactly once,
+        and that the close was not broken off: ended by an exception it counts as open,
+        unless its own `close` was over, or `closed` or an attribute `closed` or `is_closed`
+        says otherwise.
 
         Args:
             name: of the invariant.
             resource: the object; returned as it is.
             closes: which numbers of closes are right; None for exactly one.
+            closed: reads whether the resource is really closed; None to go by its attribute
+                `closed` or `is_closed`, if it has one, and by how its closes ended.
             state: read at the end; None to go by the kind of resource.
             expect: what `state` must return.
 
@@ -139,7 +145,7 @@ class World:
         if name in self._tracked:
             raise ValueError(f"{name!r} is tracked already; give this one a name of its own")
         reader = None if state is None else lambda: state(resource)
-        self._tracked[name] = Tracked.of(name, resource, closes, reader, expect)
+        self._tracked[name] = Tracked.of(name, resource, closes, closed, reader, expect)
         return resource
 
     def sometimes(self, name: str, condition: object = True) -> None:
