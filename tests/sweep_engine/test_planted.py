@@ -608,7 +608,9 @@ def test_sometimes_never_reached() -> None:
     assert "never: unheard of, impossible" in str(failure)
     # A sample that misses a state is no evidence that nothing reaches it.
     sampled = run_sweep(scenario, at="action", budget=1)
-    assert sampled.never_reached
+    assert sampled.unknown == sampled.never_reached != ()
+    assert f"unknown: {', '.join(sampled.unknown)}" in sampled.row()
+    assert "never:" not in sampled.row()
 
 
 def test_other_failures_of_a_kind_are_counted() -> None:

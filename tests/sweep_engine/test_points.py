@@ -146,6 +146,67 @@ def test_a_name_never_exposed_fails() -> None:
     assert caught.value.token == ""
 
 
+@pytest.mark.parametrize(
+    "misspelt",
+    [{"at": ["one", "oen"]}, {"pairs": [("oen", "one")]}, {"pairs": [("one", "oen")]}],
+    ids=str,
+)
+@pytest.mark.parametrize("budget", [None, 1, 4])
+def test_no_budget_excuses_a_misspelt_name(misspelt: Any, budget: int | None) -> None:
+    """Neither on its own nor in a pair; a small budget tries what it can first."""
+
+    async def scenario(world: World) -> None:
+        world.expose("one", lambda: None)
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, schedules=["fifo"], budget=budget, **misspelt)
+    assert caught.value.invariants == ("exposed:oen",)
+    is_cut = not caught.value.report.complete
+    assert ("budget of" in caught.value.failures[0].message) == is_cut
+
+
+def test_a_pair_that_never_comes_in_that_order_fails() -> None:
+    """Each of the two is fired, but the second is over before the first begins."""
+
+    async def scenario(world: World) -> None:
+        with world.expose("early", lambda: None):
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        with world.expose("late", lambda: None):
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+
+    names = ["early", "late"]
+    run_sweep(scenario, at=names, pairs=[("early", "late")], schedules=["fifo"])
+    with pytest.raises(SweepFailure, match="never exposed after 'late' fired") as caught:
+        run_sweep(scenario, at=names, pairs=[("late", "early")], schedules=["fifo"])
+    assert caught.value.invariants == ("exposed:early",)
+    pairs = [("late", "early")]
+    report = run_sweep(scenario, at=names, pairs=pairs, schedules=["fifo"], budget=3)
+    assert "unknown whether 'early' comes after 'late'" in report.row()
+
+
+def test_state_kept_between_runs_is_each_process_own() -> None:
+    """What the page says of it: no step tells, so only the number of processes does."""
+    runs = []
+
+    async def scenario(world: World) -> None:
+        runs.append(1)
+        before = len(runs)
+        world.expose("action", lambda: None)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        world.check(lambda: before < 40 or 1 / 0, "young")
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="action", schedules=["fifo"], jobs=1)
+    assert caught.value.invariant == "young"
+    runs.clear()
+    assert run_sweep(scenario, at="action", schedules=["fifo"], jobs=3).complete
+
+
 def test_pairs_run_every_second_instant() -> None:
     """The second fault comes at each instant after the first, and right after it."""
     seen = []

@@ -11,6 +11,7 @@ import trio
 
 from cfw.testing.sweep import (
     NondeterminismError,
+    StaleToken,
     SweepFailure,
     UnsupportedTrio,
     World,
@@ -148,6 +149,23 @@ def test_exhaustive_finds_the_one_bad_order_and_its_token_replays_it() -> None:
         run_sweep(scenario, replay=caught.value.token)
     assert again.value.report.runs == 1
     assert again.value.invariant == "not that order"
+
+
+def test_a_token_of_an_order_is_stale_when_the_batches_change() -> None:
+    """Without a fault nothing else checks that it is still the same order."""
+    width = 4
+
+    async def scenario(world: World) -> None:
+        seen: list[tuple[int, ...]] = []
+        await starters(width, seen)(world)
+        world.check(lambda: seen != [(2, 0, 3, 1)] or 1 / 0, "not that order")
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, schedules=["exhaustive"])
+    for other in (3, 5):
+        width = other
+        with pytest.raises(StaleToken, match="batches have other sizes"):
+            run_sweep(scenario, replay=caught.value.token)
 
 
 def test_fifo_and_lifo_run_oldest_and_youngest_first() -> None:

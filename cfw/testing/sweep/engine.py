@@ -61,6 +61,9 @@ class Engine:
     command: str
     _found: dict[tuple[str, str], _Found] = field(default_factory=dict)
     _exposed: set[str] = field(default_factory=set)
+    # Names that some run exposed; pairs whose second some run exposed after the first.
+    _seen: set[str] = field(default_factory=set)
+    _paired: set[tuple[str, str]] = field(default_factory=set)
     _dry: dict[tuple[int, Schedule], _Dry] = field(default_factory=dict)
     # What the caller has frozen could not be told apart afterwards, so it is left alone.
     _may_freeze: bool = field(default_factory=lambda: gc.get_freeze_count() == 0)
@@ -114,6 +117,13 @@ class Engine:
                     f"stale token: {result.missed}; the code changed since it was made. "
                     "Nothing else was run in its place."
                 )
+            # Without a fault nothing checks the steps on the way but the choices made.
+            ordered = isinstance(point.schedule, tuple) and not point.faults
+            if ordered and result.choices != point.schedule:
+                raise StaleToken(
+                    "stale token: the batches have other sizes now; the code changed since it "
+                    "was made. The verdict on another order is none on this one."
+                )
         report.points = report.ran = 1
         report.sampled = "replay of one point"
         if result.violations:
@@ -155,12 +165,18 @@ class Engine:
         for wanted in self.config.firsts:
             record = any(first == wanted for first, _ in self.config.pairs)
             for instant in dry.instants:
-                names = select(instant.exposed, wanted)
-                self.report.not_exposed += not names
-                self._exposed.update([wanted] if names else [])
+                names = self._select(instant, wanted)
                 for name in names:
                     point = Point(dry.params, dry.schedule, faults_at(instant, name))
                     yield Work(point, instant.site, bound, record)
+
+    def _select(self, instant: Instant, wanted: str) -> tuple[str, ...]:
+        """What an entry of `at` stands for at an instant, and take note of it."""
+        names = select(instant.exposed, wanted)
+        self._seen.update(instant.exposed)
+        self._exposed.update([wanted] if names else [])
+        self.report.not_exposed += not names
+        return names
 
     def _aim_second(self, work: Work, answer: Answer) -> Iterator[Work]:
         """Every second fault after a first one that the scenario survived."""
@@ -171,9 +187,8 @@ class Engine:
             if not select((first,), name):
                 continue
             for instant in answer.instants:
-                names = select(instant.exposed, wanted)
-                self.report.not_exposed += not names
-                self._exposed.update([wanted] if names else [])
+                names = self._select(instant, wanted)
+                self._paired.update([(name, wanted)] if names else [])
                 for second in names:
                     faults = faults_at(instant, second, work.point.faults)
                     point = replace(work.point, faults=faults)
@@ -288,9 +303,7 @@ class Engine:
     def _aim_tree(self, dry: _Dry) -> Iterator[tuple[Work, Instant]]:
         for wanted in self.config.at:
             for instant in dry.instants:
-                names = select(instant.exposed, wanted)
-                self.report.not_exposed += not names
-                self._exposed.update([wanted] if names else [])
+                names = self._select(instant, wanted)
                 assert isinstance(dry.schedule, tuple)
                 made = dry.schedule[: instant.picked]
                 for name in names:
@@ -378,18 +391,38 @@ class Engine:
         )
 
     def _never(self) -> Iterator[Failure]:
-        """What was promised and never came; not asked of a sweep that stopped early."""
+        """What was promised and never came; not asked of a sweep that stopped early.
+
+        A name that no run ever exposed is misspelt, also where a budget left runs out: the
+        runs without a fault are all done, and what comes after a fault is tried. What else
+        was not reached is unknown then.
+        """
         if self._found:
             return
-        wanted = dict.fromkeys([*self.config.firsts, *(pair[1] for pair in self.config.pairs)])
-        for name in wanted:
-            if name not in self._exposed and not (
-                self.report.sampled and name not in self.config.at
-            ):
-                yield _plain(f"exposed:{name}", "was never exposed at any instant")
+        config = self.config
+        for name in dict.fromkeys([*config.firsts, *(second for _, second in config.pairs)]):
+            known = any(select((one,), name) for one in self._seen)
+            if name not in self._exposed and (name in config.firsts or not known):
+                yield _plain(f"exposed:{name}", f"was never exposed at any instant{self._of()}")
+        for first, second in config.pairs:
+            if (first, second) in self._paired or not {first, second} <= self._known():
+                continue
+            if self.report.complete:
+                yield _plain(f"exposed:{second}", f"was never exposed after {first!r} fired")
+            else:
+                self.report.sampled += f"; unknown whether {second!r} comes after {first!r}"
         if self.report.complete:
             for name in self.report.never_reached:
                 yield _plain(f"sometimes:{name}", "was never true in any run")
+
+    def _known(self) -> set[str]:
+        names = {name for pair in self.config.pairs for name in pair}
+        return {name for name in names if any(select((one,), name) for one in self._seen)}
+
+    def _of(self) -> str:
+        if self.report.complete:
+            return ""
+        return f" of the {self.report.runs} runs that were made; {self.report.sampled}"
 
 
 def _plain(invariant: str, what: str) -> Failure:

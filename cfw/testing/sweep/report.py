@@ -67,14 +67,20 @@ class Report:
 
     @property
     def never_reached(self) -> tuple[str, ...]:
-        """Properties that were asked for and never true."""
+        """Properties that were asked for and never true; see `unknown`."""
         return tuple(name for name, reached in self.sometimes.items() if not reached)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Properties that may be true in a run that was left out."""
+        return self.never_reached if self.sampled else ()
 
     def cells(self) -> list[str]:
         """The report as cells under `HEADINGS`."""
         reached = f"{sum(self.sometimes.values())}/{len(self.sometimes)}"
         if self.never_reached:
-            reached += f" never: {', '.join(self.never_reached)}"
+            how = "unknown" if self.unknown else "never"
+            reached += f" {how}: {', '.join(self.never_reached)}"
         orders = [f"{self.orders} orders"] if self.orders else []
         plain = [name for name in self.schedules if name != "exhaustive"]
         coverage = f"sampled ({self.sampled})" if self.sampled else "complete"

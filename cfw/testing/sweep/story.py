@@ -39,7 +39,7 @@ def tell(point: Point, params: Mapping[str, object], record: Record, reproduced:
     if not reproduced:
         lines.append(
             "This recorded run did not fail in the same way: something after the instant is "
-            "not deterministic."
+            "not deterministic, or state is kept from run to run."
         )
     return "\n".join(lines)
 
@@ -80,7 +80,12 @@ def difference(one: Record, two: Record) -> str | None:
             f"They part after step {len(shorter.steps)}: one run ends there, another goes "
             f"on with\n{step_line(extra)}"
         )
-    for first, second in zip(one.instants, two.instants, strict=False):
+    if len(one.instants) != len(two.instants):
+        return (
+            f"They take the same steps in other batches: {len(one.instants)} instants in one "
+            f"run, {len(two.instants)} in another"
+        )
+    for first, second in zip(one.instants, two.instants, strict=True):
         if first != second:
             return (
                 f"They part {when_text(first.when)} step {first.step} ({first.task}): "
