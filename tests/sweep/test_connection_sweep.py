@@ -18,7 +18,6 @@ PAIRS = [
     ("abort", "connection"),
     ("drain", "abort"),
     ("sink_stalls", "server"),
-    ("rig_deaf", "sink_raises"),
 ]
 #: How many a one-frame capture has; another number means that the connection has changed.
 ORDERS = 110_592
