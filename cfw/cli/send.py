@@ -15,6 +15,7 @@ import attrs
 import click
 import trio
 
+from cfw.cli.access import Access, accessed
 from cfw.cli.mjpeg import SourceError
 from cfw.cli.sources import Frames, is_endless
 from cfw.client import Capture, CaptureAborted, CaptureError, ConnectionLost, open_capture
@@ -41,6 +42,7 @@ class _Request:
     width: int | None
     height: int | None
     frames: int | None
+    access: Access
 
 
 @click.command()
@@ -71,6 +73,7 @@ class _Request:
 )
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the result.")
+@accessed
 def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: Any) -> None:
     """Send one capture and print its receipt.
 
@@ -129,6 +132,8 @@ async def _send(request: _Request, report: _Report) -> Capture:
             height=request.height or frames.height,
             fps=request.fps,
             source="cfw send",
+            token=request.access.token,
+            ssl_context=request.access.ssl_context,
         ) as capture,
     ):
         start = trio.current_time()

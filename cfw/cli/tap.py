@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 import click
 import trio
 
+from cfw.cli.access import Access, accessed
 from cfw.client import ConnectionLost, open_feed
 from cfw.plugins import OutOfReach, redact_url
 from schemas import FeedAbort, FeedClose, to_json
@@ -52,6 +53,7 @@ _Write: TypeAlias = Callable[[bytes], None]
     metavar="N",
     help="Stop after so many captures.  [default: 1 with --capture-id, else at Ctrl-C]",
 )
+@accessed
 def tap(
     url: str,
     capture_id: str | None,
@@ -60,6 +62,7 @@ def tap(
     consumer: str | None,
     output: Literal["mjpeg", "json"],
     captures: int | None,
+    access: Access,
 ) -> None:
     """Write captures to standard output as they come in.
 
@@ -73,9 +76,11 @@ def tap(
         captures = 1
     try:
         if url.lower().startswith(("valkey:", "valkeys:")):
+            if access.ssl_context is not None:
+                raise ValueError("certificate options need the URL of an admin listener")
             feed, words = _shared_feed(url, group, consumer, capture_id, mode)
         else:
-            feed, words = _feed(url, group, consumer, capture_id, mode)
+            feed, words = _feed(url, group, consumer, capture_id, mode, access)
         ended = trio.run(_tap, feed, words, output, captures, strict_exception_groups=True)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
@@ -95,11 +100,19 @@ def _feed(
     consumer: str | None,
     capture_id: str | None,
     mode: Literal["lossless", "live"] | None,
+    access: Access,
 ) -> tuple[AbstractAsyncContextManager[Any], str]:
     if group or consumer:
         raise ValueError("--group and --consumer need a valkey:// URL")
     mode = mode or "lossless"
-    return open_feed(url, capture_id=capture_id, mode=mode), f"{url}, mode {mode}"
+    feed = open_feed(
+        url,
+        capture_id=capture_id,
+        mode=mode,
+        token=access.token,
+        ssl_context=access.ssl_context,
+    )
+    return feed, f"{url}, mode {mode}"
 
 
 def _shared_feed(

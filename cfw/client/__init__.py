@@ -12,6 +12,7 @@ encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 from cfw.client._capture import Capture, open_capture
 from cfw.client._end import Receipt
 from cfw.client._errors import (
+    AccessDenied,
     CaptureAborted,
     CaptureError,
     ClientDisconnected,
@@ -40,6 +41,7 @@ from cfw.client.sync import SyncCapture
 from cfw.client.sync import open_capture as open_capture_sync
 
 __all__ = [
+    "AccessDenied",
     "Capture",
     "CaptureAborted",
     "CaptureError",

@@ -23,7 +23,7 @@ from trio_websocket import ConnectionClosed
 from cfw.client._encode import Color, Encoder, Frame, FrameEncoder
 from cfw.client._end import Receipt, outcome_of, read_abort
 from cfw.client._errors import CaptureError, ConnectionLost
-from cfw.client._link import GRACE_S, Address, Link, check_seconds, open_link
+from cfw.client._link import GRACE_S, Address, Link, check_seconds, open_link, with_token
 from schemas import (
     SCHEMA_VERSION,
     Annotation,
@@ -247,6 +247,7 @@ async def open_capture(
     encode: Encoder = "auto",
     quality: int = 85,
     color: Color = "rgb",
+    token: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     headers: Mapping[str, str] | None = None,
     stream: trio.abc.Stream | None = None,
@@ -284,8 +285,9 @@ async def open_capture(
             these that is installed. Frames that are JPEGs need none.
         quality: of those JPEGs, 1 to 100.
         color: order of the channels in arrays; OpenCV's is `bgr`.
+        token: lets this client in where the worker asks for one; None sends none.
         ssl_context: for `wss://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example a token for a proxy.
+        headers: sent with the handshake, for example for a proxy.
         stream: a connection to use instead of dialling, for example a Unix socket; it is
             closed with the capture. None dials what the URL says.
         connect_timeout: seconds until the WebSocket has to be open.
@@ -295,6 +297,7 @@ async def open_capture(
         ValueError: the URL, a timeout or an encoding is none; nothing was sent.
         ImportError: the encoder asked for is not installed; nothing was sent.
         SchemaError: an argument breaks the protocol; nothing was sent.
+        AccessDenied: the worker wants another token.
         ConnectionRefused: there was no WebSocket to be had.
         CaptureAborted: the worker ended the capture; raised by `send_frame` or at the end.
         ConnectionLost: the connection ended without a receipt; likewise.
@@ -324,7 +327,7 @@ async def open_capture(
     async with open_link(
         address,
         ssl_context=ssl_context,
-        headers=headers,
+        headers=with_token(headers, token),
         stream=stream,
         connect_timeout=connect_timeout,
         max_message_bytes=_MAX_MESSAGE_BYTES,

@@ -21,6 +21,7 @@ CaptureError
 │   └── InternalError
 └── ConnectionLost                    the connection ended and nobody said why
     └── ConnectionRefused             it never began
+        └── AccessDenied              the worker asks for a token, or lets in no such page
 """
 
 from __future__ import annotations
@@ -207,3 +208,7 @@ class ConnectionRefused(ConnectionLost):
     """
 
     status: int | None = None
+
+
+class AccessDenied(ConnectionRefused):
+    """The worker does not let this client in: 401 asks for a token, 403 is a foreign page's."""

@@ -12,7 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from cfw.client._errors import ConnectionLost
-from cfw.client._link import Address, Link, check_seconds, open_link
+from cfw.client._link import Address, Link, check_seconds, open_link, with_token
 from schemas import CameraFeedWorkerFeed, FeedFrame, SchemaError, parse_feed
 
 FEED_PATH = "/feed"
@@ -86,6 +86,7 @@ async def open_feed(
     *,
     capture_id: str | None = None,
     mode: Literal["lossless", "live"] | None = None,
+    token: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     headers: Mapping[str, str] | None = None,
     stream: trio.abc.Stream | None = None,
@@ -99,13 +100,15 @@ async def open_feed(
         mode: `lossless` gives every frame and makes captures wait for this side, which is
             cut off when it is far too slow; `live` gives the newest frames and holds up
             nobody; None leaves it to the worker.
+        token: lets this client in where the worker asks for one; None sends none.
         ssl_context: for `https://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example a token for a proxy.
+        headers: sent with the handshake, for example for a proxy.
         stream: a connection to use instead of dialling, closed with the feed; None dials.
         connect_timeout: seconds until the WebSocket has to be open.
 
     Raises:
         ValueError: the URL or the timeout is none.
+        AccessDenied: the worker wants another token.
         ConnectionRefused: there was no WebSocket to be had.
 
     Cancellation: leaves at once; the socket is closed, without a close frame.
@@ -117,7 +120,7 @@ async def open_feed(
     async with open_link(
         address,
         ssl_context=ssl_context,
-        headers=headers,
+        headers=with_token(headers, token),
         stream=stream,
         connect_timeout=connect_timeout,
         max_message_bytes=_MAX_MESSAGE_BYTES,

@@ -24,13 +24,14 @@ import attrs
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
-from cfw.client._errors import ConnectionRefused
+from cfw.client._errors import AccessDenied, ConnectionRefused
 
 #: How long the other side may take to say why it ended, once it is known that it did.
 GRACE_S = 2
 #: To close the socket, which needs no time unless a bug makes it wait.
 _CLOSE_S = 1
 _RECEIVE_BYTES = 65_536
+_TOKEN = re.compile(r"[!-~]+")
 _HTTP_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})")
 
 
@@ -84,6 +85,7 @@ class Transport(trio.abc.Stream):
         self.is_send_broken = False
         self.on_end: Callable[[], object] = lambda: None
         self.http_status: int | None = None
+        self.tls_alert: ssl.SSLError | None = None
         self._received = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -102,6 +104,10 @@ class Transport(trio.abc.Stream):
         data: bytes | bytearray = b""
         try:
             data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError as exc:
+            # In TLS 1.3 the other side refuses a certificate behind the handshake.
+            self.tls_alert = exc.__cause__ if isinstance(exc.__cause__, ssl.SSLError) else None
+            raise
         finally:
             if not data:
                 self.on_end()
@@ -179,7 +185,8 @@ async def open_link(
                             receive_buffer_size=_RECEIVE_BYTES,
                         )
                 if handshake.cancelled_caught:
-                    raise trio.BrokenResourceError("it closed the connection")
+                    problem = "it closed the connection"
+                    raise trio.BrokenResourceError(problem) from transport.tls_alert
                 link = Link(connection=connection, transport=transport, nursery=nursery)
                 task_status.started(link)
                 # A start that is being cancelled does not take the task over, and would
@@ -268,13 +275,31 @@ def _refused(
         why = f"no answer within {connect_timeout:g} s"
     else:
         why = _root(fault)
-    return ConnectionRefused(f"cannot connect to {where}: {why}", status=status)
+    kind = AccessDenied if status in (401, 403) else ConnectionRefused
+    return kind(f"cannot connect to {where}: {why}", status=status)
 
 
 def _root(exc: BaseException) -> str:
     while exc.__cause__ is not None:
         exc = first_leaf(exc.__cause__)
     return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+
+
+def with_token(
+    headers: Mapping[str, str] | None, token: str | None
+) -> Mapping[str, str] | None:
+    """Headers that carry a token, if there is one.
+
+    Raises:
+        ValueError: it is no token, or the headers carry one already; it is not repeated.
+    """
+    if token is None:
+        return headers
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("a token has no spaces and only ASCII; this one is none, or is empty")
+    if any(name.lower() == "authorization" for name in headers or ()):
+        raise ValueError("give either a token or the header Authorization")
+    return {**(headers or {}), "Authorization": f"Bearer {token}"}
 
 
 def check_seconds(name: str, value: float) -> None:

@@ -249,6 +249,7 @@ def open_capture(
     encode: Encoder = "auto",
     quality: int = 85,
     color: Color = "rgb",
+    token: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     headers: Mapping[str, str] | None = None,
     connect_timeout: float = 10,
@@ -289,8 +290,9 @@ def open_capture(
             these that is installed. Frames that are JPEGs need none.
         quality: of those JPEGs, 1 to 100.
         color: order of the channels in arrays; OpenCV's is `bgr`.
+        token: lets this client in where the worker asks for one; None sends none.
         ssl_context: for `wss://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example a token for a proxy.
+        headers: sent with the handshake, for example for a proxy.
         connect_timeout: seconds until the WebSocket has to be open.
         close_timeout: seconds from the end of the block until the receipt has to be there.
 
@@ -299,6 +301,7 @@ def open_capture(
         ValueError: the URL, a timeout or an encoding is none; nothing was sent.
         ImportError: the encoder asked for is not installed; nothing was sent.
         SchemaError: an argument breaks the protocol; nothing was sent.
+        AccessDenied: the worker wants another token.
         ConnectionRefused: there was no WebSocket to be had.
         CaptureAborted: the worker ended the capture; raised by `send_frame` or at the end.
         ConnectionLost: the connection ended without a receipt; likewise.
@@ -324,6 +327,7 @@ def open_capture(
             encode=encode,
             quality=quality,
             color=color,
+            token=token,
             ssl_context=ssl_context,
             headers=headers,
             connect_timeout=connect_timeout,

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from trio.testing import MockClock
 
 from cfw.cli import main
+from cfw.cli.access import Access
 from cfw.cli.send import _Request, _send
 from cfw.cli.sources import PatternPainter
 from cfw.client import Receipt, open_capture
@@ -253,6 +254,7 @@ async def test_pacing_does_not_drift(
         width=None,
         height=None,
         frames=None,
+        access=Access(None, None),
     )
     monkeypatch.setattr("cfw.cli.send.Frames", _ThreeHundredFrames)
     async with fake_worker(stall_once, trio.testing.lockstep_stream_pair) as rig:

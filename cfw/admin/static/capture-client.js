@@ -12,6 +12,8 @@
  */
 
 const SCHEMA_VERSION = "1.0.0";
+/** Offered beside a token, which a browser cannot send as a header. */
+const SUBPROTOCOL = "cfw.v1";
 /** Two frames of the largest size by default: enough to keep a line busy, and no queue. */
 const MAX_WAITING_BYTES = 600_000;
 /** The worker gives its sink 5 s to take what is left, and a slow line needs some too. */
@@ -203,16 +205,20 @@ class Capture {
  *
  * @param {string} url the worker's, with its path.
  * @param {{userId: string, sessionId: string, width: number, height: number, fps: number,
- *   captureId?: string, modality?: string, source?: string, performerId?: string,
+ *   token?: string, captureId?: string, modality?: string, source?: string, performerId?: string,
  *   annotation?: {intent: string}, maxWaitingBytes?: number}} options who films, and what.
  * @returns {Promise<Capture>}
  */
 export async function openCapture(url, options) {
-  const socket = new WebSocket(url);
+  const { token } = options;
+  const socket = token
+    ? new WebSocket(url, [SUBPROTOCOL, `cfw.bearer.${token}`])
+    : new WebSocket(url);
   await new Promise((resolve, reject) => {
     socket.onopen = resolve;
     // A browser does not tell a page why.
-    socket.onclose = () => reject(new CaptureError("unreachable", { detail: `at ${url}` }));
+    const hint = token ? ", or the token is not one of its own" : "";
+    socket.onclose = () => reject(new CaptureError("unreachable", { detail: `at ${url}${hint}` }));
   });
   return new Capture(socket, options);
 }

@@ -51,6 +51,8 @@ function fillForm() {
   part("duration").min = Math.min(1, longest);
   part("fps-limit").textContent = `1 to ${max_fps}`;
   part("duration-limit").textContent = `up to ${longest} s`;
+  part("token-field").hidden = !info.needs_token;
+  part("token").required = info.needs_token;
   part("worker").textContent = new URL(info.capture_url).host;
 }
 
@@ -73,6 +75,7 @@ function plan() {
     durationMs: part("duration").valueAsNumber * 1_000,
     userId: part("user").value,
     sessionId: part("session").value,
+    token: info.needs_token ? part("token").value : undefined,
   };
 }
 

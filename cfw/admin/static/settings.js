@@ -3,6 +3,8 @@
 /** JSON from this worker; rejects when it does not answer with it in time. */
 export async function getJson(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(5_000) });
+  // The cookie has ended, with the worker or its token: loading the page asks for the token.
+  if (answer.status === 401) location.reload();
   if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
   return answer.json();
 }
