@@ -57,14 +57,8 @@ async def _set(
     user: str, session_id: str, status: str, url: str, expire_s: float | None
 ) -> None:
     try:
-        from cfw.valkey import Address, ValkeyFailed, open_link, set_session
+        from cfw.valkey import Address, open_link, set_session
     except ImportError as exc:
         raise ValueError(str(exc)) from None
-    failure: ValkeyFailed | None = None
     async with open_link(Address.parse(url)) as link:
-        try:
-            await set_session(link, user, session_id, status, expire_s=expire_s)
-        except ValkeyFailed as exc:
-            failure = exc
-    if failure is not None:
-        raise failure
+        await set_session(link, user, session_id, status, expire_s=expire_s)

@@ -172,15 +172,21 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
             connection_class=_Single, location=locations[0], db=address.db, **options
         )
         client = coredis.Redis(connection_pool=pool, retry_policy=NoRetryPolicy())
+    failure: BaseException | None = None
     async with contextlib.AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(client)
         except (RedisError, OSError) as exc:
             raise ValkeyFailed(f"{address.name}: {_words(exc)}") from exc
         link = Link(client, address)
-        if not address.cluster:  # a cluster has just told its layout
-            await link.ask(lambda: client.ping())
-        yield link
+        try:
+            if not address.cluster:  # a cluster has just told its layout
+                await link.ask(lambda: client.ping())
+            yield link
+        except BaseException as exc:  # raised below, without the group of the client's tasks
+            failure = exc
+    if failure is not None:
+        raise failure
 
 
 def _tls(address: Address) -> ssl.SSLContext:

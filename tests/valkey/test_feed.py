@@ -369,3 +369,14 @@ async def test_tap_refuses_options_that_a_group_does_not_have(option: str) -> No
     )
     assert ran.returncode == 2
     assert b"admin listener" in ran.stderr
+
+
+async def test_tap_says_that_the_server_is_not_there() -> None:
+    """In one line, with exit code 1."""
+    ran = await trio.run_process(
+        tap("valkey://ada:hunter2@127.0.0.1:1"), capture_stderr=True, check=False
+    )
+    assert ran.returncode == 1
+    assert b"127.0.0.1:1" in ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"hunter2" not in ran.stderr

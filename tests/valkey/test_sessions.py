@@ -167,3 +167,4 @@ async def test_the_command_sets_a_session(one_server: Servers, prefix: str) -> N
     code, said = await run("ada", "s-1", "active", "--url", "valkey://127.0.0.1:1")
     assert code == 1
     assert b"127.0.0.1:1" in said
+    assert b"Traceback" not in said
