@@ -27,7 +27,9 @@ from cfw.testing.sweep import SweepFailure, World, grid, run_sweep, sweep
 from cfw.valkey import LAST_ID, LeaseLost, LostCapture, ValkeyFailed, partition_of
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal, parse_feed
 from tests.factories import START_NS
-from tests.sweep.scenario import LIMITS, PICTURES, TIMES, BareSocket, Rig, quiet, replaced
+from tests.sweep.oracle import LIMITS, TIMES
+from tests.sweep.peers import PICTURES, BareSocket, Rig, WatchedStream, told_by
+from tests.sweep.scenario import quiet, replaced
 from tests.valkey.fake_store import FakeStore
 
 #: Short, so that a renewal falls into a capture.
@@ -92,7 +94,7 @@ async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.0
         world.expose("abort", router.abort_all)
         world.expose("stall", stall)
         world.expose("away", away)
-        bare = PacedSocket(FRAMES, ours, rig)
+        bare = PacedSocket(FRAMES, WatchedStream(ours), rig)
         with (
             replaced(accept=bare.accept),
             trio.CancelScope() as server,
@@ -100,13 +102,15 @@ async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.0
             trio.CancelScope() as scope,
             world.expose("connection", scope),
         ):
-            await router.handle(ours)
+            await router.handle(WatchedStream(ours))
         for name in ("revoke", "abort", "stall", "away"):
             world.withdraw(name)
         # Whatever happened, a lease that is left runs out, and a worker that lives looks.
         await trio.sleep(2 * LEASE_S)
         await other.seal_lost(PARTITION)
         outer.cancel_scope.cancel()
+
+    told, _ = told_by(bytes(rig.heard))
 
     def sealed_once() -> None:
         for entries in store.streams.values():
@@ -137,11 +141,10 @@ async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.0
                 assert terminal.frames_forwarded <= written <= terminal.frames_accepted
 
     def receipt_is_true() -> None:
-        told = rig.told
         if told is not None and told.code == 1000:
             (entries,) = store.streams.values()
             assert isinstance(parse_feed(entries[-1][1]), FeedClose), entries
-            assert told.receipt["frames"] == FRAMES
+            assert told.receipt.frames == FRAMES
 
     def nothing_left() -> None:
         assert len(registry) == 0
@@ -149,8 +152,8 @@ async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.0
 
     def left_alone_it_is_clean() -> None:
         if world.injected is None:
-            assert rig.told is not None
-            assert rig.told.receipt["frames"] == FRAMES
+            assert told is not None
+            assert told.receipt.frames == FRAMES
 
     for invariant in (
         sealed_once,
@@ -163,7 +166,7 @@ async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.0
         world.check(invariant)
     ends = [parse_feed(entries[-1][1]) for entries in store.streams.values()]
     codes = {end.error_code for end in ends if isinstance(end, FeedAbort)}
-    world.sometimes("receipt", rig.told is not None and rig.told.code == 1000)
+    world.sometimes("receipt", told is not None and told.code == 1000)
     world.sometimes("worker lost", ErrorCode.WORKER_LOST in codes)
     world.sometimes("aborted by its own worker", bool(codes - {ErrorCode.WORKER_LOST}))
 
@@ -226,7 +229,7 @@ def test_a_planted_bug_is_found(
 @pytest.mark.sweep
 @sweep(
     pairs=[("away", "connection"), ("stall", "server"), ("stall", "abort"), ("away", "stall")],
-    budget=3000,
+    budget=1500,
     jobs=2,
 )
 async def test_two_faults(world: World) -> None:
