@@ -22,6 +22,7 @@ import trio
 
 from cfw.api import Addresses, ListenError
 from cfw.config import Config, config_toml
+from cfw.identity import page_origins
 
 #: Seconds until a worker that ended by itself is started again: doubled each time, up to the
 #: longest; a worker that ran for so long begins again with the shortest.
@@ -69,10 +70,14 @@ def worker_config(config: Config, index: int) -> Config:
         config: that of all; its port is a real one.
         index: 0 for the first; each has the admin port behind that of the one before.
     """
-    admin = config.admin
+    admin, origins = config.admin, config.server.origins
     if isinstance(admin.port, int) and admin.port:
+        scheme = "https" if admin.cert_file else "http"
+        # The port for rigs is that of all: the page of one films with any of them.
+        for port in range(admin.port, admin.port + config.server.workers):
+            origins += page_origins(scheme, admin.host, port)
         admin = attrs.evolve(admin, port=admin.port + index)
-    server = attrs.evolve(config.server, workers=1, share_port=True)
+    server = attrs.evolve(config.server, workers=1, share_port=True, origins=origins)
     return attrs.evolve(config, server=server, admin=admin)
 
 

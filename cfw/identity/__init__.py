@@ -6,7 +6,7 @@ question, which the session authority answers (`cfw.sessions`).
 
 from cfw.identity.gate import SUBPROTOCOL, Gate, Identity
 from cfw.identity.hosts import is_loopback, is_same_origin
-from cfw.identity.origins import Origins, check_origin
+from cfw.identity.origins import Origins, check_origin, page_origins
 from cfw.identity.tls import TlsFileError, TlsFiles
 from cfw.identity.tokens import TokenFileError, Tokens, make_token
 
@@ -23,4 +23,5 @@ __all__ = [
     "is_loopback",
     "is_same_origin",
     "make_token",
+    "page_origins",
 ]

@@ -33,19 +33,8 @@ class Origins:
         self._known = {check_origin(origin) for origin in listed if origin != "*"}
 
     def add_page(self, scheme: str, host: str, port: int) -> None:
-        """Let in a page that the worker itself serves, by the names only it can have.
-
-        Any other name may be made to resolve to this machine by whoever owns it.
-
-        Args:
-            scheme: `http` or `https`.
-            host: where its listener listens; an address for all interfaces is also loopback.
-            port: its TCP port.
-        """
-        if host not in _ANY_ADDRESS:
-            self._known.add((scheme, host.lower(), port))
-        if host in _ANY_ADDRESS or is_loopback(host):
-            self._known |= {(scheme, own, port) for own in ("127.0.0.1", "localhost", "::1")}
+        """Let in a page that the worker itself serves; see `page_origins`."""
+        self._known |= set(map(_read, page_origins(scheme, host, port)))
 
     def allows(self, origin: str) -> bool:
         """Whether a page with this `Origin` header may connect."""
@@ -55,6 +44,22 @@ class Origins:
             return _read(origin) in self._known
         except ValueError:
             return False
+
+
+def page_origins(scheme: str, host: str, port: int) -> tuple[str, ...]:
+    """The origins of pages that a worker serves, by the names that only it can have.
+
+    Any other name may be made to resolve to this machine by whoever owns it.
+
+    Args:
+        scheme: `http` or `https`.
+        host: where its listener listens; an address for all interfaces is also loopback.
+        port: its TCP port.
+    """
+    names = () if host in _ANY_ADDRESS else (f"[{host}]" if ":" in host else host,)
+    if not names or is_loopback(host):
+        names = ("127.0.0.1", "localhost", "[::1]", *names)
+    return tuple(dict.fromkeys(f"{scheme}://{name}:{port}" for name in names))
 
 
 def check_origin(text: str) -> _Origin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cfw.cli.workers import worker_config
 from cfw.config import ConfigError, load_config
 from cfw.identity import Origins, is_same_origin
 
@@ -56,6 +57,34 @@ def test_a_page_at_the_address_of_the_admin_listener_may_connect() -> None:
     assert own("192.0.2.7").allows("http://192.0.2.7:8766")
     assert own("Lab.example").allows("http://lab.example:8766")
     assert not own("192.0.2.7").allows("http://127.0.0.1:8766")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_tls", "names"),
+    [
+        ("127.0.0.1", False, ["127.0.0.1", "localhost", "[::1]"]),
+        ("::1", True, ["127.0.0.1", "localhost", "[::1]"]),
+        ("192.0.2.7", True, ["192.0.2.7"]),
+    ],
+)
+def test_the_pages_of_all_workers_that_share_a_port_may_connect_to_each(
+    host: str, is_tls: bool, names: list[str]
+) -> None:
+    """The kernel chooses which of them a page gets to film with."""
+    settings: dict[str, object] = {"server.workers": 3, "admin.port": 9000, "admin.host": host}
+    settings |= {"sink.url": "valkey://h", "server.origins": ["https://lab.example"]}
+    settings["admin.token_file"] = "t"
+    if is_tls:
+        settings |= {"admin.cert_file": "c", "admin.key_file": "k"}
+    config = load_config(None, settings.items())
+    for index in range(3):
+        origins = Origins(worker_config(config, index).server.origins)
+        scheme = "https" if is_tls else "http"
+        for port in (9000, 9001, 9002):
+            assert all(origins.allows(f"{scheme}://{name}:{port}") for name in names)
+        assert origins.allows("https://lab.example")
+        assert not origins.allows(f"{scheme}://{names[0]}:9003")
+        assert not origins.allows(f"{scheme}://evil.example:9000")
 
 
 @pytest.mark.parametrize(
