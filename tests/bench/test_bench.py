@@ -19,7 +19,7 @@ from cfw.cli.bench.measures import FULL, SHORT, USUAL, Bench, Plan
 from cfw.cli.bench.peers.checks import TAIL_BYTES, stamp_of
 from cfw.cli.bench.report import warnings
 from cfw.cli.bench.rig import BINARY, TEXT, BenchError, message, picture, stamped_tail
-from cfw.cli.bench.servers import Server, cores, running
+from cfw.cli.bench.servers import Server, cores, running, shown
 from cfw.cli.bench.tables import BASELINE, Column, percentile, summarise
 from cfw.jpeg import probe
 from cfw.wire.decoder import Decoder
@@ -136,6 +136,19 @@ def test_a_worker_that_does_not_start_says_why() -> None:
     with running(["cfw null:x", "recv"], CORE) as (servers, problems):
         assert [server.name for server in servers] == ["recv"]
     assert "takes no options" in problems["cfw null:x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("cfw valkey://ada:secret@db:6379/0", "cfw valkey://***@db:6379/0"),
+        ("cfw null:", "cfw null:"),
+        ("websockets/trio", "websockets/trio"),
+    ],
+)
+def test_no_password_of_a_sink_is_shown(name: str, seen: str) -> None:
+    """Tables and files of the bench are passed around."""
+    assert shown(name) == seen
 
 
 def test_the_load_is_counted_by_both_ends(stamped: Server) -> None:

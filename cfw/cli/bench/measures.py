@@ -11,7 +11,7 @@ import attrs
 
 from cfw.cli.bench.load import drive, open_rigs
 from cfw.cli.bench.rig import BenchError, Rig, connect
-from cfw.cli.bench.servers import Server, running
+from cfw.cli.bench.servers import Server, running, shown
 from cfw.cli.bench.tables import Column, Sample, Table, percentile, summarise
 
 NAMES = ("rates", "delay", "abort", "idle", "flood", "viewers")
@@ -217,7 +217,7 @@ class Bench:
             for server in self._servers:
                 if server.name in problems or server.name not in names:
                     continue
-                self._tell(f"{title}: {server.name}, round {turn + 1} of {rounds}")
+                self._tell(f"{title}: {shown(server.name)}, round {turn + 1} of {rounds}")
                 try:
                     sample = measure(server)
                 except (BenchError, OSError) as exc:
@@ -225,7 +225,10 @@ class Bench:
                     samples.pop(server.name, None)
                 else:
                     samples.setdefault(server.name, []).append(sample)
-        return summarise(name, title, columns, samples, problems)
+        named = {shown(who): samples[who] for who in samples}
+        return summarise(
+            name, title, columns, named, {shown(who): why for who, why in problems.items()}
+        )
 
 
 def rate(server: Server, *, size: int, number: int, seconds: float) -> Sample:

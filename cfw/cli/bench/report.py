@@ -68,9 +68,9 @@ def _rich(table: Table) -> RichTable:
     rich.add_column("server", no_wrap=True)
     ratios = [column for column in table.columns if column.is_ratio]
     for column in ratios:
-        rich.add_column(f"{column.title} to cfw", justify="right")
+        rich.add_column(f"{column.title} to cfw", justify="right", overflow="fold")
     for column in table.columns:
-        rich.add_column(column.title, justify="right")
+        rich.add_column(column.title, justify="right", overflow="fold")
     for server, row in table.rows.items():
         rich.add_row(server, *_cells(table.columns, ratios, row))
     return rich

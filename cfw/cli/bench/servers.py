@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cfw.cli.bench.peers import PEERS
-from cfw.cli.bench.peers.checks import RAISED
+from cfw.cli.bench.peers.checks import PATIENT, RAISED
 from cfw.cli.bench.rig import BenchError
+from cfw.plugins import redact_url
 
-#: So that no idle rig is sent away while 2 000 connect.
-_TIMES = {"open_s": 3600, "idle_s": 3600, "meta_to_bytes_s": 3600}
+
+def shown(name: str) -> str:
+    """A server's name as people may see it: the URL of a sink can hold a password."""
+    _, is_worker, url = name.partition("cfw ")
+    return f"cfw {redact_url(url)}" if is_worker else name
 
 
 class Server:
@@ -158,7 +162,7 @@ def _arguments(name: str, is_stamped: bool) -> list[str]:
     arguments = ["-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
     arguments += ["--sessions", "allow:", "--sink", name.removeprefix("cfw ")]
     arguments += ["--log-format", "json", "--log-level", "error"]
-    for section, values in (("limits", RAISED), ("times", _TIMES)):
+    for section, values in (("limits", RAISED), ("times", PATIENT)):
         for key, value in values.items():
             arguments += ["--set", f"{section}.{key}={value}"]
     return arguments

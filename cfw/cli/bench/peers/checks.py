@@ -28,6 +28,8 @@ RAISED: dict[str, float] = {
     "max_memory_bytes": 10**15,
     "max_connections": 10_000,
 }
+#: The worker's times, so that no idle rig is sent away while 2 000 connect.
+PATIENT: dict[str, float] = {"open_s": 3600, "idle_s": 3600, "meta_to_bytes_s": 3600}
 LIMITS = Limits(**RAISED)  # type: ignore[arg-type]
 #: Frames between the reader and the consumer.
 QUEUE_FRAMES = LIMITS.max_forward_buffer_frames

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 import trio
 
-from cfw.cli.bench.peers.checks import LIMITS, Consumer
+from cfw.cli.bench.peers.checks import LIMITS, PATIENT, Consumer
 from cfw.limits import Times
 from cfw.registry import Registry
 from cfw.routes import Router
@@ -52,7 +52,7 @@ async def _main(sink_url: str, consumer: Consumer, announce: Callable[[int], Non
     async with open_authority("allow:") as authority, open_sink(sink_url) as sink:
         router = Router(
             limits=LIMITS,
-            times=Times(),
+            times=Times(**PATIENT),
             sink=_StampedSink(sink, consumer),
             authority=authority,
             registry=Registry(LIMITS),
