@@ -542,3 +542,22 @@ async def test_who_shows_a_token_and_a_certificate_must_fit_both(
             async with worker.connect(ssl=bob, **header(ADAS)) as ws:
                 await ws.send(opening(user_id=user))
                 assert (await ending(ws))[1] == 1008
+
+
+async def test_frames_of_the_largest_size_cross_tls_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each is some twenty TLS records; every byte arrives, in order."""
+    sink, sent = RecordingSink(), [jpeg(300_000 - number) for number in range(10)]
+    settings = issued(tmp_path).settings()
+    async with (
+        running(monkeypatch, sink=sink, **settings) as worker,
+        worker.connect(ssl=client_context()) as ws,
+    ):
+        await ws.send(opening())
+        for seq, data in enumerate(sent, 1):
+            await ws.send(meta(seq, len(data)))
+            await ws.send(data)
+        await ws.send(closing())
+        assert (await ending(ws))[1] == 1000
+    assert [frame.data for frame in sink.only.frames] == sent
