@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from cfw.errors import ProtocolViolation, ServerAtCapacity
+from cfw.errors import DomainError, ProtocolViolation, ServerAtCapacity, SessionClosed
 from cfw.limits import Limits
 from schemas import ErrorCode, Timestamp
 
@@ -75,6 +75,12 @@ class EndedCapture:
     clock_offset_max_ms: float | None = None
 
 
+@attrs.frozen
+class _Claim:
+    status: Callable[[], CaptureStatus]
+    abort: Callable[[DomainError], object]
+
+
 class Registry:
     """Who owns which capture_id in this process, and how much memory all may come to hold.
 
@@ -84,7 +90,7 @@ class Registry:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._captures: dict[str, Callable[[], CaptureStatus]] = {}
+        self._captures: dict[str, _Claim] = {}
         self._budget = limits.max_memory_bytes
         self._each = limits.capture_memory_bytes
         #: The captures that ended last, oldest first.
@@ -93,12 +99,18 @@ class Registry:
         self.ends: Counter[ErrorCode | None] = Counter()
 
     @contextmanager
-    def claim(self, capture_id: str, status: Callable[[], CaptureStatus]) -> Iterator[None]:
+    def claim(
+        self,
+        capture_id: str,
+        status: Callable[[], CaptureStatus],
+        abort: Callable[[DomainError], object],
+    ) -> Iterator[None]:
         """Own a capture_id, and memory for it, for as long as the context lasts.
 
         Args:
             capture_id: the id the rig chose.
             status: answers what the capture looks like now.
+            abort: ends the capture for a reason from outside; does not wait.
 
         Raises:
             ProtocolViolation: another connection owns it.
@@ -116,7 +128,7 @@ class Registry:
                 observed=reserved,
                 limit=self._budget,
             )
-        self._captures[capture_id] = status
+        self._captures[capture_id] = _Claim(status, abort)
         try:
             yield
         finally:
@@ -127,9 +139,20 @@ class Registry:
         self.ended.append(capture)
         self.ends[capture.error_code] += 1
 
+    def revoke(self, capture_id: str) -> bool:
+        """End a running capture with `session_closed`; False if none has this id.
+
+        Its rig and its sink are told as of any abort; this does not wait for it.
+        """
+        claim = self._captures.get(capture_id)
+        if claim is None:
+            return False
+        claim.abort(SessionClosed("an operator ended this capture"))
+        return True
+
     def __len__(self) -> int:
         return len(self._captures)
 
     def statuses(self) -> list[CaptureStatus]:
         """All running captures, oldest first."""
-        return [status() for status in self._captures.values()]
+        return [claim.status() for claim in self._captures.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from cfw.admin.feed import feed_endpoint
+from cfw.admin.hosts import is_from_elsewhere
 from cfw.admin.pages import page_routes
 from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits
@@ -22,6 +24,8 @@ from cfw.metrics.exposition import exposition
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 from schemas import ErrorCode
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
 # Every answer is about this moment.
 _HEADERS = {"cache-control": "no-store"}
@@ -45,7 +49,7 @@ def create_app(
 ) -> Starlette:
     """The application: pages for people, JSON for programs, and the WebSocket `/feed`.
 
-    It has no secrets to tell and no way to change anything.
+    It has no secrets to tell, and one way to change something: to end a capture.
 
     Args:
         registry: the captures that run, and those that ended last.
@@ -83,6 +87,16 @@ def create_app(
             }
         )
 
+    async def revoke(request: Request) -> Response:
+        if is_from_elsewhere(request):
+            return _json({"error": "pages of another origin may not end captures"}, 403)
+        capture_id = request.path_params["capture_id"]
+        if not registry.revoke(capture_id):
+            return _json({"error": "no running capture has this capture_id"}, 404)
+        by = None if request.client is None else request.client.host
+        _log.warning("capture.revoked", capture_id=capture_id, by=by)
+        return Response(status_code=204, headers=_HEADERS)
+
     async def ended(_: Request) -> Response:
         counts = {code.value: n for code, n in registry.ends.items() if code is not None}
         return _json(
@@ -112,6 +126,7 @@ def create_app(
             Route("/readyz", readyz),
             Route("/metrics", show_metrics),
             Route("/captures", captures),
+            Route("/captures/{capture_id}", revoke, methods=["DELETE"]),
             Route("/ended", ended),
             Route("/info", info),
             Route("/codes", codes),

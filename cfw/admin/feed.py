@@ -20,7 +20,7 @@ import trio
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
-from cfw.identity import is_same_origin
+from cfw.admin.hosts import is_from_elsewhere
 from cfw.sinks.hub import Hub, Mode, SubscriberTooSlow, Subscription
 from cfw.state import Frame
 from schemas import FeedOpened, SchemaError, to_json
@@ -39,9 +39,7 @@ def feed_endpoint(hub: Hub | None) -> Callable[[WebSocket], Awaitable[None]]:
     """
 
     async def feed(websocket: WebSocket) -> None:
-        origin = websocket.headers.get("origin")
-        # Browsers let any page open a WebSocket anywhere, loopback included, but name it.
-        if origin is not None and not is_same_origin(origin, websocket.headers.get("host", "")):
+        if is_from_elsewhere(websocket):
             await websocket.send_denial_response(
                 JSONResponse({"error": "pages of another origin may not read the feed"}, 403)
             )

@@ -9,11 +9,12 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from cfw.identity import is_loopback
+from cfw.identity import is_loopback, is_same_origin
 
 
 def loopback_only(app: ASGIApp) -> ASGIApp:
@@ -31,6 +32,15 @@ def loopback_only(app: ASGIApp) -> ASGIApp:
             await refusal(scope, receive, send)
 
     return guarded
+
+
+def is_from_elsewhere(request: HTTPConnection) -> bool:
+    """Whether a request is made for a page that is not of this listener.
+
+    Browsers let any page reach for any address, loopback included, but name the page.
+    """
+    origin = request.headers.get("origin")
+    return origin is not None and not is_same_origin(origin, request.headers.get("host", ""))
 
 
 def _is_ours(scope: Scope) -> bool:

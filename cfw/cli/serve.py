@@ -18,6 +18,7 @@ import trio
 from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
+from cfw.cli._systemd import Systemd
 from cfw.cli.workers import (
     STOP,
     SUPERVISED_BY,
@@ -27,7 +28,10 @@ from cfw.cli.workers import (
     supervise,
 )
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
+from cfw.listen import RESERVE, raise_descriptor_limit
 from cfw.plugins import OutOfReach
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
 _OPTIONS = (
     click.option(
@@ -155,18 +159,42 @@ def serve(config: Config, held: int | None) -> None:
         structlog.contextvars.bind_contextvars(worker=os.getpid())
         ready_format = "json"  # it is the supervisor that reads it
     announce = partial(_announce, log_format=ready_format)
+    _provide_descriptors(config)
+    # Of several workers it is the supervisor that systemd listens to.
+    systemd = Systemd() if held is None else Systemd({})
     try:
         if config.server.workers > 1:
-            trio.run(supervise, config, announce, strict_exception_groups=True)
+            trio.run(_supervise, config, announce, systemd, strict_exception_groups=True)
         else:
-            trio.run(_run, config, announce, held, strict_exception_groups=True)
+            trio.run(_run, config, announce, held, systemd, strict_exception_groups=True)
     except* ConfigError as group:
         raise click.UsageError(str(first_of(group))) from None
     except* (ListenError, OutOfReach, WorkerFailed) as group:
         raise click.ClickException(first_reason(group)) from None
 
 
-async def _run(config: Config, announce: Callable[[Addresses], None], held: int | None) -> None:
+def _provide_descriptors(config: Config) -> None:
+    """Have enough for every connection that the configuration allows, or say that not."""
+    wanted = config.limits.max_connections + config.admin.max_connections + 2 * RESERVE
+    available = raise_descriptor_limit(wanted)
+    if available < wanted:
+        _log.warning("server.few_descriptors", available=available, wanted=wanted)
+
+
+async def _supervise(config: Config, announce: Callable[..., None], systemd: Systemd) -> None:
+    def ready(*addresses: Addresses) -> None:
+        announce(*addresses)
+        systemd.ready()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(systemd.feed_watchdog)
+        await supervise(config, ready)
+        nursery.cancel_scope.cancel()
+
+
+async def _run(
+    config: Config, announce: Callable[[Addresses], None], held: int | None, systemd: Systemd
+) -> None:
     shutdown, reload = Shutdown(), Reload()
     with trio.open_signal_receiver(*signals_for(config)) as signals:
         async with trio.open_nursery() as nursery:
@@ -175,6 +203,8 @@ async def _run(config: Config, announce: Callable[[Addresses], None], held: int 
                 async for number in signals:
                     asked = shutdown if number in STOP else reload
                     asked.request()
+                    if asked is shutdown:
+                        systemd.stopping()
 
             async def work(task_status: trio.TaskStatus[Addresses]) -> None:
                 await serve_worker(
@@ -185,7 +215,9 @@ async def _run(config: Config, announce: Callable[[Addresses], None], held: int 
             nursery.start_soon(watch)
             if held is not None:
                 nursery.start_soon(stop_with_supervisor, held, shutdown.request)
+            nursery.start_soon(systemd.feed_watchdog)
             announce(await nursery.start(work))
+            systemd.ready()
 
 
 def _announce(addresses: Addresses, *others: Addresses, log_format: str) -> None:

@@ -380,7 +380,7 @@ class _Connection:
         failure: BaseException | None = None
         is_taken = False
         with (
-            self._router.registry.claim(self._opened.capture_id, self._status),
+            self._router.registry.claim(self._opened.capture_id, self._status, self.abort),
             self._router.metrics.running(self._buffer),
         ):
             self.is_capturing = True

@@ -60,7 +60,7 @@ async def test_captures_lists_what_runs() -> None:
     )
     registry = Registry(Limits())
     app = make_app(registry=registry)
-    with registry.claim("cap", lambda: status):
+    with registry.claim("cap", lambda: status, lambda _: None):
         answer = await get(app, "/captures")
     # Nothing it has is left out.
     expected = attrs.asdict(status, recurse=False) | {"opened": OPENED.text}

@@ -153,7 +153,7 @@ def test_the_readme_tells_every_path_of_the_admin_listener() -> None:
     """Its table and the routes of the application, but for the files of the pages."""
     section = (ROOT / "README.md").read_text("utf-8").split("\n### The admin listener\n")[1]
     told = re.findall(
-        r"^\| `(?:GET|WS) (/\w*)[^`]*` \|", section.split("\n## ")[0], re.MULTILINE
+        r"^\| `(?:GET|WS|DELETE) (/[/\w{}]*)[^`]*` \|", section.split("\n## ")[0], re.MULTILINE
     )
     app = create_app(
         registry=Registry(Limits()),

@@ -78,8 +78,15 @@ class Worker:
 
     async def connections(self, count: int) -> None:
         """Wait until it has so many connections, as it counts them itself."""
+        await self._settle("cfw_connections", count)
+
+    async def captures(self, count: int) -> None:
+        """Wait until so many captures run."""
+        await self._settle("cfw_captures_running", count)
+
+    async def _settle(self, name: str, count: int) -> None:
         with trio.fail_after(PATIENCE_S):
-            while await self.metric("cfw_connections") != count:  # noqa: ASYNC110
+            while await self.metric(name) != count:  # noqa: ASYNC110 - it is another process
                 await trio.sleep(0.02)
 
     async def dial(self) -> trio.SocketStream:

@@ -245,8 +245,8 @@ def _cut_frame_not_reported(connection: Connection, failure: BaseException | Non
 
 
 @contextmanager
-def _claimed_without_release(registry: Any, capture_id: str, status: Any) -> Iterator[None]:
-    registry._captures[capture_id] = status
+def _claimed_without_release(registry: Any, capture_id: str, *rest: Any) -> Iterator[None]:
+    registry._captures[capture_id] = rest
     yield  # not in a try: an exception passes the line below
     del registry._captures[capture_id]
 
