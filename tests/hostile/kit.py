@@ -163,6 +163,7 @@ class Rig:
     capture_id: str
     received: bytearray = attrs.Factory(bytearray)
     seq: int = 0
+    sending: trio.Lock = attrs.Factory(trio.Lock)
 
     async def shake_hands(self) -> None:
         with trio.fail_after(PATIENCE_S):
@@ -189,7 +190,8 @@ class Rig:
 
     async def send(self, data: bytes) -> None:
         with trio.fail_after(PATIENCE_S):
-            await self.stream.send_all(data)
+            async with self.sending:
+                await self.stream.send_all(data)
 
     async def ending(self) -> Ending:
         """Read to the end of what the worker says, and leave."""

@@ -7,11 +7,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.routes.outcome import LADDER
-from cfw.sessions import SessionStatus
-from cfw.testing.fakes import RecordingSink, ScriptedAuthority
+from cfw.testing.fakes import RecordingSink
 from cfw.wire import MessageTimeout
 from schemas import ErrorCode
-from tests.factories import at as stamp
 from tests.factories import close_fields, jpeg, meta_fields, open_fields
 from tests.hostile.figures import figure
 from tests.route.kit import bench, encode, ending_of
@@ -244,25 +242,3 @@ async def test_a_half_open_peer_is_found_out(autojump_clock: MockClock) -> None:
     # keepalive_s and keepalive_timeout_s, then linger_s for words that nobody reads.
     assert took <= 20 + 20 + 2
     assert b.sink.only.error_code is ErrorCode.CLIENT_DISCONNECTED
-
-
-async def test_a_whole_days_captures_on_the_clock(autojump_clock: MockClock) -> None:
-    """24 hours, a capture every ten minutes: ids, times and counters hold at the end."""
-    answers = [SessionStatus.ACTIVE]
-    async with bench(authority=ScriptedAuthority(answers)) as b:
-        before = trio.lowlevel.current_statistics().tasks_living
-        for number in range(24 * 6):
-            rig = await b.connect()
-            at_s = trio.current_time()
-            await rig.say(
-                open_fields(capture_id=f"cap-{number}", timestamp_start=stamp(at_s)),
-                meta_fields(1, 200, capture_id=f"cap-{number}", timestamp_frame=stamp(at_s)),
-                jpeg(200),
-                close_fields(capture_id=f"cap-{number}", timestamp_end=stamp(at_s)),
-            )
-            assert (await rig.ending()).receipt["frames"] == 1
-            await rig.peer.stream.aclose()
-            await trio.sleep(600)
-        assert trio.lowlevel.current_statistics().tasks_living == before
-        assert trio.current_time() >= 24 * 3600
-        assert b.registry.ends.total() == 24 * 6
