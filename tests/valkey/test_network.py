@@ -15,12 +15,21 @@ import pytest
 import trio
 import trustme
 
+import cfw
 from cfw.client import ForwardFailed
-from cfw.valkey import Address, ValkeyFailed, open_link
+from cfw.valkey import (
+    Address,
+    ValkeyFailed,
+    open_link,
+    open_valkey_feed,
+    set_session,
+)
 from schemas import ErrorCode, FeedClose
 from tests.smoke.worker import running
 from tests.valkey.servers import Servers, alone
 from tests.valkey.test_sink import PICTURES, capture, check_stream
+
+VALKEY_MD = (Path(cfw.__file__).parent / "sinks/VALKEY.md").read_text("utf-8")
 
 
 @attrs.define
@@ -103,6 +112,34 @@ async def test_a_capture_over_tls(
             async with open_link(Address.parse(url + str(tmp_path / "none"))):
                 pass
     assert len(one_server.stream(prefix, "cap-1")) == 3
+
+
+async def test_a_user_who_may_touch_nothing_but_the_fleet(
+    one_server: Servers, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rules that VALKEY.md shows are enough for workers, consumers and sessions."""
+    rules = next(line for line in VALKEY_MD.splitlines() if line.startswith("ACL SETUSER"))
+    words = rules.replace("cfw:", f"{prefix}:").replace("fleet", prefix).split()
+    one_server.client().execute_command(*words)
+    port = one_server.nodes[0].port
+    url = f"valkey://{prefix}:SECRET@127.0.0.1:{port}/?prefix={prefix}"
+    async with (
+        open_link(Address.parse(url)) as link,
+        open_valkey_feed(url, group="g") as feed,
+        running(monkeypatch, sink__url=url, sessions__url=url, sessions__static=[]) as worker,
+    ):
+        await set_session(link, "ada", "s-1", "active")
+        await trio.sleep(0.5)
+        async with capture(worker.addresses.capture) as rig:
+            await rig.send_frame(PICTURES[0])
+        assert rig.receipt.frames == 1
+        with trio.fail_after(10):
+            events = [(await feed.__anext__())[0].event for _ in range(3)]
+        assert events == ["capture.opened", "capture.frame", "capture.close"]
+        await feed.processed()
+    with pytest.raises(ValkeyFailed, match="127"):
+        async with open_link(Address.parse(url.replace("SECRET", "guess"))):
+            pass
 
 
 @asynccontextmanager
