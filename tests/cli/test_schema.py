@@ -15,7 +15,18 @@ import cfw
 from cfw.cli import main
 from schemas import json_schemas
 
-COMMANDS = ["serve", "config", "send", "tap", "demo", "bench", "token", "schema", "explain"]
+COMMANDS = [
+    "serve",
+    "config",
+    "send",
+    "tap",
+    "session",
+    "demo",
+    "bench",
+    "token",
+    "schema",
+    "explain",
+]
 
 
 def test_all_schemas() -> None:
