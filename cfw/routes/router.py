@@ -182,7 +182,7 @@ class _Connection:
         self._state: State = Idle(router.limits, router.times)
         self._record_ids: set[str] = set()
         self._batch: list[str | bytes] = []
-        self._waiting = trio.CancelScope()
+        self._has_verdict = False
         self._buffer = ForwardBuffer(router.limits)
         self._failed_at: float | None = None
         self._opened: CaptureOpen | None = None
@@ -427,7 +427,7 @@ class _Connection:
         async with trio.open_nursery() as nursery:
             self._buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             nursery.start_soon(self._buffer.forward, sink)
-            nursery.start_soon(self._recheck, asked, answer)
+            nursery.start_soon(self._recheck, ws, asked, answer)
             ws.ping_soon()  # read from here on without a pause, so its pong is not held up
             if isinstance(sink, LeasedSink):
                 nursery.start_soon(self._watch, sink)
@@ -472,13 +472,13 @@ class _Connection:
                         self._close = action.close
                         return
             self._batch = []
-            with contextlib.suppress(trio.WouldBlock):
+            if self._has_verdict:
+                self._has_verdict = False
                 self._decide(verdicts.receive_nowait(), self._now())
             due = next_deadline(self._state)
             assert due is not None
             deadline = (due - self._epoch_ns) / NS_PER_S
-            with trio.CancelScope(deadline=deadline) as self._waiting:
-                self._batch = await ws.receive_batch()
+            self._batch = await ws.receive_batch(until=deadline)
             now = self._now()
             if trio.current_time() >= deadline:
                 now = max(now, due)  # the clock's float may fall short by a nanosecond
@@ -511,6 +511,7 @@ class _Connection:
 
     async def _recheck(
         self,
+        ws: WebSocket,
         asked: trio.MemoryReceiveChannel[RequestSessionRecheck],
         answer: trio.MemorySendChannel[SessionVerdict],
     ) -> None:
@@ -518,7 +519,8 @@ class _Connection:
         async for request in asked:
             verdict = await self._check_session(request.user_id, request.session_id)
             await answer.send(SessionVerdict(verdict, at_open=False))
-            self._waiting.cancel()  # the reader looks at the verdict at once
+            self._has_verdict = True
+            ws.interrupt()  # the reader looks at the verdict at once
 
     def _decide(self, event: Event, now: int) -> list[Action]:
         self._state, actions = dispatch(self._state, event, now)

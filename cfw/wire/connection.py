@@ -91,11 +91,17 @@ class WebSocket:
         # What is left of it for the message that is arriving; infinite between messages.
         self._left_s = math.inf
 
-    async def receive_batch(self) -> list[str | bytes]:
-        """Return the messages of one read: at least one, in order, text as str.
+    async def receive_batch(self, *, until: float = math.inf) -> list[str | bytes]:
+        """Return the messages of one read, in order, text as str.
 
         What ends the connection is raised after the messages before it, and again by
         every further call.
+
+        Args:
+            until: how long to wait for a message, in seconds of Trio's clock.
+
+        Returns:
+            At least one message; none when `until` has come or `interrupt` was called.
 
         Raises:
             PeerClosed: the peer's close frame came; it is answered by `close`.
@@ -110,29 +116,41 @@ class WebSocket:
         more for a read with pings or pongs; none when messages are already there.
         """
         decoder = self._decoder
-        while not decoder.messages:
+        if not decoder.messages:
             self._raise_end()
-            began = trio.current_time()
-            with trio.CancelScope(deadline=began + self._left_s) as waiting:
-                self._waiting = waiting
-                try:
-                    # Something is left here only by a call that was cancelled below.
-                    await self._stream.wait_control_read()
-                    while not (decoder.messages or decoder.is_over or self._is_eof):
-                        await self._decode()
-                        if decoder.control:
-                            self._stream.put_control(decoder.control)
-                            await self._stream.wait_control_read()
-                        is_timed = self._left_s < math.inf
-                        if not decoder.messages and decoder.in_message is not is_timed:
-                            # A message has begun in this read, or a control frame ended.
-                            began = trio.current_time()
-                            self._left_s = self._message_s if decoder.in_message else math.inf
-                            waiting.deadline = began + self._left_s
-                finally:
-                    self._count_down(began)
+            # One scope for all that ends the wait: each costs as much as a small message.
+            with trio.CancelScope() as self._waiting:
+                await self._read_message(self._waiting, until)
+            if not decoder.messages:
+                self._raise_end()
         messages, decoder.messages = decoder.messages, []
         return messages
+
+    def interrupt(self) -> None:
+        """Let a `receive_batch` that waits return without a message."""
+        self._waiting.cancel()
+
+    async def _read_message(self, waiting: trio.CancelScope, until: float) -> None:
+        """Read until there is a message or the end; time limits are the scope's deadline."""
+        decoder = self._decoder
+        began = trio.current_time()
+        waiting.deadline = min(until, began + self._left_s)
+        try:
+            # Something is left here only by a call that was cancelled below.
+            await self._stream.wait_control_read()
+            while not (decoder.messages or decoder.is_over or self._is_eof):
+                await self._decode()
+                if decoder.control:
+                    self._stream.put_control(decoder.control)
+                    await self._stream.wait_control_read()
+                is_timed = self._left_s < math.inf
+                if not decoder.messages and decoder.in_message is not is_timed:
+                    # A message has begun in this read, or a control frame ended.
+                    began = trio.current_time()
+                    self._left_s = self._message_s if decoder.in_message else math.inf
+                    waiting.deadline = min(until, began + self._left_s)
+        finally:
+            self._count_down(began)
 
     def _count_down(self, began: float) -> None:
         """Take the time of a read off what the message that is arriving has left.

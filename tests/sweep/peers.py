@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -156,11 +157,13 @@ class BareSocket:
         finally:
             self._transport._stream.close()
 
-    async def receive_batch(self) -> list[str | bytes]:
+    async def receive_batch(self, *, until: float = math.inf) -> list[str | bytes]:
         await trio.lowlevel.checkpoint()
         if not self._messages:
             raise PeerClosed(1000, "")
         return [self._messages.pop(0)]
+
+    def interrupt(self) -> None: ...
 
     def ping_soon(self) -> None: ...
 

@@ -8,6 +8,7 @@ what it was asked for also when who asked was cancelled. What can be fired: `con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -51,9 +52,14 @@ def no_logs() -> Iterator[None]:
 class PacedSocket(BareSocket):
     """A rig that takes its time between its messages, so that others may act in between."""
 
-    async def receive_batch(self) -> list[str | bytes]:
-        await trio.sleep(PACE_S)
-        return await super().receive_batch()
+    async def receive_batch(self, *, until: float = math.inf) -> list[str | bytes]:
+        with trio.move_on_at(until) as self._waiting:
+            await trio.sleep(PACE_S)
+            return await super().receive_batch(until=until)
+        return []
+
+    def interrupt(self) -> None:
+        self._waiting.cancel()
 
 
 async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.002) -> None:
