@@ -183,6 +183,7 @@ REACHED = ["receipt", "worker lost", "aborted by its own worker"]
 @sweep(
     at=["connection", "server", "revoke", "abort", "stall", "away"],
     params=grid(drops=["requests", "answers"]),
+    schedules=["fifo"],
     sometimes=REACHED,
 )
 async def test_one_terminal_and_a_true_prefix_whatever_happens(
@@ -234,6 +235,8 @@ def test_a_planted_bug_is_found(
 
 @pytest.mark.sweep
 @sweep(
+    at=["connection", "server", "revoke", "abort", "stall", "away"],
+    schedules=["fifo", "lifo"],
     pairs=[("away", "connection"), ("stall", "server"), ("stall", "abort"), ("away", "stall")],
     budget=1500,
     jobs=2,
