@@ -59,7 +59,8 @@ async def test_a_stalled_event_loop_starves_the_watchdog(tmp_path: Path) -> None
     with listening(tmp_path / "notify") as manager:
         env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
         async with worker(tmp_path, env={**os.environ, **env}) as made:
-            await trio.to_thread.run_sync(manager.recv, 4096)
+            while b"READY=1\n" not in await trio.to_thread.run_sync(manager.recv, 4096):
+                pass
             made.process.suspend()
             await trio.sleep(0.5)
             heard(manager)
