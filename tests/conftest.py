@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
 import structlog
 
 # Logs of the code under test stay plain: a rich traceback would print every local.
@@ -15,6 +17,15 @@ structlog.configure(
         structlog.processors.KeyValueRenderer(),
     ]
 )
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a test does to the configuration of logs ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
 
 # CFW_FUZZ_EXAMPLES=100000 makes every property test a long one.
 hypothesis.settings.register_profile(
