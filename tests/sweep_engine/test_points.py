@@ -275,6 +275,47 @@ def test_two_processes_report_what_one_does(pairs: list[tuple[str, str]]) -> Non
     assert row(2) == row(1)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_runs_that_end_before_a_check_is_registered_are_counted(jobs: int) -> None:
+    """What a run never came to register was not asked of it, and the report says how often."""
+
+    async def scenario(world: World, wanted: bool) -> None:
+        world.check(lambda: None, "asked of all")
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+        if scope.cancelled_caught:
+            return
+        world.track("never closed", object(), state=lambda _: True)
+        if wanted:
+            world.check(lambda: None, "of one parameter set")
+
+    def swept(**options: Any) -> Report:
+        return run_sweep(scenario, params=grid(wanted=[True, False]), **options)
+
+    report = swept(at="scope", jobs=jobs)
+    # Each cut ends the scenario early, but for the one before its last step.
+    assert report.not_asked["never closed"] > 30
+    assert report.not_asked["of one parameter set"] == report.not_asked["never closed"] / 2
+    assert "asked of all" not in report.not_asked
+    assert f"not asked: never closed {report.not_asked['never closed']}x" in report.row()
+    assert (
+        swept(at="scope", schedules=["exhaustive"]).not_asked.keys() == report.not_asked.keys()
+    )
+    assert not swept().not_asked
+
+
+def test_a_sweep_that_fires_nothing_has_no_points() -> None:
+    """It says so, instead of a number that looks as if something had been left out."""
+
+    async def scenario(world: World) -> None:
+        await trio.lowlevel.checkpoint()
+
+    report = run_sweep(scenario, schedules=["exhaustive"])
+    assert "points no faults" in report.row()
+
+
 def test_two_processes_find_the_same_failures() -> None:
     """Failures, tokens and counts are the same with two processes, and come in order."""
 

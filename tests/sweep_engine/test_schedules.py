@@ -95,6 +95,10 @@ def test_exhaustive_stops_at_its_bound_and_says_sampled() -> None:
     assert len(seen) == report.runs == 10 + 1
     assert not report.complete
     assert "bound of 10 orders" in report.row()
+    for budget, why in ((4, "budget of 4"), (20, "bound of 10 orders")):
+        plan = starters(5, [])
+        report = run_sweep(plan, at="all", schedules=["exhaustive"], orders=10, budget=budget)
+        assert f"sampled ({why})" in report.row()
 
 
 def test_exhaustive_refuses_two_dry_runs_that_differ() -> None:

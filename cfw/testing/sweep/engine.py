@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,10 @@ class Engine:
     _seen: set[str] = field(default_factory=set)
     _paired: set[tuple[str, str]] = field(default_factory=set)
     _dry: dict[tuple[int, Schedule], _Dry] = field(default_factory=dict)
+    # By parameter set: runs that were asked each of the scenario's own invariants; runs that
+    # could have been.
+    _asked: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _judged: Counter[int] = field(default_factory=Counter)
     # What the caller has frozen could not be told apart afterwards, so it is left alone.
     _may_freeze: bool = field(default_factory=lambda: gc.get_freeze_count() == 0)
 
@@ -91,6 +96,7 @@ class Engine:
                     if not self._full():
                         self._exhaustive(index)
             failures = [self._explain(found) for found in self._found.values()]
+        report.not_asked = self._not_asked()
         failures += self._never()
         report.failures = tuple(failures)
         if failures:
@@ -224,7 +230,9 @@ class Engine:
         one = self._run(point, record=True, batches=DRY_BATCHES)
         assert one.record is not None
         two = self._same_again(point, one.record)
-        self._note(Work(point, "", DRY_BATCHES), Answer(failed=[], sometimes=one.sometimes))
+        answer = Answer()
+        answer.add(point, replace(one, violations=()))
+        self._note(Work(point, "", DRY_BATCHES), answer)
         self.report.steps = max(self.report.steps, len(one.record.steps))
         self.report.ties += one.record.ties
         if one.violations or two.violations:
@@ -268,15 +276,15 @@ class Engine:
     def _exhaustive(self, index: int) -> None:
         """All orders without a fault, then each fault under all orders of what follows it."""
         config, report = self.config, self.report
-        bound = config.orders
-        if config.budget is not None:
-            bound = min(bound, max(1, config.budget - report.ran))
+        bound, why = config.orders, f"bound of {config.orders} orders"
+        if config.budget is not None and config.budget - report.ran < bound:
+            bound, why = max(1, config.budget - report.ran), f"budget of {config.budget}"
         whole = Work(Point(index, ()), "", DRY_BATCHES, record=True, tree=bound)
         pieces: dict[tuple[object, ...], Work] = {}
         used = 0
         for point, result in orders(config, whole):
             if result is None:
-                report.sampled = f"bound of {bound} orders"
+                report.sampled = why
                 break
             assert result.record is not None
             if not used:
@@ -285,9 +293,8 @@ class Engine:
             report.orders += 1
             report.runs += 1
             report.steps = max(report.steps, len(result.record.steps))
-            answer = Answer(sometimes=result.sometimes)
-            if result.violations:
-                answer.failed.append((point, result.violations))
+            answer = Answer()
+            answer.add(point, result)
             self._note(whole, answer)
             if self._full():
                 return
@@ -298,7 +305,7 @@ class Engine:
         left = bound - used
         # Even with nothing left one fault is tried, in one order.
         tree = max(1, left)
-        self._perform_trees([replace(piece, tree=tree) for piece in pieces.values()], left)
+        self._perform_trees([replace(piece, tree=tree) for piece in pieces.values()], left, why)
 
     def _aim_tree(self, dry: _Dry) -> Iterator[tuple[Work, Instant]]:
         for wanted in self.config.at:
@@ -310,8 +317,14 @@ class Engine:
                     point = Point(dry.params, made, faults_at(instant, name))
                     yield Work(point, instant.site, max(MIN_BATCHES, 20 * dry.batches)), instant
 
-    def _perform_trees(self, work: list[Work], left: int) -> None:
-        """Do whole trees as long as runs are left; the last one may go over that."""
+    def _perform_trees(self, work: list[Work], left: int, why: str) -> None:
+        """Do whole trees as long as runs are left; the last one may go over that.
+
+        Args:
+            work: the trees.
+            left: runs.
+            why: what bounds them, if they do not suffice.
+        """
         report = self.report
         report.points += len(work)
         answers = in_order(work, partial(perform, self.config), self.config.jobs)
@@ -323,7 +336,7 @@ class Engine:
                 self._note(piece, answer)
                 over = left <= 0 and done < len(work)
                 if answer.cut_short or over:
-                    report.sampled = f"bound of {self.config.orders} orders"
+                    report.sampled = why
                 if self._full() or over:
                     return
 
@@ -339,6 +352,8 @@ class Engine:
         for name, reached in answer.sometimes.items():
             known = self.report.sometimes.get(name, False)
             self.report.sometimes[name] = known or reached
+        self._asked[work.point.params].update(answer.asked)
+        self._judged[work.point.params] += answer.judged
         if answer.missed is not None:
             self._diverged(work, answer.missed)
         for point, violations in answer.failed:
@@ -389,6 +404,14 @@ class Engine:
             tell(point, params, result.record, reproduced),
             found.others,
         )
+
+    def _not_asked(self) -> dict[str, int]:
+        """Runs that were over before they registered an invariant that others did."""
+        missing: Counter[str] = Counter()
+        for index, asked in self._asked.items():
+            for name, runs in asked.items():
+                missing[name] += self._judged[index] - runs
+        return {name: runs for name, runs in sorted(missing.items()) if runs}
 
     def _never(self) -> Iterator[Failure]:
         """What was promised and never came; not asked of a sweep that stopped early.

@@ -81,6 +81,8 @@ class Result:
         choices: what the schedule picked.
         arities: out of how many.
         sometimes: which properties were asked for, and whether they were reached.
+        asked: names of the scenario's own invariants, those it came to register; None if the
+            run never ended and nothing of its own was asked.
         batches: how many batches the run took.
         record: of a recorded run.
     """
@@ -90,6 +92,7 @@ class Result:
     choices: tuple[int, ...]
     arities: tuple[int, ...]
     sometimes: dict[str, bool]
+    asked: frozenset[str] | None
     batches: int
     record: Record | None = None
 

@@ -15,7 +15,8 @@ class Report:
     Attributes:
         scenario: the scenario's name.
         test: what to pass to pytest to run it again.
-        points: (instant, fault) combinations to run, over all parameters and schedules.
+        points: (instant, fault) combinations to run, over all parameters and schedules; none
+            if nothing is fired.
         runs: of the scenario, dry runs included.
         seconds: of real time.
         schedules: in the order given.
@@ -27,6 +28,8 @@ class Report:
             pace by parameters to see them come apart.
         orders: batch orders the exhaustive schedule went through.
         sometimes: properties, and whether each was reached.
+        not_asked: for each of the scenario's own invariants, how many runs ended before they
+            registered it, though others with the same parameters did.
         sampled: why not everything was run; empty means complete.
         failures: the first failing point of each kind.
         mutants: planted bugs caught and planted, for the caller to fill in; None if the
@@ -46,6 +49,7 @@ class Report:
     ties: int = 0
     orders: int = 0
     sometimes: dict[str, bool] = field(default_factory=dict)
+    not_asked: dict[str, int] = field(default_factory=dict)
     sampled: str = ""
     failures: tuple[Failure, ...] = ()
     mutants: tuple[int, int] | None = None
@@ -84,11 +88,14 @@ class Report:
         orders = [f"{self.orders} orders"] if self.orders else []
         plain = [name for name in self.schedules if name != "exhaustive"]
         coverage = f"sampled ({self.sampled})" if self.sampled else "complete"
+        missing = [f"{name} {runs}x" for name, runs in self.not_asked.items()]
+        if missing:
+            coverage += f"; not asked: {', '.join(missing)}"
         if self.failures:
             coverage = f"FAILED {', '.join(dict.fromkeys(f.invariant for f in self.failures))}"
         return [
             self.scenario,
-            f"{self.ran}/{self.points}" if self.not_run else str(self.points),
+            f"{self.ran}/{self.points}" if self.not_run else str(self.points or "no faults"),
             str(self.runs),
             f"{self.runs_per_s:.0f}",
             " ".join([*_ranges(plain), *orders]),

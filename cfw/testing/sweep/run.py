@@ -102,16 +102,19 @@ def _run_and_judge(
     missed = watch.unfired()
     default: tuple[Violation, ...] = ()
     own: tuple[Violation, ...] = ()
+    asked: frozenset[str] | None = None
     if missed is None:
         default = tuple(oracle.judge(settings, facts))
-        ended = watch.stuck is None and facts.broken is None
-        own = tuple(oracle.judge_own(world)) if ended else ()
+        if watch.stuck is None and facts.broken is None:
+            own = tuple(oracle.judge_own(world))
+            asked = world.registered()
     result = Result(
         violations=default,
         missed=missed,
         choices=tuple(watch.picker.choices),
         arities=tuple(watch.picker.arities),
         sometimes=dict(world._sometimes),
+        asked=asked,
         batches=watch.batch,
         record=watch.record,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ class Answer:
         runs: how many it took.
         failed: each failing point with what was violated.
         sometimes: properties, and whether a run reached them.
+        asked: of how many runs each of the scenario's own invariants was asked.
+        judged: of how many runs any could be.
         missed: why a fault did not fire; the sweep cannot go on.
         instants: after the last fault, if asked for.
         cut_short: whether a tree had more orders than it may run.
@@ -49,6 +52,8 @@ class Answer:
     runs: int = 0
     failed: list[tuple[Point, tuple[Violation, ...]]] = field(default_factory=list)
     sometimes: dict[str, bool] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    judged: int = 0
     missed: str | None = None
     instants: list[Instant] = field(default_factory=list)
     cut_short: bool = False
@@ -60,6 +65,9 @@ class Answer:
             self.failed.append((point, result.violations))
         for name, reached in result.sometimes.items():
             self.sometimes[name] = self.sometimes.get(name, False) or reached
+        if result.asked is not None:
+            self.asked.update(result.asked)
+            self.judged += 1
         self.missed = self.missed or result.missed
 
 

@@ -172,6 +172,10 @@ class World:
             raise TypeError(f"{fn!r} is called outside Trio: it must be a synchronous function")
         self._checks.append((str(name or getattr(fn, "__name__", repr(fn))), fn))
 
+    def registered(self) -> frozenset[str]:
+        """Names of the invariants this run has come to register so far."""
+        return frozenset([*self._tracked, *(name for name, _ in self._checks)])
+
     def exposed_names(self) -> tuple[str, ...]:
         """What can be fired now, in the order it was exposed."""
         return tuple(
