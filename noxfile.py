@@ -8,8 +8,9 @@ conformance   the Autobahn cases against the wire
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
 hostile       overload, faults and attackers, with the table of what was measured; a long form
               with CFW_HOSTILE_LONG=1
-sweep         byte cuts and cancellation sweeps of a connection, all of them, with their table
-              (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
+sweep         all byte cuts and cancellation sweeps, of a connection and of a lease, with
+              their table (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
+slow          other tests that take many seconds: every measure of the bench, Ctrl-C at any time
 bench         the worker beside other servers; not part of a plain `nox`
 guard         machine instructions for one frame, under valgrind; not part of it either
 """
@@ -24,7 +25,8 @@ import nox
 
 nox.needs_version = ">=2025.2"
 nox.options.sessions = [
-    *("lint", "types", "tests", "pythons", "conformance", "fuzz", "hostile", "sweep"),
+    *("lint", "types", "tests", "pythons"),
+    *("conformance", "fuzz", "hostile", "sweep", "slow"),
 ]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
@@ -96,8 +98,17 @@ def hostile(session: nox.Session) -> None:
 def sweep(session: nox.Session) -> None:
     """Every fault at every instant, under every kind of sink, in several orders."""
     session.install("-e", ".[test]")
+    paths = ("tests/sweep", "tests/valkey/test_sweep.py")
+    # One test is a whole sweep here: minutes are no sign that it hangs.
+    patience = "faulthandler_timeout=600"
+    session.run("pytest", "-o", patience, *paths, *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes too long for every change and has no session of its own."""
+    session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow and not conformance", *session.posargs)
-    session.run("pytest", "tests/sweep", *session.posargs)
 
 
 @nox.session

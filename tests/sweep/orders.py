@@ -46,6 +46,7 @@ def every_order(scenario: Scenario, *, name: str, fixed: int, jobs: int) -> Repo
         trees = _subtrees(config, (0,) * fixed, fixed + DEPTH, total)
         for answer in in_order(trees, partial(perform, config), jobs):
             report.orders += answer.runs
+            assert not answer.cut_short, f"more orders than the {total} of the first one's tree"
             for point, violations in answer.failed:
                 raise AssertionError(f"in the order {point.schedule}: {violations}")
     finally:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import pytest
 import structlog
 import trio
@@ -24,10 +25,12 @@ from cfw.sinks.valkey import ValkeyCapture, ValkeySink
 from cfw.state import Frame
 from cfw.testing.bytecuts import stream_pair
 from cfw.testing.fakes import ScriptedAuthority
-from cfw.testing.sweep import SweepFailure, World, grid, run_sweep, sweep
-from cfw.valkey import LAST_ID, LeaseLost, LostCapture, ValkeyFailed, partition_of
+from cfw.testing.sweep import Report, SweepFailure, World, grid, run_sweep, sweep
+from cfw.testing.sweep.report import record
+from cfw.valkey import LAST_ID, LeaseLost, LostCapture, Run, ValkeyFailed, partition_of
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal, parse_feed
 from tests.factories import START_NS
+from tests.sweep.mutants import MUTANTS
 from tests.sweep.oracle import LIMITS, TIMES
 from tests.sweep.peers import PICTURES, BareSocket, Rig, WatchedStream, told_by
 from tests.sweep.scenario import quiet, replaced
@@ -62,7 +65,16 @@ class PacedSocket(BareSocket):
         self._waiting.cancel()
 
 
-async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.002) -> None:
+REACHED = ["receipt", "worker lost", "aborted by its own worker"]
+
+
+async def capture(
+    world: World,
+    *,
+    drops: str = "requests",
+    delay_s: float = 0.002,
+    reach: Sequence[str] = REACHED,
+) -> None:
     """One capture on one of two workers, and what is in its stream when all is over."""
     store = FakeStore(lease_s=LEASE_S, delay_s=delay_s, drops=drops)
     sink, other = ValkeySink(store, LEASE_S), ValkeySink(store, LEASE_S)
@@ -172,12 +184,13 @@ async def capture(world: World, *, drops: str = "requests", delay_s: float = 0.0
         world.check(invariant)
     ends = [parse_feed(entries[-1][1]) for entries in store.streams.values()]
     codes = {end.error_code for end in ends if isinstance(end, FeedAbort)}
-    world.sometimes("receipt", told is not None and told.code == 1000)
-    world.sometimes("worker lost", ErrorCode.WORKER_LOST in codes)
-    world.sometimes("aborted by its own worker", bool(codes - {ErrorCode.WORKER_LOST}))
-
-
-REACHED = ["receipt", "worker lost", "aborted by its own worker"]
+    reached = {
+        "receipt": told is not None and told.code == 1000,
+        "worker lost": ErrorCode.WORKER_LOST in codes,
+        "aborted by its own worker": bool(codes - {ErrorCode.WORKER_LOST}),
+    }
+    for name in reach:
+        world.sometimes(name, reached[name])
 
 
 @sweep(
@@ -212,25 +225,121 @@ async def forgets_whom_it_saw(self: FakeStore, capture: LostCapture, terminal: b
     return True
 
 
-SEND_MANY, FINISH = ValkeyCapture.send_many, ValkeyCapture.finish
+async def nobody_looks(self: ValkeySink, partition: int) -> None:
+    await trio.lowlevel.checkpoint()
 
 
-@pytest.mark.parametrize(
-    ("where", "name", "bug"),
-    [
-        (ValkeyCapture, "send_many", lies_about_frames),
-        (ValkeyCapture, "finish", lies_about_the_end),
-        (FakeStore, "seal", forgets_whom_it_saw),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_a_planted_bug_is_found(
-    where: type, name: str, bug: Any, monkeypatch: pytest.MonkeyPatch
+async def asks_again(self: ValkeyCapture, frames: Sequence[Frame]) -> None:
+    try:
+        await SEND_MANY(self, frames)
+    except ValkeyFailed:
+        await trio.sleep(0.015)
+        await SEND_MANY(self, frames)
+
+
+async def takes_all_it_is_asked(
+    self: FakeStore, run: Run, first_seq: int, frames: Sequence[tuple[bytes, bytes]]
 ) -> None:
+    def effect() -> None:
+        lease = self._owned(run)
+        for seq, (message, jpeg) in enumerate(frames, first_seq):
+            self.streams[lease.stream].append((f"{seq}-0", message, jpeg))
+            lease.last, lease.bytes = seq, lease.bytes + len(jpeg)
+        lease.deadline = trio.current_time() + self.lease_s
+
+    await self._ask(effect)
+
+
+SEND_MANY, FINISH = ValkeyCapture.send_many, ValkeyCapture.finish
+(NOT_RELEASED,) = [one for one in MUTANTS if one.name == "a claim that is not released"]
+
+
+@attrs.frozen
+class Planted:
+    """A bug that only a fault shows, and the invariant that must find it."""
+
+    name: str
+    invariant: str
+    changes: list[tuple[type, str, Any]]
+    drops: str = "requests"
+
+    def patch(self, patch: pytest.MonkeyPatch) -> None:
+        for where, name, bug in self.changes:
+            patch.setattr(where, name, bug)
+        if not self.changes:
+            NOT_RELEASED.patch(patch)
+
+
+PLANTED = [
+    Planted(
+        "frames called taken that were not",
+        "terminal_is_true",
+        [(ValkeyCapture, "send_many", lies_about_frames)],
+    ),
+    Planted(
+        "a receipt for an end that was not written",
+        "receipt_is_true",
+        [(ValkeyCapture, "finish", lies_about_the_end)],
+    ),
+    Planted(
+        "a capture sealed though it has moved on",
+        "terminal_is_true",
+        [(FakeStore, "seal", forgets_whom_it_saw)],
+    ),
+    Planted(
+        "a dead worker's capture that nobody ends",
+        "sealed_once",
+        [(ValkeySink, "seal_lost", nobody_looks)],
+    ),
+    Planted(
+        "a frame written twice when its answer is lost",
+        "whole_prefix",
+        [
+            (ValkeyCapture, "send_many", asks_again),
+            (FakeStore, "append", takes_all_it_is_asked),
+        ],
+        drops="answers",
+    ),
+    Planted("a claim that is not released", "nothing_left", []),
+]
+
+
+def hunt(planted: Planted, at: Sequence[str]) -> tuple[Report, tuple[str, ...]]:
+    """Sweep with the bug; what was covered, and the names of what was violated."""
+    with pytest.MonkeyPatch.context() as patch:
+        planted.patch(patch)
+        try:
+            report = run_sweep(planted_capture, at=at, params=grid(drops=[planted.drops]))
+        except SweepFailure as failure:
+            return failure.report, failure.invariants
+        return report, ()
+
+
+async def planted_capture(world: World, drops: str) -> None:
+    await capture(world, drops=drops, reach=())
+
+
+def test_planted_bugs_are_found_by_their_invariants_and_only_under_a_fault() -> None:
     """A sweep that finds nothing must be one that can."""
-    monkeypatch.setattr(where, name, bug)
-    with pytest.raises(SweepFailure):
-        run_sweep(capture, at=["away", "stall", "connection"])
+    total = Report("planted bugs of the lease", schedules=("fifo", "lifo"))
+    total.sampled = "each until it is found"
+    escaped = []
+    for planted in PLANTED:
+        _, without_a_fault = hunt(planted, ())
+        report, found = hunt(planted, ["away", "stall", "connection"])
+        if without_a_fault or planted.invariant not in found:
+            escaped.append((planted.name, without_a_fault, found))
+        total.points += report.points
+        total.ran += report.ran
+        total.runs += report.runs
+        total.seconds += report.seconds
+    total.mutants = (len(PLANTED) - len(escaped), len(PLANTED))
+    record(total)
+    assert not escaped
+    # What is left is asked of the run without a fault alone.
+    assert {one.invariant for one in PLANTED} == {
+        *("sealed_once", "whole_prefix", "terminal_is_true", "receipt_is_true", "nothing_left")
+    }
 
 
 @pytest.mark.sweep
