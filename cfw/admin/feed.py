@@ -3,7 +3,8 @@
 Text `capture.opened`, then for each frame text `capture.frame` and one binary message with
 the JPEG, then text `capture.close` or `capture.abort`. `?capture_id=` narrows it to one
 capture; `?mode=lossless` (the default) gives every frame and makes captures wait for the
-reader, `?mode=live` gives the newest frame of each and never does.
+reader, `?mode=live` gives the newest frame of each and never does: while the worker is busy
+it gives fewer frames, down to one a second (see `_pace`).
 
 It closes with 1001 when the worker stops, and with 1008, saying why, when the request is
 wrong or a lossless reader was too slow.
@@ -12,7 +13,7 @@ wrong or a lossless reader was too slow.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import cast, get_args
 
 import attrs
@@ -20,6 +21,7 @@ import trio
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
+from cfw.admin._pace import LivePace
 from cfw.admin.hosts import is_from_elsewhere
 from cfw.sinks.hub import Hub, Mode, SubscriberTooSlow, Subscription
 from cfw.state import Frame
@@ -37,6 +39,7 @@ def feed_endpoint(hub: Hub | None) -> Callable[[WebSocket], Awaitable[None]]:
     Args:
         hub: where to subscribe; None when the sink of this worker is another one.
     """
+    pace = LivePace()
 
     async def feed(websocket: WebSocket) -> None:
         if is_from_elsewhere(websocket):
@@ -51,7 +54,7 @@ def feed_endpoint(hub: Hub | None) -> Callable[[WebSocket], Awaitable[None]]:
             async with trio.open_nursery() as nursery:
                 is_gone = trio.Event()
                 nursery.start_soon(_watch, websocket, is_gone, nursery.cancel_scope)
-                code, reason = await _tell(websocket, subscription)
+                code, reason = await _tell(websocket, subscription, pace)
                 await websocket.close(code, _fit(reason))
                 with trio.move_on_after(CLOSE_ANSWER_S):
                     await is_gone.wait()
@@ -96,22 +99,30 @@ def _problem(mode: str, capture_id: str | None) -> str | None:
     return None
 
 
-async def _tell(websocket: WebSocket, subscription: Subscription | str) -> tuple[int, str]:
+async def _tell(
+    websocket: WebSocket, subscription: Subscription | str, pace: LivePace
+) -> tuple[int, str]:
     """Send the feed for as long as there is one; answers how to close."""
     if isinstance(subscription, str):
         return 1008, subscription
+    is_live = websocket.query_params.get("mode") == "live"
     try:
-        await _send_items(websocket, subscription)
+        with pace.viewer() if is_live else nullcontext():
+            await _send_items(websocket, subscription, pace if is_live else None)
     except SubscriberTooSlow as exc:
         return 1008, str(exc)
     return 1001, "the worker is shutting down"
 
 
-async def _send_items(websocket: WebSocket, subscription: Subscription) -> None:
+async def _send_items(
+    websocket: WebSocket, subscription: Subscription, pace: LivePace | None
+) -> None:
     async for item in subscription:
         if isinstance(item, Frame):
             await websocket.send_text(to_json(item.feed_message()))
             await websocket.send_bytes(item.data)
+            if pace is not None:
+                await pace.rest()
         else:
             await websocket.send_text(to_json(item))
 

@@ -13,13 +13,14 @@ the arrangement, so it gets what is queued and then `SubscriberTooSlow`, and no 
 for it again. Nor does a `capture.opened` wait; a queue is therefore at most the window, one
 waiting item for each capture, and one `capture.opened` for each.
 
-**live** promises the newest frame and never makes a capture wait. What a subscriber has not
-taken of a capture is at most its opened, one frame and its terminal, in that order. A capture
-whose opened was taken gets its terminal told, always. Of those that began *and* ended while
-the consumer was away, the newest LIVE_ENDED are kept; older ones are forgotten as a whole
-(`forgotten` counts them), so a consumer never sees half a capture. Ended captures are told
-first, so what a stalled consumer can hold is bounded by the captures that run at one time
-plus LIVE_ENDED.
+**live** promises the newest frame and never makes a capture wait. The capture keeps that
+frame once for all of them, so it costs nothing for one who has not taken the frame before it.
+What a subscriber has not taken of a capture is at most its opened, one frame and its
+terminal, in that order. A capture whose opened was taken gets its terminal told, always. Of
+those that began *and* ended while the consumer was away, the newest LIVE_ENDED are kept;
+older ones are forgotten as a whole (`forgotten` counts them), so a consumer never sees half a
+capture. Ended captures are told first, so what a stalled consumer can hold is bounded by the
+captures that run at one time plus LIVE_ENDED.
 
 Without a subscriber frames are discarded.
 """
@@ -77,18 +78,21 @@ class Subscription(ABC):
     Attributes:
         capture_id: the only capture it gets; None for all of them.
         delivered: frames the consumer has taken.
-        dropped: frames of mode live that a newer one replaced or that were forgotten.
         forgotten: captures of mode live that were dropped as a whole.
     """
 
     def __init__(self, capture_id: str | None) -> None:
         self.capture_id = capture_id
         self.delivered = 0
-        self.dropped = 0
         self.forgotten = 0
         self._wake: trio.Event | None = None
         # Set when nothing more will come: what to raise once all that is held was taken.
         self._end: type[Exception] | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Frames of mode live that a newer one replaced or that were forgotten."""
+        return 0
 
     def __aiter__(self) -> Subscription:
         return self
@@ -137,12 +141,12 @@ class Subscription(ABC):
         self._clear()
 
     @abstractmethod
-    def _put(self, capture: _HubCapture, item: FeedItem) -> _Entry | None:
-        """Take an item; returns its entry when there was no room in the window."""
+    def _join(self, capture: _HubCapture) -> None:
+        """Get a capture from here on, beginning with its opened."""
 
     @abstractmethod
-    def _forget(self, capture: _HubCapture) -> None:
-        """The capture went away without a terminal."""
+    def _detach(self, capture: _HubCapture) -> None:
+        """Nothing more comes of this capture; what is held of it can still be taken."""
 
     @abstractmethod
     def _is_ready(self) -> bool: ...
@@ -186,14 +190,20 @@ class _Lossless(Subscription):
         # The first LOSSLESS_ITEMS entries are the window; nobody waits for those.
         self._entries: deque[_Entry] = deque()
 
-    def _put(self, capture: _HubCapture, item: FeedItem) -> _Entry | None:
+    def _join(self, capture: _HubCapture) -> None:
+        self._put(capture.opened)
+        capture.lossless.append(self)
+
+    def _detach(self, capture: _HubCapture) -> None:
+        if self in capture.lossless:
+            capture.lossless.remove(self)
+
+    def _put(self, item: FeedItem) -> _Entry | None:
+        """Take an item; returns its entry when there was no room in the window."""
         entry = _Entry(item)
         self._entries.append(entry)
         self._notify()
         return entry if len(self._entries) > LOSSLESS_ITEMS else None
-
-    def _forget(self, capture: _HubCapture) -> None:
-        pass
 
     def _retract(self, entry: _Entry) -> None:
         self._entries.remove(entry)
@@ -218,9 +228,20 @@ class _Lossless(Subscription):
 
 @attrs.define(eq=False)
 class _Slot:
-    """What the consumer has not taken of one capture; it is taken in this order."""
+    """What the consumer has not taken of one capture; it is taken in this order.
 
+    Attributes:
+        subscription: whose it is.
+        capture: where the newest frame is looked up; None when no more will come.
+        seen: frames of the capture that were taken, replaced, or there before.
+        frame: the last frame, once no more will come.
+    """
+
+    subscription: _Live
+    capture: _HubCapture | None
     opened: FeedOpened | None
+    seen: int
+    dropped: int = 0
     frame: Frame | None = None
     terminal: Terminal | None = None
 
@@ -228,44 +249,77 @@ class _Slot:
         item: FeedItem | None
         if self.opened is not None:
             item, self.opened = self.opened, None
+        elif self.capture is not None:
+            item = self._newest(self.capture)
         elif self.frame is not None:
             item, self.frame = self.frame, None
         else:
             item, self.terminal = self.terminal, None
         return item
 
+    def settle(self) -> None:
+        """Keep what the capture holds for it, and look no more there."""
+        if self.capture is not None:
+            self.frame = self._newest(self.capture)
+            self.capture = None
+
+    def _newest(self, capture: _HubCapture) -> Frame | None:
+        unseen, self.seen = capture.frames - self.seen, capture.frames
+        self.dropped += max(unseen - 1, 0)
+        return capture.newest if unseen else None
+
     def is_empty(self) -> bool:
+        if self.capture is not None and self.capture.frames > self.seen:
+            return False
         return self.opened is None and self.frame is None and self.terminal is None
 
 
 class _Live(Subscription):
     def __init__(self, capture_id: str | None) -> None:
         super().__init__(capture_id)
+        self._dropped = 0
         self._running: dict[_HubCapture, _Slot] = {}
         # Ordered sets of slots that are not empty.
         self._fresh: dict[_Slot, None] = {}
         self._ended: dict[_Slot, None] = {}
 
-    def _put(self, capture: _HubCapture, item: FeedItem) -> None:
-        if isinstance(item, FeedOpened):
-            slot = self._running[capture] = _Slot(item)
-            self._fresh[slot] = None
-        elif isinstance(item, Frame):
-            slot = self._running[capture]
-            if slot.frame is not None:
-                self.dropped += 1
-            slot.frame = item
-            self._fresh[slot] = None
-        else:
-            slot = self._running.pop(capture)
-            slot.terminal = item
-            self._end_slot(slot)
+    @property
+    def dropped(self) -> int:
+        running = self._running.items()
+        waiting = sum(max(capture.frames - slot.seen - 1, 0) for capture, slot in running)
+        return self._dropped + sum(slot.dropped for _, slot in running) + waiting
+
+    def _join(self, capture: _HubCapture) -> None:
+        slot = _Slot(self, capture, capture.opened, capture.frames)
+        self._running[capture] = capture.live[self] = slot
+        self._refresh(slot)
+
+    def _refresh(self, slot: _Slot) -> None:
+        """There is something to take again."""
+        self._fresh[slot] = None
         self._notify()
 
-    def _forget(self, capture: _HubCapture) -> None:
-        slot = self._running.pop(capture, None)
-        if slot is not None and not slot.is_empty():
-            self._end_slot(slot)
+    def _finish(self, capture: _HubCapture, terminal: Terminal) -> None:
+        slot = self._close_slot(capture)
+        slot.terminal = terminal
+        self._end_slot(slot)
+        self._notify()
+
+    def _detach(self, capture: _HubCapture) -> None:
+        if capture in self._running:
+            slot = self._close_slot(capture)
+            if not slot.is_empty():
+                self._end_slot(slot)
+
+    def _close_slot(self, capture: _HubCapture) -> _Slot:
+        del capture.live[self]
+        slot = self._running.pop(capture)
+        capture.up_to_date.pop(slot, None)
+        slot.settle()
+        if not capture.live:
+            capture.newest = None
+        self._dropped += slot.dropped
+        return slot
 
     def _end_slot(self, slot: _Slot) -> None:
         self._fresh.pop(slot, None)
@@ -274,7 +328,7 @@ class _Live(Subscription):
         if len(untold) > LIVE_ENDED:
             del self._ended[untold[0]]
             self.forgotten += 1
-            self.dropped += untold[0].frame is not None
+            self._dropped += untold[0].frame is not None
 
     def _is_ready(self) -> bool:
         return bool(self._ended or self._fresh)
@@ -287,6 +341,8 @@ class _Live(Subscription):
         assert item is not None, "a slot is listed only while it holds something"
         if slot.is_empty():
             del slots[slot]
+            if slot.capture is not None:
+                slot.capture.up_to_date[slot] = None
         elif slots is self._fresh:
             del slots[slot]
             slots[slot] = None
@@ -302,12 +358,24 @@ class _Live(Subscription):
 
 
 class _HubCapture:
-    """One capture on its way through the hub: its `CaptureSink` and the context of it."""
+    """One capture on its way through the hub: its `CaptureSink` and the context of it.
+
+    Attributes:
+        lossless: who gets every frame.
+        live: what each of the others has not taken yet.
+        up_to_date: the slots of those that have taken the newest frame.
+        frames: how many there were.
+        newest: the last of them.
+    """
 
     def __init__(self, hub: Hub, opened: FeedOpened) -> None:
         self._hub = hub
         self.opened = opened
-        self.subscriptions: list[Subscription] = []
+        self.lossless: list[_Lossless] = []
+        self.live: dict[_Live, _Slot] = {}
+        self.up_to_date: dict[_Slot, None] = {}
+        self.frames = 0
+        self.newest: Frame | None = None
         self._is_torn = False
 
     async def __aenter__(self) -> _HubCapture:
@@ -321,9 +389,9 @@ class _HubCapture:
         traceback: TracebackType | None,
     ) -> None:
         self._hub._end(self)
-        for subscription in self.subscriptions:
-            subscription._forget(self)
-        self.subscriptions.clear()
+        for viewer in [*self.live]:
+            viewer._detach(self)
+        self.lossless.clear()
 
     async def send(self, frame: Frame) -> None:
         """Hand the frame to every subscriber; waits for the lossless ones.
@@ -337,7 +405,13 @@ class _HubCapture:
         """
         if self._is_torn:
             raise RuntimeError("a send of this capture was cancelled; only finish may follow")
-        if not self.subscriptions:
+        if self.live:
+            self.frames += 1
+            self.newest = frame
+            for slot in self.up_to_date:
+                slot.subscription._refresh(slot)
+            self.up_to_date.clear()
+        if not self.lossless:
             return
         waiting = self._put(frame)
         if not waiting:
@@ -361,7 +435,9 @@ class _HubCapture:
         # Whoever joins from here on must not be told of a capture it will not see end.
         self._hub._end(self)
         waiting = self._put(terminal)
-        self.subscriptions.clear()
+        for viewer in [*self.live]:
+            viewer._finish(self, terminal)
+        self.lossless.clear()
         if not waiting:
             return
         try:
@@ -373,13 +449,9 @@ class _HubCapture:
             raise
 
     def _put(self, item: Frame | Terminal) -> list[tuple[_Lossless, _Entry]]:
-        waiting = []
-        for subscription in self.subscriptions:
-            entry = subscription._put(self, item)
-            if entry is not None:
-                assert isinstance(subscription, _Lossless)
-                waiting.append((subscription, entry))
-        return waiting
+        """Queue it for the lossless ones; answers who had no room."""
+        offered = [(subscription, subscription._put(item)) for subscription in self.lossless]
+        return [(subscription, entry) for subscription, entry in offered if entry is not None]
 
     @staticmethod
     async def _wait(waiting: list[tuple[_Lossless, _Entry]]) -> None:
@@ -466,8 +538,7 @@ class Hub:
     @staticmethod
     def _join(capture: _HubCapture, subscription: Subscription) -> None:
         if subscription.capture_id in (None, capture.opened.capture_id):
-            subscription._put(capture, capture.opened)
-            capture.subscriptions.append(subscription)
+            subscription._join(capture)
 
     def _let_go(self, subscription: _Lossless) -> None:
         self._drop(subscription)
@@ -478,8 +549,7 @@ class Hub:
     def _drop(self, subscription: Subscription) -> None:
         self._subscriptions.pop(subscription, None)
         for capture in self._captures:
-            if subscription in capture.subscriptions:
-                capture.subscriptions.remove(subscription)
+            subscription._detach(capture)
 
 
 def open_hub(url: str) -> AbstractAsyncContextManager[Hub]:

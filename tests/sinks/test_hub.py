@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
+from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
@@ -594,3 +596,53 @@ async def test_a_capture_left_without_a_terminal_is_no_leak(mode: Mode) -> None:
         assert kept is not None
         assert kept() is None
         assert await take(subscription, 2) == ["cap+", "cap1"]
+
+
+async def test_live_viewers_who_are_behind_cost_a_capture_nothing() -> None:
+    """Twenty that have not taken the last frame: as many calls a frame as for one."""
+
+    async def calls(viewers: int) -> int:
+        hub = Hub()
+        count = 0
+
+        def note(_frame: object, event: str, _arg: object) -> None:
+            nonlocal count
+            count += event == "call"
+
+        with ExitStack() as stack:
+            for _ in range(viewers):
+                stack.enter_context(hub.subscribe(mode="live"))
+            async with running(hub) as capture:
+                await capture.send(frame(1))
+                frames = [frame(seq) for seq in range(2, 102)]
+                before = sys.getprofile()
+                sys.setprofile(note)
+                try:
+                    for item in frames:
+                        await capture.send(item)
+                finally:
+                    sys.setprofile(before)
+        return count
+
+    assert await calls(20) == await calls(1)
+
+
+async def test_a_live_viewer_that_leaves_frees_the_frame() -> None:
+    """The capture keeps no frame that nobody will take; a newcomer gets none from before."""
+    hub = Hub()
+    async with running(hub) as capture:
+        with hub.subscribe(mode="live") as first, hub.subscribe(mode="live") as second:
+            await take(first, 1)
+            await take(second, 1)
+            item = frame(1)
+            kept = weakref.ref(item)
+            await capture.send(item)
+            assert await take(first, 1) == ["cap1"]
+        del item
+        gc.collect()
+        assert kept() is None
+        await capture.send(frame(2))
+        with hub.subscribe(mode="live") as third:
+            await capture.send(frame(3))
+            assert await take(third, 2) == ["cap+", "cap3"]
+            assert third.dropped == 0
