@@ -35,6 +35,11 @@ _LENGTH_64: Final = Struct("!Q")
 
 # A bytes object costs some 40 bytes beside its contents: smaller pieces are merged.
 _SMALL_PIECE: Final = 4096
+# A message in more fragments than this must have this many bytes in each, on average: an
+# empty fragment is six bytes to send and some microseconds to decode.
+MANY_FRAGMENTS: Final = 1000
+FRAGMENT_BYTES: Final = 16
+
 # From here on payloads are collected, still masked, in one buffer that a socket can receive
 # into: then unmasking is the only copy.
 _LARGE: Final = 64 * 1024
@@ -88,6 +93,7 @@ class Decoder:
         # The message being assembled.
         self._kind: Literal["text", "binary"] | None = None
         self._size = 0
+        self._fragments = 0
         self._pieces: list[bytes | bytearray] = []
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         # The frame being received.
@@ -190,6 +196,13 @@ class Decoder:
                     return
                 pos = end
             else:
+                self._fragments += 1
+                if total < FRAGMENT_BYTES * self._fragments > FRAGMENT_BYTES * MANY_FRAGMENTS:
+                    self._fault(
+                        f"a message comes in more than {MANY_FRAGMENTS} fragments of fewer "
+                        f"than {FRAGMENT_BYTES} bytes"
+                    )
+                    return
                 self._kind = kind
                 self._size = total
                 self._missing = length
@@ -216,7 +229,7 @@ class Decoder:
         self.messages.append(apply_mask(self._buffer[: self._size], self._mask))
         self._is_large = False
         self._kind = None
-        self._size = 0
+        self._size = self._fragments = 0
 
     def _take_payload(self, data: bytes, start: int) -> int:
         """Unmask what `data` holds of the current frame; return where that ends."""
@@ -257,7 +270,7 @@ class Decoder:
         payload = b"".join(self._pieces)
         is_text = self._kind == "text"
         self._kind = None
-        self._size = 0
+        self._size = self._fragments = 0
         self._pieces = []
         if is_text:
             self._utf8.reset()

@@ -144,7 +144,7 @@ ATTACKS: dict[str, tuple[Any, int, dict[str, object]]] = {
     "a handshake, a byte every 0.1 s": (slow_handshake, AT_A_TIME, {}),
     "a first message, a byte every 0.1 s": (slow_first_message, AT_A_TIME, {}),
     "a frame, a byte every 0.1 s": (slow_frame, AT_A_TIME, {"times.open_s": 5}),
-    "endless empty fragments": (endless_fragments, FLOODS_AT_A_TIME, {"times.open_s": 5}),
+    "endless empty fragments": (endless_fragments, AT_A_TIME, {}),
     "endless pings": (endless_pings, FLOODS_AT_A_TIME, {}),
     "pings, and no pong is read": (pings_without_reading, AT_A_TIME, {}),
     "a peer that never reads": (never_reads, AT_A_TIME, {}),

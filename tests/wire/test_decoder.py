@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from cfw.wire import Decoder, InvalidPayload, MessageTooBig
+from cfw.wire import Decoder, InvalidPayload, MessageTooBig, ProtocolFault
+from cfw.wire.decoder import FRAGMENT_BYTES, MANY_FRAGMENTS
 
 from .cases import CASES, MAX_BINARY_BYTES, MAX_TEXT_BYTES, Case
 from .peer import MASK, binary, close, frame, header, ping, text
@@ -196,15 +197,27 @@ def test_a_large_message_has_the_same_limit(excess: int) -> None:
     assert held_bytes(decoder) <= len(LARGE) + 100
 
 
-@pytest.mark.parametrize("payload", [b"", b"x"])
-def test_endless_fragments_stay_bounded(payload: bytes) -> None:
-    """Empty fragments hold nothing, and tiny ones little more than their bytes."""
+@pytest.mark.parametrize("size", [0, 1, FRAGMENT_BYTES - 1])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_endless_fragments_stay_bounded(size: int, more: int) -> None:
+    """So many may be small; they hold little more than their bytes, and one more is refused."""
     decoder = decode([frame(0x02)])
-    piece = frame(0x00, payload) * 1000
-    for _ in range(50):
-        decoder.feed(piece)
-    assert decoder.error is None
-    assert held_bytes(decoder) < 50_000 * len(payload) * 1.2 + 300
+    decoder.feed(frame(0x00, bytes(size)) * (MANY_FRAGMENTS - 1 + more))
+    assert held_bytes(decoder) < MANY_FRAGMENTS * size * 1.2 + 300
+    if more == 1:
+        assert isinstance(decoder.error, ProtocolFault)
+        assert "fragments" in str(decoder.error)
+    else:
+        assert decoder.error is None
+
+
+def test_fragments_of_some_size_may_be_many() -> None:
+    """A message in fragments of 16 bytes, the empty first among them, comes whole."""
+    size = FRAGMENT_BYTES * (MAX_BINARY_BYTES // FRAGMENT_BYTES)
+    pieces = [frame(0x00, bytes(FRAGMENT_BYTES))] * (size // FRAGMENT_BYTES - 1)
+    last = frame(0x80, bytes(FRAGMENT_BYTES))
+    decoder = decode([frame(0x02, bytes(FRAGMENT_BYTES)), *pieces[1:], last])
+    assert decoder.messages == [bytes(size)]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1460])
