@@ -132,6 +132,12 @@ class WatchedSink:
             self.worker_problems.append(
                 f"capture {status.capture_id} ended with {status.buffer_bytes} bytes buffered"
             )
+        told = (terminal.frames_accepted, terminal.bytes_accepted)
+        if status is not None and told != (status.frames, status.bytes):
+            self.worker_problems.append(
+                f"capture {status.capture_id} is told {told} frames and bytes accepted, of "
+                f"{(status.frames, status.bytes)}"
+            )
         name = seen.opened.capture_id
         # Where a call was at fault it is known by now, and says more.
         is_blamed = any(known.capture_id == name for known in self.problems)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -13,6 +14,7 @@ from trio.testing import MockClock
 from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
 from cfw.routes import Router
+from cfw.routes.router import _Connection
 from cfw.state import Frame
 from cfw.testing.fakes import FailingSink, StallingSink
 from cfw.testing.rigs import running_worker
@@ -174,6 +176,22 @@ async def test_a_connection_that_does_not_end_is_told_with_its_place(
     with pytest.raises(AssertionError, match=r"connection 1 .*handle_for_ever \(test_rigs_"):
         async with running_worker() as worker:
             worker.dial()
+
+
+@pytest.mark.parametrize("accepted", [1, 1000])
+async def test_a_terminal_that_hides_or_invents_frames_is_caught(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, accepted: int
+) -> None:
+    """What it says was accepted is held against what the worker itself has counted."""
+    true = _Connection._terminal
+
+    def terminal(connection: _Connection, failure: BaseException | None) -> Terminal:
+        return attrs.evolve(true(connection, failure), frames_accepted=accepted)
+
+    monkeypatch.setattr(_Connection, "_terminal", terminal)
+    problem = rf"told \({accepted}, 600\) frames and bytes accepted, of \(3, 600\)"
+    with pytest.raises(AssertionError, match=problem):
+        await stall()
 
 
 async def test_a_capture_without_its_terminal_is_caught(
