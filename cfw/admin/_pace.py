@@ -18,6 +18,8 @@ __all__ = ["LONGEST_REST_S", "LivePace"]
 
 #: How long the loop is looked at before the rest is changed.
 WINDOW_S = 0.05
+#: From the end of one look to the next: looking costs a busy loop a few per cent.
+BETWEEN_S = 0.2
 #: Shares of that time. A step to shorter rests costs at most half as much again as before,
 #: so from above ENOUGH it cannot lead below LITTLE, and the rest comes to a standstill.
 LITTLE, ENOUGH = 0.25, 0.5
@@ -30,7 +32,7 @@ _NO_REST_S = 1 / 30
 
 
 class LivePace(trio.abc.Instrument):
-    """The rest of live viewers between two frames; it looks at the loop while there are any.
+    """The rest of live viewers between two frames; while there are any, it looks at the loop.
 
     Attributes:
         rest_s: seconds that each of them waits before its next frame; 0 for not at all.
@@ -40,7 +42,8 @@ class LivePace(trio.abc.Instrument):
         self.rest_s = FIRST_REST_S
         self._clock = clock
         self._viewers = 0
-        self._since = self._asleep_since = 0.0
+        self._is_looking = False
+        self._look_again = self._since = self._asleep_since = 0.0
         self._slept_s = 0.0
 
     @contextmanager
@@ -48,18 +51,21 @@ class LivePace(trio.abc.Instrument):
         """Count one more for as long as the block lasts."""
         if not self._viewers:
             self.rest_s = FIRST_REST_S
-            self._begin(self._clock())
-            trio.lowlevel.add_instrument(self)
+            self._look_again = self._clock()
         self._viewers += 1
         try:
             yield
         finally:
             self._viewers -= 1
             if not self._viewers:
-                trio.lowlevel.remove_instrument(self)
+                self._look_away()
 
     async def rest(self) -> None:
         """Let captures have the loop. Cancellation: a checkpoint unless there is no rest."""
+        if not self._is_looking and self._clock() >= self._look_again:
+            self._is_looking = True
+            self._since, self._slept_s = self._clock(), 0.0
+            trio.lowlevel.add_instrument(self)
         if self.rest_s:
             await trio.sleep(self.rest_s)
 
@@ -74,10 +80,13 @@ class LivePace(trio.abc.Instrument):
             self._slept_s += now - max(self._asleep_since, self._since)
         if now - self._since >= WINDOW_S:
             self._judge(self._slept_s / (now - self._since))
-            self._begin(now)
+            self._look_again = now + BETWEEN_S
+            self._look_away()
 
-    def _begin(self, now: float) -> None:
-        self._since, self._slept_s = now, 0.0
+    def _look_away(self) -> None:
+        if self._is_looking:
+            self._is_looking = False
+            trio.lowlevel.remove_instrument(self)
 
     def _judge(self, idle: float) -> None:
         if idle < LITTLE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from cfw.admin._pace import FIRST_REST_S, LONGEST_REST_S, WINDOW_S, LivePace
+from cfw.admin._pace import BETWEEN_S, FIRST_REST_S, LONGEST_REST_S, WINDOW_S, LivePace
 from cfw.sinks.hub import Hub
 from tests.admin.served import PATIENCE_S, hub_app, served, until
 from tests.admin.test_feed import feed
@@ -19,8 +19,15 @@ class Loop:
         self.now = 100.0
         self.pace = LivePace(lambda: self.now)
 
-    def window(self, idle: float) -> float:
+    async def look(self) -> None:
+        """Have a viewer rest, at a time when the pace looks at the loop."""
+        self.now += BETWEEN_S
+        with trio.move_on_after(0):
+            await self.pace.rest()
+
+    async def window(self, idle: float) -> float:
         """One window; answers the rest behind it."""
+        await self.look()
         self.now += WINDOW_S * (1 - idle)
         self.pace.before_io_wait(1)
         self.now += WINDOW_S * idle + 1e-9
@@ -32,7 +39,7 @@ async def test_with_time_to_spare_viewers_soon_rest_no_more() -> None:
     """Each idle window shortens the rest, down to none."""
     loop = Loop()
     with loop.pace.viewer():
-        rests = [loop.window(0.9) for _ in range(10)]
+        rests = [await loop.window(0.9) for _ in range(10)]
     assert rests == sorted(rests, reverse=True)
     assert rests[0] < FIRST_REST_S
     assert rests[-1] == 0
@@ -42,9 +49,9 @@ async def test_on_a_busy_loop_viewers_rest_up_to_the_longest() -> None:
     """Two windows are enough, and it is never more than the longest."""
     loop = Loop()
     with loop.pace.viewer():
-        while loop.window(1):
+        while await loop.window(1):
             pass
-        rests = [loop.window(0.1) for _ in range(4)]
+        rests = [await loop.window(0.1) for _ in range(4)]
     assert rests == [FIRST_REST_S, LONGEST_REST_S, LONGEST_REST_S, LONGEST_REST_S]
 
 
@@ -52,6 +59,7 @@ async def test_a_look_at_the_sockets_with_tasks_waiting_is_no_sleep() -> None:
     """However long the kernel took for it."""
     loop = Loop()
     with loop.pace.viewer():
+        await loop.look()
         loop.pace.before_io_wait(0)
         loop.now += 1.01 * WINDOW_S
         loop.pace.after_io_wait(0)
@@ -69,23 +77,34 @@ async def test_viewers_who_are_the_load_come_to_a_standstill(load: float) -> Non
         rests = []
         for _ in range(100):
             busy = min(load * 0.1 / max(loop.pace.rest_s, 1 / 30), 1)
-            rests.append(loop.window(1 - busy))
+            rests.append(await loop.window(1 - busy))
     assert len(set(rests[50:])) == 1
 
 
-async def test_the_loop_is_looked_at_only_while_somebody_views() -> None:
-    """Without viewers a worker pays nothing; the next one begins anew."""
+async def test_the_loop_is_looked_at_now_and_then_while_somebody_views() -> None:
+    """Not between two windows, and not without viewers; the next one begins anew."""
     loop = Loop()
+
+    def is_looking() -> bool:
+        try:
+            trio.lowlevel.remove_instrument(loop.pace)
+        except KeyError:
+            return False
+        trio.lowlevel.add_instrument(loop.pace)
+        return True
+
     with loop.pace.viewer():
+        assert not is_looking()
         with loop.pace.viewer():
-            loop.window(0)
-        assert loop.window(0) == LONGEST_REST_S
-    with pytest.raises(KeyError):
-        trio.lowlevel.remove_instrument(loop.pace)
+            await loop.look()
+            assert is_looking()
+            assert await loop.window(0) == LONGEST_REST_S
+            assert not is_looking()
+            await loop.look()
+        assert is_looking()
+    assert not is_looking()
     with loop.pace.viewer():
         assert loop.pace.rest_s == FIRST_REST_S
-        trio.lowlevel.remove_instrument(loop.pace)
-        trio.lowlevel.add_instrument(loop.pace)
 
 
 async def test_live_viewers_leave_a_busy_loop_to_the_capture() -> None:
