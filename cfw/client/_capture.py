@@ -256,7 +256,7 @@ async def open_capture(
 ) -> AsyncIterator[Capture]:
     """Connect to a worker, send one capture, and wait for its receipt.
 
-        async with open_capture("ws://127.0.0.1:8080", user_id="ada", session_id="s1",
+        async with open_capture("ws://127.0.0.1:8765", user_id="ada", session_id="s1",
                                 width=640, height=480, fps=15) as capture:
             for jpeg in camera:
                 await capture.send_frame(jpeg)

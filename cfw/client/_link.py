@@ -58,7 +58,7 @@ class Address:
         """
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"not a WebSocket URL such as ws://127.0.0.1:8080 (got {url!r})")
+            raise ValueError(f"not a WebSocket URL such as ws://127.0.0.1:8765 (got {url!r})")
         if "@" in parts.netloc:
             raise ValueError("a URL cannot carry a user name here; use headers instead")
         is_tls = parts.scheme == "wss"
@@ -274,15 +274,31 @@ def _refused(
     elif isinstance(fault, trio.TooSlowError):
         why = f"no answer within {connect_timeout:g} s"
     else:
-        why = _root(fault)
+        root = _root(fault)
+        why = getattr(root, "strerror", None) or str(root) or type(root).__name__
     kind = AccessDenied if status in (401, 403) else ConnectionRefused
-    return kind(f"cannot connect to {where}: {why}", status=status)
+    return kind(f"cannot connect to {where}: {why}{_advice(fault, status)}", status=status)
 
 
-def _root(exc: BaseException) -> str:
+def _advice(fault: BaseException, status: int | None) -> str:
+    """What to look at, where the reason alone does not say."""
+    root = _root(fault)
+    if status == 404:
+        return (
+            "; rigs connect to the worker's own port, readers to that of its admin listener: "
+            "`cfw serve` prints both"
+        )
+    if isinstance(root, ssl.SSLError) and root.reason == "WRONG_VERSION_NUMBER":
+        return "; nobody speaks TLS there: try ws:// or http://"
+    if isinstance(root, ConnectionRefusedError):
+        return "; nothing listens there: is the worker running, and is this its port?"
+    return ""
+
+
+def _root(exc: BaseException) -> BaseException:
     while exc.__cause__ is not None:
         exc = first_leaf(exc.__cause__)
-    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return exc
 
 
 def with_token(

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import gc
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count, pairwise
 from typing import Any
 
@@ -563,7 +565,11 @@ async def test_a_fault_inside_does_not_cancel_the_body(
 @pytest.mark.parametrize(
     ("answer", "status", "text"),
     [
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404, "HTTP status 404"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            404,
+            "404; rigs connect to the",
+        ),
         (b"HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\nfull", 503, r"HTTP status 503 \(full\)"),
         (b"HTTP/1.1 502 Bad\r\nConnection: close\r\n\r\n<p>bad", 502, "HTTP status 502"),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", 101, "."),
@@ -590,6 +596,33 @@ async def test_handshake_refused(
                 pytest.fail("there is no capture")
     assert caught.value.status == status
     assert trio.current_time() == start
+
+
+async def test_where_nothing_listens_the_error_says_what_to_look_at() -> None:
+    """A port without a worker, in its own words and with advice."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConnectionRefused, match=r"refused; nothing listens .*running"):
+            async with open_capture(**options_of(None) | {"url": url}):
+                pytest.fail("there is no capture")
+
+
+async def test_tls_to_a_worker_without_it_is_told_to_use_ws() -> None:
+    """A plain answer to a TLS greeting."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, answer, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with pytest.raises(ConnectionRefused, match="nobody speaks TLS there: try ws://"):
+            async with open_capture(**options_of(None) | {"url": url}):
+                pytest.fail("there is no capture")
+        nursery.cancel_scope.cancel()
 
 
 async def test_handshake_without_an_answer(autojump_clock: MockClock) -> None:
