@@ -23,7 +23,8 @@ from importlib import resources
 from urllib.parse import parse_qs
 
 import structlog
-from starlette.requests import HTTPConnection, Request
+import trio
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -41,6 +42,8 @@ _PAGES = ("/", "/capture")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 #: A form with the longest token that there can be is far smaller.
 _MAX_FORM_BYTES = 4_096
+#: For all of it to arrive; no byte of it begins this anew.
+_FORM_S = 10.0
 _NO_STORE = {"cache-control": "no-store"}
 
 
@@ -120,12 +123,9 @@ class _Door:
         """Give the cookie for a token."""
         if not _is_ours(request.scope):
             return _json("sign in on the page of this listener", 403)
-        body = bytearray()
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > _MAX_FORM_BYTES:
-                    return _json(f"the form is over {_MAX_FORM_BYTES} bytes", 413)
+        body = await _read_form(request)
+        if isinstance(body, Response):
+            return body
         form = parse_qs(body.decode("ascii", "replace"))
         token, back = (form.get(name, [""])[0] for name in ("token", "back"))
         entry = self._tokens.find(token.strip())
@@ -159,6 +159,23 @@ class _Door:
         for entry in self._tokens.entries:
             is_known |= hmac.compare_digest(self._cookie(entry).encode(), given)
         return is_known
+
+
+async def _read_form(request: Request) -> bytearray | Response:
+    """The body of a request, or why there is none."""
+    body = bytearray()
+    try:
+        with trio.fail_after(_FORM_S):
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > _MAX_FORM_BYTES:
+                        return _json(f"the form is over {_MAX_FORM_BYTES} bytes", 413)
+    except trio.TooSlowError:
+        return _json(f"the form took longer than {_FORM_S:g} s", 408)
+    except ClientDisconnect:
+        return _json("the form was cut short", 400)  # to nobody
+    return body
 
 
 def _cookie_name(scope: Scope) -> str:

@@ -3,7 +3,7 @@
     serve_admin
     |-- accepting            ends first
     `-- connections          each its own failure boundary
-        `-- hypercorn.trio.tcp_server.TCPServer, on a _Connection as its stream
+        `-- Http1Server, which is Hypercorn's, on a _Connection as its stream
 
 When there are too many connections, the one that has been quiet for longest makes room for
 the newest, so that nobody keeps a health check out by holding connections open; feeds stay.
@@ -16,7 +16,6 @@ here. `_Connection` closes the socket under such a send, which ends it.
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import partial
 from typing import Any, cast
@@ -28,11 +27,11 @@ import wsproto.utilities
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.logging import Logger
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import EventWrapper, WorkerContext
 from hypercorn.typing import ConnectionState
 from starlette.types import ASGIApp
 
+from cfw.admin.http1 import Http1Server
 from cfw.identity import TlsFiles
 from cfw.listen import RESERVE, Throttle, serve_listeners
 from cfw.wire import PeerGone, TlsFailed, describe_peer, shake_tls
@@ -52,7 +51,6 @@ LINGER_S = 2.0
 _PEER_ERRORS = (h11.ProtocolError, wsproto.utilities.ProtocolError)
 _CLOSE_FRAME = b"\x88"
 _SWITCHING = b"HTTP/1.1 101"
-_EXTENSIONS = re.compile(rb"\r\nsec-websocket-extensions:[^\r\n]*", re.IGNORECASE)
 
 
 class AdminServer:
@@ -159,7 +157,7 @@ async def serve_admin(
                     # Typed for TLS streams, of which it uses what every stream has.
                     transport = cast(Any, connection)
                     state = ConnectionState({})
-                    await TCPServer(wrapped, config, context, state, transport).run()
+                    await Http1Server(wrapped, config, context, state, transport).run()
         except* _PEER_ERRORS as group:
             _log.info("admin.protocol_error", error=str(_first(group)))
         except* Exception:
@@ -205,7 +203,6 @@ class _Connection(trio.abc.HalfCloseableStream):
         self.tcp = stream
         self._stream: trio.abc.Stream = stream
         self._send_stall_s = send_stall_s
-        self._is_first_read = True
         #: When it was last sent something, or else accepted.
         self.told_at = trio.current_time()
         self.is_websocket = False
@@ -263,12 +260,6 @@ class _Connection(trio.abc.HalfCloseableStream):
             raise
         if not data:
             self._end_reading()
-        if self._is_first_read:
-            self._is_first_read = False
-            # Hypercorn compresses for every client that offers to, and cannot be told not
-            # to; JPEG does not shrink, and deflate would take 7 ms per 300 kB off the
-            # captures' core.
-            data = _EXTENSIONS.sub(b"", data, count=1)
         return data
 
     async def send_eof(self) -> None:

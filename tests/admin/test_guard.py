@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from websockets.trio.client import connect
 
 from cfw.admin import same_origin_writes, token_only
 from cfw.identity import Tokens, make_token
-from tests.admin.served import served
+from tests.admin.served import PATIENCE_S, served
 from tests.identity.certificates import bound_context, client_context, issued
 from tests.identity.test_rigs import told
 from tests.smoke.worker import Worker, running
@@ -186,6 +187,39 @@ async def test_nobody_is_signed_in_from_another_page(worker: Worker) -> None:
             answer = await client.post("/signin", data={"token": TOKEN}, headers=headers)
             assert answer.status_code == 403
             assert not client.cookies
+
+
+async def test_a_form_has_one_deadline_and_may_be_left(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No byte of it begins its time anew, and who leaves in the middle is no fault of ours."""
+    monkeypatch.setattr("cfw.admin.guard._FORM_S", 0.5)
+    own = worker.addresses.admin
+    assert own is not None
+    host, _, port = own.removeprefix("http://").partition(":")
+    head = f"POST /signin HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {own}\r\n"
+    head += "Content-Length: 4000\r\n\r\n"
+
+    async def trickle(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(0.05)
+
+    with capture_logs() as logs, trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            stream = await trio.open_tcp_stream(host, int(port))
+            await stream.send_all(head.encode())
+            nursery.start_soon(trickle, stream)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 408")
+            nursery.cancel_scope.cancel()
+        await stream.aclose()
+        stream = await trio.open_tcp_stream(host, int(port))
+        await stream.send_all(head.encode() + b"half")
+        await trio.sleep(0.1)
+        await stream.aclose()
+        await trio.sleep(0.1)
+    assert logs == []
 
 
 async def test_a_cookie_ends_with_its_token(worker: Worker, token_file: str) -> None:

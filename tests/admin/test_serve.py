@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import suppress
 from functools import partial
@@ -198,6 +199,63 @@ async def test_garbage_ends_its_connection_only(
             async with running(hub):
                 pass
             await client.recv()
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
+
+
+@pytest.mark.parametrize(
+    ("data", "answered"),
+    [
+        (HEALTH + H2C, [b"200"]),
+        (HEALTH + b"\r\n" + HEALTH + H2C, [b"200", b"200"]),
+        (PREFACE, [b"404", b"400"]),
+    ],
+)
+async def test_nothing_but_http_1_is_spoken(data: bytes, answered: list[bytes]) -> None:
+    """A proxy in front knows what passes through it, and a connection is one request."""
+    async with served(hub_app(None)) as server:
+        stream = await dial(server, data + HEALTH + b"Connection: close\r\n\r\n")
+        answer = b""
+        with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
+            async for chunk in stream:
+                answer += chunk
+        await stream.aclose()
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    assert statuses == (answered if data == PREFACE else [*answered, b"200"])
+
+
+async def test_no_way_of_asking_for_compression_gets_it() -> None:
+    """In parts, or behind another request on the same connection."""
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    whole = UPGRADE[:-2] + offer
+    async with served(hub_app(Hub())) as server:
+        for parts in ([whole[:-20], whole[-20:]], [HEALTH + b"\r\n", whole]):
+            stream, answer = await dial(server), b""
+            with trio.fail_after(PATIENCE_S):
+                for part in parts:
+                    await stream.send_all(part)
+                    await trio.sleep(0.1)
+                while b"HTTP/1.1 101" not in answer:
+                    answer += await stream.receive_some()
+            await stream.aclose()
+            assert b"permessage-deflate" not in answer
+
+
+@pytest.mark.parametrize("name", [b"Protocol", b"Extensions", b"Key", b"Version"])
+async def test_bytes_above_ascii_in_an_upgrade_are_answered(name: bytes) -> None:
+    """wsproto would raise, and the log would hold a traceback for each."""
+    head = UPGRADE[:-2] + b"Sec-WebSocket-" + name + b": \xff\xfe\r\n\r\n"
+    async with served(hub_app(Hub())) as server:
+        with capture_logs() as logs, trio.fail_after(PATIENCE_S):
+            stream = await dial(server, head)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 400")
+            assert await stream.receive_some() == b""
+            await stream.aclose()
+            await until(lambda: not server.connections)
+        assert logs == []
 
 
 async def test_a_bug_below_the_application_ends_its_connection_only(
