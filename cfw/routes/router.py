@@ -249,6 +249,7 @@ class _Connection:
             await self._capture(ws)
         except BaseException as failure:
             self._note_failure()
+            self._batch = []  # of a read full of tiny messages many times what was sent
             outcome = outcome_of(failure, self._abort_error)
             self._log_failure(outcome)
             self._record_end(outcome)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -242,3 +245,22 @@ async def test_a_half_open_peer_is_found_out(autojump_clock: MockClock) -> None:
     # keepalive_s and keepalive_timeout_s, then linger_s for words that nobody reads.
     assert took <= 20 + 20 + 2
     assert b.sink.only.error_code is ErrorCode.CLIENT_DISCONNECTED
+
+
+async def test_what_is_refused_is_not_kept_while_the_peer_is_seen_off(
+    autojump_clock: MockClock,
+) -> None:
+    """A read full of tiny messages takes many times its bytes, and the linger is long."""
+    count = 5_000
+    data = text("{}") * count
+    async with bench() as b:
+        rig = await b.connect()
+        await wait_all_tasks_blocked()
+        gc.collect()
+        before = sys.getallocatedblocks()
+        await rig.peer.send(data)
+        await wait_all_tasks_blocked()
+        kept = sys.getallocatedblocks() - before
+        assert "event" in (await rig.ending()).reason
+        await rig.peer.stream.aclose()
+    assert kept < count / 2
