@@ -85,7 +85,8 @@ class Access:
                 try:
                     # In a thread: a disk that is slow must not stop the captures.
                     await trio.to_thread.run_sync(files.reload, abandon_on_cancel=True)
-                except (TlsFileError, TokenFileError) as exc:
+                except (TlsFileError, TokenFileError, OSError) as exc:
+                    # OSError: a file that was replaced between two looks at it.
                     _log.error("reload.failed", key=key, detail=f"{exc}; the old ones stay")
                 else:
                     _log.info("reload.done", key=key)

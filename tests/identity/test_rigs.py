@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cfw.config import ConfigError
-from cfw.identity import make_token
+from cfw.identity import Tokens, make_token
 from cfw.sessions import SessionStatus
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority
 from tests.factories import jpeg
@@ -191,6 +191,23 @@ async def test_new_tokens_count_from_a_reload_and_a_bad_file_changes_nothing(
             assert (await film(worker, **header(good)))[0] == 1000
             assert (await refusal(worker, **header(bad))).response.status_code == 401
     assert "the old ones stay" in logs[-1]["detail"] or event == "reload.done"
+
+
+async def test_a_file_that_goes_away_while_it_is_read_stops_no_worker(
+    monkeypatch: pytest.MonkeyPatch, token_file: str
+) -> None:
+    """It was there at the first look and not at the second."""
+
+    def vanish(tokens: Tokens) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(tokens.path))
+
+    async with running(monkeypatch, server__token_file=token_file) as worker:
+        monkeypatch.setattr(Tokens, "reload", vanish)
+        with capture_logs() as logs:
+            worker.reload.request()
+            await told(logs, "reload.failed")
+        assert (await film(worker, **header(FREE)))[0] == 1000
+    assert "the old ones stay" in logs[-1]["detail"]
 
 
 async def told(logs: Any, event: str) -> None:
