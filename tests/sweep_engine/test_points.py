@@ -167,6 +167,29 @@ def test_no_budget_excuses_a_misspelt_name(misspelt: Any, budget: int | None) ->
     assert ("budget of" in caught.value.failures[0].message) == is_cut
 
 
+@pytest.mark.parametrize("enters", ["never", "sometimes", "late"])
+def test_a_scope_that_no_run_enters_fails(enters: str) -> None:
+    """Cancelling it changes nothing, so all its points would pass whatever the code does."""
+
+    async def scenario(world: World, wanted: bool) -> None:
+        scope = trio.CancelScope()
+        world.expose("scope", scope)
+        await trio.lowlevel.checkpoint()
+        if enters == "late" or (enters == "sometimes" and wanted):
+            with scope:
+                await trio.lowlevel.checkpoint()
+
+    def sweep_it() -> Report:
+        return run_sweep(scenario, at="scope", params=grid(wanted=[True, False]))
+
+    if enters != "never":
+        assert sweep_it().complete
+        return
+    with pytest.raises(SweepFailure, match="no run ever entered") as caught:
+        sweep_it()
+    assert caught.value.invariants == ("exposed:scope",)
+
+
 def test_a_pair_that_never_comes_in_that_order_fails() -> None:
     """Each of the two is fired, but the second is over before the first begins."""
 

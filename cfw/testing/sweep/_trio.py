@@ -85,6 +85,12 @@ def has_exited(scope: trio.CancelScope) -> bool:
     return bool(private._has_been_entered and private._cancel_status is None)
 
 
+def has_been_entered(scope: trio.CancelScope) -> bool:
+    """Whether the scope's `with` block has begun; it may be over."""
+    private: Any = scope
+    return bool(private._has_been_entered)
+
+
 def cancelled_for(task: trio.lowlevel.Task) -> trio.Cancelled | None:
     """The `Cancelled` that the step about to run raises; None if it raises none."""
     private: Any = task

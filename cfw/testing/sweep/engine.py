@@ -64,6 +64,8 @@ class Engine:
     _exposed: set[str] = field(default_factory=set)
     # Names that some run exposed; pairs whose second some run exposed after the first.
     _seen: set[str] = field(default_factory=set)
+    # Scopes by name, and whether a run entered one of that name.
+    _entered: dict[str, bool] = field(default_factory=dict)
     _paired: set[tuple[str, str]] = field(default_factory=set)
     _dry: dict[tuple[int, Schedule], _Dry] = field(default_factory=dict)
     # By parameter set: runs that were asked each of the scenario's own invariants; runs that
@@ -352,6 +354,8 @@ class Engine:
         for name, reached in answer.sometimes.items():
             known = self.report.sometimes.get(name, False)
             self.report.sometimes[name] = known or reached
+        for name, entered in answer.entered.items():
+            self._entered[name] = self._entered.get(name, False) or entered
         self._asked[work.point.params].update(answer.asked)
         self._judged[work.point.params] += answer.judged
         if answer.missed is not None:
@@ -427,6 +431,10 @@ class Engine:
             known = any(select((one,), name) for one in self._seen)
             if name not in self._exposed and (name in config.firsts or not known):
                 yield _plain(f"exposed:{name}", f"was never exposed at any instant{self._of()}")
+        for name, entered in self._entered.items():
+            if name in self._exposed and not entered:
+                what = "is a cancel scope that no run ever entered: firing it did nothing"
+                yield _plain(f"exposed:{name}", what)
         for first, second in config.pairs:
             if (first, second) in self._paired or not {first, second} <= self._known():
                 continue

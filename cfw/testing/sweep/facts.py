@@ -83,6 +83,7 @@ class Result:
         sometimes: which properties were asked for, and whether they were reached.
         asked: names of the scenario's own invariants, those it came to register; None if the
             run never ended and nothing of its own was asked.
+        entered: names of exposed scopes, and whether such a scope was ever entered.
         batches: how many batches the run took.
         record: of a recorded run.
     """
@@ -93,6 +94,7 @@ class Result:
     arities: tuple[int, ...]
     sometimes: dict[str, bool]
     asked: frozenset[str] | None
+    entered: dict[str, bool]
     batches: int
     record: Record | None = None
 

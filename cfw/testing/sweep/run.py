@@ -115,6 +115,7 @@ def _run_and_judge(
         arities=tuple(watch.picker.arities),
         sometimes=dict(world._sometimes),
         asked=asked,
+        entered=world.entered(),
         batches=watch.batch,
         record=watch.record,
     )

@@ -43,6 +43,7 @@ class Answer:
         failed: each failing point with what was violated.
         sometimes: properties, and whether a run reached them.
         asked: of how many runs each of the scenario's own invariants was asked.
+        entered: names of exposed scopes, and whether such a scope was ever entered.
         judged: of how many runs any could be.
         missed: why a fault did not fire; the sweep cannot go on.
         instants: after the last fault, if asked for.
@@ -53,6 +54,7 @@ class Answer:
     failed: list[tuple[Point, tuple[Violation, ...]]] = field(default_factory=list)
     sometimes: dict[str, bool] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
+    entered: dict[str, bool] = field(default_factory=dict)
     judged: int = 0
     missed: str | None = None
     instants: list[Instant] = field(default_factory=list)
@@ -65,6 +67,8 @@ class Answer:
             self.failed.append((point, result.violations))
         for name, reached in result.sometimes.items():
             self.sometimes[name] = self.sometimes.get(name, False) or reached
+        for name, entered in result.entered.items():
+            self.entered[name] = self.entered.get(name, False) or entered
         if result.asked is not None:
             self.asked.update(result.asked)
             self.judged += 1

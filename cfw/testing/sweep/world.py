@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import trio
 
-from ._trio import has_exited
+from ._trio import has_been_entered, has_exited
 from .points import NURSERIES, NURSERY_PREFIX
 from .track import Tracked
 
@@ -54,6 +54,7 @@ class World:
     heal: float = 30.0
     random: Random = field(default_factory=lambda: Random(0))
     _exposed: dict[str, trio.CancelScope | Action] = field(default_factory=dict)
+    _scopes: dict[str, list[trio.CancelScope]] = field(default_factory=dict)
     _tracked: dict[str, Tracked] = field(default_factory=dict)
     _sometimes: dict[str, bool] = field(default_factory=dict)
     _checks: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
@@ -101,6 +102,8 @@ class World:
                 raise TypeError(f"{name!r} must be a synchronous function")
             if not callable(thing):
                 raise TypeError(f"{name!r} is neither a cancel scope nor a function: {thing!r}")
+        else:
+            self._scopes.setdefault(name, []).append(thing)
         self._exposed[name] = thing
         return _Withdraw(self, name)
 
@@ -175,6 +178,11 @@ class World:
     def registered(self) -> frozenset[str]:
         """Names of the invariants this run has come to register so far."""
         return frozenset([*self._tracked, *(name for name, _ in self._checks)])
+
+    def entered(self) -> dict[str, bool]:
+        """For each name that stood for a scope, whether one of them was entered so far."""
+        scopes = self._scopes.items()
+        return {name: any(map(has_been_entered, known)) for name, known in scopes}
 
     def exposed_names(self) -> tuple[str, ...]:
         """What can be fired now, in the order it was exposed."""
