@@ -101,7 +101,7 @@ def sweep(session: nox.Session) -> None:
     paths = ("tests/sweep", "tests/valkey/test_sweep.py")
     # One test is a whole sweep here: minutes are no sign that it hangs.
     patience = "faulthandler_timeout=600"
-    session.run("pytest", "-o", patience, *paths, *session.posargs)
+    session.run("pytest", "--sweep-jobs", "2", "-o", patience, *paths, *session.posargs)
 
 
 @nox.session

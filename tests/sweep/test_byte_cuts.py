@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable
+from functools import partial
 
 import pytest
 import trio
@@ -13,7 +13,8 @@ from trio.testing import MockClock
 from cfw.testing.bytecuts import KINDS, TRICKLE_BYTES, Cut, Kind, bytecuts
 from cfw.testing.fakes import Recorded, RecordingSink
 from cfw.testing.rigs import Ending, jpeg, running_worker
-from cfw.testing.sweep import Report
+from cfw.testing.sweep import Report, options
+from cfw.testing.sweep.jobs import in_order
 from cfw.testing.sweep.report import record
 
 PICTURE = jpeg(40)
@@ -77,39 +78,39 @@ def check_told(cut: Cut, ending: Ending) -> None:
         raise AssertionError(f"a rig that was gone has read {ending}")
 
 
-async def play_all(cuts: Iterable[Cut], delay_s: float) -> int:
-    count = 0
-    for cut in cuts:
-        try:
-            await play(cut, delay_s)
-        except AssertionError as exc:
-            raise AssertionError(f"{cut} (sink delay {delay_s:g} s): {exc}") from exc
-        count += 1
-    return count
+def verdict(delay_s: float, cut: Cut) -> str:
+    """Play one cut under a virtual clock of its own; what was wrong, or nothing."""
+    try:
+        trio.run(play, cut, delay_s, clock=MockClock(autojump_threshold=0))
+    except AssertionError as exc:
+        return f"{cut} (sink delay {delay_s:g} s): {exc}"
+    return ""
 
 
 def run(name: str, kind: Kind, stride: int, delays_s: tuple[float, ...]) -> None:
-    """Play all cuts of a kind under sinks of each delay, as one row of the table."""
+    """Play all cuts of a kind under sinks of each delay, as one row of the table.
+
+    As many processes share them as `--sweep-jobs` says.
+    """
     report = Report(name, schedules=("trio's",))
     if stride > (TRICKLE_BYTES if kind == "trickle" else 1):
         report.sampled = f"every {stride}th byte"
-
-    async def main() -> None:
-        conversation = await record_capture()
-        began = time.perf_counter()
-        for delay_s in delays_s:
-            report.runs += await play_all(
-                bytecuts(conversation, [kind], stride=stride), delay_s
-            )
-        report.seconds = time.perf_counter() - began
-        report.points = report.ran = report.runs
-        assert report.runs >= len(delays_s) * (len(conversation) // stride - 1)
-
+    conversation = trio.run(record_capture, clock=MockClock(autojump_threshold=0))
+    cuts = list(bytecuts(conversation, [kind], stride=stride))
+    assert len(cuts) >= len(conversation) // stride - 1
+    began = time.perf_counter()
     gc.freeze()
     try:
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        for delay_s in delays_s:
+            wrongs = in_order(cuts, partial(verdict, delay_s), options.current.jobs or 1)
+            for wrong in wrongs:
+                assert not wrong, wrong
+                report.runs += 1
     finally:
         gc.unfreeze()
+    report.seconds = time.perf_counter() - began
+    report.points = report.ran = report.runs
+    assert report.runs == len(delays_s) * len(cuts)
     record(report)
 
 

@@ -73,7 +73,7 @@ def test_every_order_of_a_one_frame_capture() -> None:
 
 
 @pytest.mark.sweep
-@sweep(at=FAULTS, schedules=["fifo", "lifo", 0], params=grid(sink=list(SINKS)), jobs=2)
+@sweep(at=FAULTS, schedules=["fifo", "lifo"], params=grid(sink=list(SINKS)), jobs=2)
 async def test_everything_at_every_instant(world: World, sink: str) -> None:
     """All faults under every kind of sink, in several orders of the batches."""
     await connection(world, sink=sink)
