@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
+from cfw.client import open_feed
 from cfw.sessions import AuthorityUnreachable, SessionStatus
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority
-from schemas import ErrorCode, FeedOpened
+from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
 from tests.hostile.figures import IS_LONG, figure
-from tests.hostile.kit import MB, Rig, worker
-from tests.route.kit import Ending, bench
+from tests.hostile.kit import MB, Rig, Worker, read_rest, until, worker
+from tests.route.kit import Ending, bench, ending_of
+from tests.wire.peer import parse_frames
 
 OTHERS = 99
 
@@ -115,66 +120,105 @@ async def test_an_authority_that_raises_is_one_captures_trouble(
 # --- stopping -------------------------------------------------------------------------------
 
 
+@attrs.define
+class Consumer:
+    """A program that reads the whole feed: where frames go.
+
+    Attributes:
+        frames: capture_id -> the `seq` of each frame that came, in order.
+        terminals: capture_id -> how it ended, as often as that was told.
+    """
+
+    frames: dict[str, list[int]] = attrs.Factory(lambda: defaultdict(list))
+    terminals: dict[str, list[Terminal]] = attrs.Factory(lambda: defaultdict(list))
+
+    async def read(self, made: Worker, task_status: trio.TaskStatus[None]) -> None:
+        async with open_feed(made.admin) as feed:
+            task_status.started()
+            async for message, _ in feed:
+                if isinstance(message, FeedFrame):
+                    self.frames[message.capture_id].append(message.seq)
+                elif isinstance(message, FeedClose | FeedAbort):
+                    self.terminals[message.capture_id].append(message)
+
+
+async def film_until_told(rig: Rig, leave: trio.Event) -> Ending:
+    """Send frames until it is time to leave, or until the worker has ended the capture."""
+
+    async def send() -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            while not leave.is_set():
+                await rig.frame(20_000)
+                await trio.sleep(0.01)
+            await rig.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        data = bytes(rig.received) + await read_rest(rig.stream)
+        nursery.cancel_scope.cancel()
+    await rig.stream.aclose()
+    return ending_of(parse_frames(data))
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 async def test_stopping_under_load_loses_no_frame_silently(
     signals: int, tmp_path: Path
 ) -> None:
-    """Each capture ends with a receipt for all it sent, or with an abort; in bounded time."""
+    """Frames still come when it begins; each is with the consumer or counted in an abort."""
     settings = {"times.drain_s": 2, "limits.max_frames": 10_000, "times.linger_s": 1}
-    kinds = {"receipt": 0, "server_shutdown": 0}
-    async with worker(tmp_path, settings=settings) as made:
+    consumer, leave, stay = Consumer(), trio.Event(), trio.Event()
+    endings: list[tuple[Rig, Ending]] = []
+    async with worker(tmp_path, settings=settings) as made, trio.open_nursery() as nursery:
+        await nursery.start(consumer.read, made)
         leaving = [await made.rig(f"leaves-{n}") for n in range(10)]
         staying = [await made.rig(f"stays-{n}") for n in range(10)]
         deaf = [await made.rig(f"deaf-{n}") for n in range(5)]
         await made.captures(25)
-        async with trio.open_nursery() as nursery:
-            until_s = trio.current_time() + 0.5
 
-            async def stream(rig: Rig) -> None:
-                while trio.current_time() < until_s:
-                    await rig.frame(20_000)
-                    await trio.sleep(0.02)
+        async def film(rig: Rig) -> None:
+            endings.append((rig, await film_until_told(rig, leave if rig in leaving else stay)))
 
-            for rig in (*leaving, *staying):
-                nursery.start_soon(stream, rig)
+        for rig in (*leaving, *staying):
+            nursery.start_soon(film, rig)
+        await until(lambda: all(len(consumer.frames[rig.capture_id]) > 9 for rig in staying))
         began = trio.current_time()
         for _ in range(signals):
             made.process.send_signal(signal.SIGTERM)
             await trio.sleep(0.2)
-        endings: list[tuple[Rig, Ending]] = []
-        async with trio.open_nursery() as nursery:
-
-            async def end(rig: Rig) -> None:
-                if rig in leaving and signals == 1:
-                    await rig.close()
-                endings.append((rig, await rig.ending()))
-
-            for rig in (*leaving, *staying):
-                nursery.start_soon(end, rig)
+        sent = sum(rig.seq for rig in staying)
+        leave.set()
         code = await made.exit_code()
         took = trio.current_time() - began
         for rig in deaf:
             await rig.stream.aclose()
-        aborted = {line["capture_id"]: line for line in made.log("capture.aborted")}
-    for rig, ending in endings:
-        if ending.code == 1000:
-            kinds["receipt"] += 1
-            assert ending.receipt["frames"] == rig.seq
-            continue
-        (abort,) = ending.aborts
-        assert (abort.error_code, ending.code) == (ErrorCode.SERVER_SHUTDOWN, 1001)
-        kinds["server_shutdown"] += 1
-        line = aborted[rig.capture_id]
-        assert line["frames_accepted"] == line["frames_forwarded"] == rig.seq
     assert code == 0
-    assert len(endings) == 20
-    assert kinds["receipt"] == (10 if signals == 1 else 0)
+    kinds = Counter(ending.code for _, ending in endings)
+    assert kinds == ({1000: 10, 1001: 10} if signals == 1 else {1001: 20})
+    assert len(consumer.terminals) == 25
+    for rig, ending in endings:
+        (terminal,) = consumer.terminals[rig.capture_id]
+        forwarded, accepted = terminal.frames_forwarded, terminal.frames_accepted
+        came = consumer.frames[rig.capture_id]
+        assert came == list(range(1, len(came) + 1))
+        # An abort may come between the consumer's taking of a frame and the count of it.
+        assert forwarded <= len(came) <= min(forwarded + 1, accepted)
+        assert accepted <= rig.seq
+        if ending.code == 1000:
+            assert ending.receipt["frames"] == forwarded == accepted == len(came) == rig.seq
+        else:
+            (abort,) = ending.aborts
+            assert isinstance(terminal, FeedAbort)
+            assert abort.error_code is terminal.error_code is ErrorCode.SERVER_SHUTDOWN
+    if signals == 1:
+        assert sum(rig.seq for rig in staying) > sent, "nothing was sent behind the signal"
     # drain_s, the terminal, linger_s and the admin listener's grace; and a busy machine.
     assert took < 2 + 5 + 1 + 2 + 10
+    frames = sum(map(len, consumer.frames.values()))
+    lost = sum(t.frames_accepted - t.frames_forwarded for (t,) in consumer.terminals.values())
     figure(
-        f"{'SIGTERM' if signals == 1 else 'two SIGTERM'} with 25 captures, 5 of them deaf",
-        f"exit code 0 after {took:.1f} s; {kinds['receipt']} receipts, "
-        f"{kinds['server_shutdown']} of 1001 read",
+        f"{'SIGTERM' if signals == 1 else 'two SIGTERM'} under load, 25 captures, 5 deaf",
+        f"exit code 0 after {took:.1f} s; {kinds[1000]} receipts, {kinds[1001]} of 1001 read; "
+        f"{frames} frames with the consumer, {lost} more named in an abort",
     )
 
 
