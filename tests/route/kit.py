@@ -1,4 +1,11 @@
-"""A router on memory streams and a virtual clock, and a rig that speaks to it by hand."""
+"""A router on memory streams and a virtual clock, and a rig that speaks to it by hand.
+
+For the router's own tests, so it does without `cfw.testing.rigs`, which is for those who test
+something else against a worker: nothing stands between router and sink here, frames are built
+and read by the definition in `tests.wire.peer`, and `ending_of` takes what came over any
+stream, sockets included. What both had in common would be wrong in the router's tests and in
+the toolkit at once. A test that needs none of this takes `running_worker`.
+"""
 
 from __future__ import annotations
 
