@@ -27,6 +27,7 @@ RAISED: dict[str, float] = {
     "max_forward_buffer_bytes": 64_000_000,
     "max_memory_bytes": 10**15,
     "max_connections": 10_000,
+    "max_connections_per_address": 10_000,
 }
 #: The worker's times, so that no idle rig is sent away while 2 000 connect.
 PATIENT: dict[str, float] = {"open_s": 3600, "idle_s": 3600, "meta_to_bytes_s": 3600}

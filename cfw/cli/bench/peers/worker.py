@@ -5,7 +5,7 @@ Only delays are measured with it; everything else is measured on `cfw serve`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -16,7 +16,7 @@ from cfw.limits import Times
 from cfw.registry import Registry
 from cfw.routes import Router
 from cfw.sessions import open_authority
-from cfw.sinks import CaptureSink, Sink, open_sink
+from cfw.sinks import BatchSink, CaptureSink, Sink, open_sink
 from cfw.state import Frame
 from schemas import FeedOpened, Terminal
 
@@ -34,6 +34,19 @@ class _StampedCapture:
         await self._inner.finish(terminal)
 
 
+class _StampedBatches(_StampedCapture):
+    """The same for a sink that takes several frames at once."""
+
+    def __init__(self, inner: CaptureSink, batches: BatchSink, consumer: Consumer) -> None:
+        super().__init__(inner, consumer)
+        self._batches = batches
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        await self._batches.send_many(frames)
+        for frame in frames:
+            self._consumer.take(frame.data)
+
+
 class _StampedSink:
     def __init__(self, inner: Sink, consumer: Consumer) -> None:
         self._inner = inner
@@ -45,7 +58,10 @@ class _StampedSink:
     @asynccontextmanager
     async def _capture(self, opened: FeedOpened) -> AsyncIterator[CaptureSink]:
         async with self._inner.capture(opened) as inner:
-            yield _StampedCapture(inner, self._consumer)
+            if isinstance(inner, BatchSink):
+                yield _StampedBatches(inner, inner, self._consumer)
+            else:
+                yield _StampedCapture(inner, self._consumer)
 
 
 async def _main(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
