@@ -47,8 +47,12 @@ class _Http1(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         headers = dict(request.headers)
-        if b"upgrade" in headers and not all(value.isascii() for value in headers.values()):
-            # wsproto, which reads them of a WebSocket, would raise.
+        # Two lengths: a proxy in front may have believed the other one, and taken what is
+        # another request here for a part of this one.
+        is_ambiguous = b"content-length" in headers and b"transfer-encoding" in headers
+        # wsproto, which reads the headers of a WebSocket, would raise.
+        is_unreadable = b"upgrade" in headers and not all(map(bytes.isascii, headers.values()))
+        if is_ambiguous or is_unreadable:
             await self._send_error_response(400)
             await self.send(Closed())
             return

@@ -244,6 +244,19 @@ async def test_no_way_of_asking_for_compression_gets_it() -> None:
             assert b"permessage-deflate" not in answer
 
 
+async def test_a_request_of_two_lengths_hides_no_other() -> None:
+    """What may be a body to a proxy is no request here."""
+    data = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n"
+    data += b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + HEALTH + b"\r\n"
+    async with served(hub_app(None)) as server:
+        stream, answer = await dial(server, data), b""
+        with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
+            async for chunk in stream:
+                answer += chunk
+        await stream.aclose()
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"400"]
+
+
 @pytest.mark.parametrize("name", [b"Protocol", b"Extensions", b"Key", b"Version"])
 async def test_bytes_above_ascii_in_an_upgrade_are_answered(name: bytes) -> None:
     """wsproto would raise, and the log would hold a traceback for each."""

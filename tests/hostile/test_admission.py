@@ -71,7 +71,9 @@ async def test_a_thousand_connections_beyond_the_cap_starve_nobody(tmp_path: Pat
         idle = [await made.dial() for _ in range(100)]  # too many that ask nothing
         assert (await rigs.pop().receipt())["frames"] == 40
         await made.connections(4)
+        began = trio.current_time()
         rigs.append(await made.rig("another"))
+        next_in = trio.current_time() - began
         assert [(await rig.receipt())["frames"] for rig in rigs] == [40] * 4 + [0]
         grown = made.rss - before
         refused = await made.metric('cfw_connections_refused_total{reason="capacity"}')
@@ -84,7 +86,8 @@ async def test_a_thousand_connections_beyond_the_cap_starve_nobody(tmp_path: Pat
     assert lines <= CROWD / 10, "a flood must not fill the log"
     figure(
         f"{CROWD} connections beyond the cap",
-        f"{told.count('503')} read 503, slowest answer {max(took):.2f} s; "
+        f"{told.count('503')} read 503, slowest answer {max(took):.2f} s; captures inside wait "
+        f"{max(waits) * 1e3:.0f} ms at most, the next is let in after {next_in * 1e3:.0f} ms; "
         f"worker {grown / 1e6:+.1f} MB, {lines} log lines",
     )
 
