@@ -94,11 +94,21 @@ class ValkeySink:
         """End the captures that dead workers left behind, again and again; never returns."""
         while True:
             await trio.sleep(self._lease_s / LOOKS_PER_LEASE)
-            try:
+            failures: list[ValkeyFailed] = []
+            # Side by side: a node that is silent costs the partitions of others no time.
+            async with trio.open_nursery() as nursery:
                 for partition in range(PARTITIONS):
-                    await self.seal_lost(partition)
-            except ValkeyFailed as exc:
-                _log.warning("leases.unreachable", detail=str(exc))
+                    nursery.start_soon(self._look, partition, failures)
+            if failures:
+                _log.warning(
+                    "leases.unreachable", detail=str(failures[0]), partitions=len(failures)
+                )
+
+    async def _look(self, partition: int, failures: list[ValkeyFailed]) -> None:
+        try:
+            await self.seal_lost(partition)
+        except ValkeyFailed as exc:
+            failures.append(exc)
 
     async def seal_lost(self, partition: int) -> None:
         """Give each capture whose lease has run out its terminal, if no other worker does.

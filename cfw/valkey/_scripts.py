@@ -1,5 +1,8 @@
 """The Lua scripts. Each runs as a whole or not at all, in one partition, and may run twice.
 
+A server undoes nothing of a script that fails. What it may refuse (XADD, when its memory is
+full) comes before all else that a script writes.
+
 lease   hash    owner, stream, opened, last (the last frame), bytes (of all frames)
 t       string  milliseconds since 1970 by the server's clock
 """
@@ -95,10 +98,10 @@ local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not deadline or tonumber(deadline) > now then return 0 end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'last')
 if lease[1] ~= ARGV[2] or lease[2] ~= ARGV[5] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('DEL', KEYS[1])
 local id = redis.call('XADD', KEYS[3], 'NOMKSTREAM', '{LAST_ID}', 'message', ARGV[4])
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[1])
 return id and 1 or 0
 """
 
@@ -112,7 +115,8 @@ return 'OK'
 
 #: KEYS index; ARGV group. From where on the index has news: its last id.
 JOIN = """
-redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '$', 'MKSTREAM')
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '$', 'MKSTREAM')
+if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', '1')[1]
 return newest and newest[1] or '0-0'
 """

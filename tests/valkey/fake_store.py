@@ -56,6 +56,7 @@ class FakeStore:
         leases: who owns what.
         drops: what is lost while the server is `away`: requests or answers.
         away_until: the server is out of reach until then.
+        unreachable: partitions whose lost captures nobody can ask for.
     """
 
     lease_s: float = 10
@@ -64,6 +65,7 @@ class FakeStore:
     leases: dict[str, Lease] = attrs.Factory(dict)
     drops: str = "requests"
     away_until: float = 0
+    unreachable: set[int] = attrs.Factory(set)
     _queue: deque[_Request] = attrs.Factory(deque)
     _wake: trio.Event = attrs.Factory(trio.Event)
 
@@ -182,6 +184,8 @@ class FakeStore:
                 if partition_of(name) == partition and lease.deadline <= trio.current_time()
             ]
 
+        if partition in self.unreachable:
+            raise ValkeyFailed("planted: the node of the partition is down")
         found: list[LostCapture] = await self._ask(effect)
         return found
 

@@ -13,7 +13,15 @@ from cfw.errors import ProtocolViolation
 from cfw.sinks import BatchSink, LeasedSink
 from cfw.sinks.valkey import ValkeySink
 from cfw.state import Frame
-from cfw.valkey import LAST_ID, LeaseLost, Run, TailLost, ValkeyFailed, partition_of
+from cfw.valkey import (
+    LAST_ID,
+    PARTITIONS,
+    LeaseLost,
+    Run,
+    TailLost,
+    ValkeyFailed,
+    partition_of,
+)
 from schemas import (
     ErrorCode,
     FeedAbort,
@@ -157,3 +165,17 @@ async def test_a_capture_that_cannot_be_read_does_not_stop_the_look(
         assert [*store.leases] == ["cap-1"]
         (_, message, _) = store.streams[f"{other}:1"][-1]
         assert getattr(parse_feed(message), "error_code", None) is ErrorCode.WORKER_LOST
+
+
+async def test_a_partition_out_of_reach_does_not_stop_the_look_at_others(
+    autojump_clock: MockClock,
+) -> None:
+    """A node of a cluster is down: what was left behind on the others is ended all the same."""
+    async with serving() as (store, sink):
+        await store.begin(Run(capture_id="cap-1", opened_ns=1), to_json(opened()).encode())
+        store.unreachable.update(set(range(PARTITIONS)) - {partition_of("cap-1")})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sink.keep_looking)
+            await trio.sleep(2 * LEASE_S)
+            nursery.cancel_scope.cancel()
+        assert terminals(store) == [ErrorCode.WORKER_LOST]

@@ -15,6 +15,7 @@ from cfw.valkey import (
     Run,
     ScriptStore,
     TailLost,
+    ValkeyFailed,
     open_link,
     partition_of,
 )
@@ -152,6 +153,31 @@ async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
         assert not await there.other.seal(lost, b"lost")
         assert await there.other.lost(partition) == []
         await there.one.append(mine, 1, [(b"m", b"j")])
+
+
+async def test_a_full_server_refuses_all_or_nothing(mortal: Servers, prefix: str) -> None:
+    """A lost capture whose terminal was refused is still there to be ended later."""
+    client = mortal.client()
+    async with arena(mortal, prefix, lease_s=0.3) as there:
+        mine = run()
+        await there.one.begin(mine, b"o")
+        await there.one.append(mine, 1, [(b"m", b"j")])
+        await trio.sleep(0.4)
+        (lost,) = await there.other.lost(partition_of("cap-1"))
+        client.config_set("maxmemory", 1)
+        for refused in (
+            there.other.seal(lost, b"lost"),
+            there.one.append(mine, 2, [(b"m", b"j")]),
+            there.one.finish(mine, b"closed", 1),
+        ):
+            with pytest.raises(ValkeyFailed, match="maxmemory"):
+                await refused
+        assert len(there.entries(mine)) == 2
+        client.config_set("maxmemory", 0)
+        (again,) = await there.other.lost(partition_of("cap-1"))
+        assert again == lost
+        assert await there.other.seal(lost, b"lost")
+        assert there.entries(mine)[-1] == (LAST_ID, b"lost", None)
 
 
 async def test_streams_and_index_are_bounded(one_server: Servers, prefix: str) -> None:
