@@ -30,7 +30,7 @@ def _name(_: click.Context, parameter: click.Parameter, value: str) -> str:
 @click.option("--url", required=True, metavar="URL", help="The workers' valkey:// URL.")
 @click.option(
     "--expire-s",
-    type=click.FloatRange(min=0.001),
+    type=float,
     metavar="S",
     help="Nobody knows the session any more after so many seconds.  [default: never]",
 )

@@ -18,6 +18,12 @@ from cfw.plugins import OutOfReach, redact_url
 from schemas import FeedAbort, FeedClose, to_json
 
 _Write: TypeAlias = Callable[[bytes], None]
+#: What a shared feed counts, in words.
+_LOSSES = {
+    "missed": "messages were no longer on the server: this reader is slower than maxlen allows",
+    "expired": "captures expired before they were read to their end",
+    "taken_away": "captures were given to another of the group: this reader was silent",
+}
 
 
 @click.command()
@@ -139,8 +145,36 @@ def _shared_feed(
 async def _processing(opening: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
     """The last message has been processed too when the block comes to its end."""
     async with opening as feed:
-        yield feed
+        told = _Told(feed)
+        try:
+            yield told
+        finally:
+            told.tell()
         await feed.processed()
+
+
+class _Told:
+    """The messages of a shared feed; says on standard error what could not be read."""
+
+    def __init__(self, feed: Any) -> None:
+        self._feed = feed
+        self._told: dict[str, int] = {}
+
+    def __aiter__(self) -> _Told:
+        return self
+
+    async def __anext__(self) -> Any:
+        found = await self._feed.__anext__()
+        self.tell()
+        return found
+
+    def tell(self) -> None:
+        """Say it once."""
+        for name, words in _LOSSES.items():
+            count = getattr(self._feed, name)
+            if more := count - self._told.get(name, 0):
+                click.echo(f"{more} {words}", err=True)
+            self._told[name] = count
 
 
 async def _tap(

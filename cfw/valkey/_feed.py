@@ -21,8 +21,8 @@ import trio
 from cfw.valkey import _scripts as scripts
 from cfw.valkey._address import Address
 from cfw.valkey._link import Argument, Link, ValkeyFailed, open_link
-from cfw.valkey._names import LAST_ID, PARTITIONS, Names
-from schemas import CameraFeedWorkerFeed, SchemaError, parse_feed
+from cfw.valkey._names import LAST_ID, NOTHING_ID, PARTITIONS, Names
+from schemas import CameraFeedWorkerFeed, FeedAbort, FeedClose, SchemaError, parse_feed
 
 #: Entries of one stream that are fetched at once: at most 2.4 MB of the largest frames.
 BATCH = 8
@@ -59,6 +59,7 @@ class _Item:
     entry_id: str
     message: CameraFeedWorkerFeed
     jpeg: bytes | None
+    missed: int
 
 
 class ValkeyFeed:
@@ -71,6 +72,9 @@ class ValkeyFeed:
     the next one is asked for. It never ends by itself. One task iterates.
 
     Attributes:
+        missed: messages that were not there any more when their turn came: trimmed behind a
+            reader slower than `maxlen`, or lost in a failover. `__anext__` adds them as it
+            gives out the message behind the hole.
         expired: captures whose streams expired before they had been read to their end.
         taken_away: captures that another consumer of the group has claimed, because this
             one was silent for `claim_s`.
@@ -79,6 +83,7 @@ class ValkeyFeed:
     def __init__(
         self, link: Link, group: str, consumer: str, max_captures: int, claim_s: float
     ) -> None:
+        self.missed = 0
         self.expired = 0
         self.taken_away = 0
         self._link = link
@@ -114,6 +119,7 @@ class ValkeyFeed:
                 raise self._failure from None
             if not item.held.is_lost:
                 self._current = item
+                self.missed += item.missed
                 return item.message, item.jpeg
 
     async def processed(self) -> None:
@@ -206,9 +212,11 @@ class ValkeyFeed:
                 raise ValkeyFailed(
                     f"{held.stream} {entry_id} is no message of the feed"
                 ) from exc
+            missed = _missed(held.reached, entry_id, message)
             held.is_read = entry_id == LAST_ID
             held.reached = entry_id
-            await self._send.send(_Item(held, entry_id, message, fields.get(b"jpeg")))
+            jpeg = fields.get(b"jpeg")
+            await self._send.send(_Item(held, entry_id, message, jpeg, missed))
 
     async def _take(self, script: str, names: Names, most: int, *more: int) -> bool:
         """Ask for captures of a partition; whether there were any."""
@@ -258,6 +266,23 @@ class ValkeyFeed:
                 self.expired += 1
             else:
                 self.taken_away += 1
+
+
+def _missed(reached: str, entry_id: str, message: CameraFeedWorkerFeed) -> int:
+    """Messages between the entry that was fetched last and this one."""
+    if isinstance(message, FeedClose | FeedAbort):
+        place = message.frames_forwarded + 2
+    else:
+        place = _place(entry_id)
+    # An abort may count fewer frames than there are.
+    return max(0, place - _place(reached) - 1)
+
+
+def _place(entry_id: str) -> int:
+    """0 for before the stream, 1 for its `capture.opened`, n + 1 for frame n."""
+    if entry_id == NOTHING_ID:
+        return 0
+    return int(entry_id.partition("-")[0]) + 1
 
 
 @asynccontextmanager

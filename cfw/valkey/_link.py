@@ -135,7 +135,11 @@ class Link:
 
 def _words(exc: BaseException) -> str:
     cause = exc.__cause__
-    return f"{exc} ({cause})" if isinstance(cause, OSError) else str(exc)
+    if not isinstance(cause, OSError):
+        return str(exc)
+    # A deadline has no words of its own; one side alone with TLS ends at it as well.
+    why = str(cause) or "no answer in time; see that both sides use TLS, or neither"
+    return f"{exc} ({why})"
 
 
 @asynccontextmanager

@@ -32,6 +32,8 @@ TAGS = (
 )
 #: Part of the key format: workers and consumers must agree on it.
 PARTITIONS = len(TAGS)
+#: Where a reader is that has read nothing of a stream.
+NOTHING_ID = "0-0"
 #: The id of a capture's first entry, the `capture.opened`. Frame n has the id `n-0`.
 FIRST_ID = "0-1"
 #: The id of a terminal: the highest there is, so the server refuses any entry behind it.

@@ -9,7 +9,7 @@ t       string  milliseconds since 1970 by the server's clock
 
 from __future__ import annotations
 
-from cfw.valkey._names import FIRST_ID, LAST_ID
+from cfw.valkey._names import FIRST_ID, LAST_ID, NOTHING_ID
 
 _NOW = """
 local clock = redis.call('TIME')
@@ -169,7 +169,7 @@ return states
 """
 
 #: KEYS progress; ARGV stream. The id of the last entry that was processed.
-REACHED = "return redis.call('HGET', KEYS[1], ARGV[1]) or '0-0'"
+REACHED = f"return redis.call('HGET', KEYS[1], ARGV[1]) or '{NOTHING_ID}'"
 
 #: KEYS progress; ARGV stream, entry id, keep_ms
 PROCESSED = """

@@ -13,6 +13,9 @@ from cfw.valkey._names import session_channel, session_key
 
 #: How long to wait before listening again after the connection broke.
 LISTEN_AGAIN_S = 1.0
+#: A session lasts a millisecond at least and ten years at most, or for ever.
+SHORTEST_EXPIRE_S = 0.001
+LONGEST_EXPIRE_S = 315_360_000
 
 #: KEYS session; ARGV user, status, expire_ms or 0, channel, session_id
 _SET = """
@@ -37,13 +40,20 @@ async def set_session(
         user_id: whose session it is.
         session_id: its id.
         status: `active` or `closed`.
-        expire_s: seconds after which nobody knows it any more; None for never.
+        expire_s: seconds after which nobody knows it any more, at most `LONGEST_EXPIRE_S`;
+            None for never.
 
     Raises:
+        ValueError: `expire_s` is out of range; nothing was written.
         ValkeyFailed: the server is out of reach or refused.
     """
+    if expire_s is not None and not SHORTEST_EXPIRE_S <= expire_s <= LONGEST_EXPIRE_S:
+        raise ValueError(
+            f"a session must expire after {SHORTEST_EXPIRE_S} to {LONGEST_EXPIRE_S} seconds, "
+            f"or never, not after {expire_s:g}"
+        )
     prefix = link.address.prefix
-    expire_ms = 0 if expire_s is None else max(1, round(1000 * expire_s))
+    expire_ms = 0 if expire_s is None else round(1000 * expire_s)
     args: list[Argument] = [user_id, status, expire_ms, session_channel(prefix), session_id]
     await link.script(_SET, [session_key(prefix, session_id)], args)
 

@@ -63,9 +63,9 @@ class Writer:
             await self.store.append(self.run, self.seq, [(message, jpeg)])
         return self
 
-    async def end(self) -> None:
+    async def end(self, **counts: int) -> None:
         close = make_close(capture_id=self.run.capture_id)
-        terminal = restate(close, FeedClose, **INGEST, **COUNTS)
+        terminal = restate(close, FeedClose, **INGEST, **COUNTS | counts)
         await self.store.finish(self.run, to_json(terminal).encode(), self.seq)
 
     def jpeg(self, seq: int) -> bytes:
@@ -265,6 +265,28 @@ async def test_a_capture_that_expired_is_counted_and_given_up(
         await trio.sleep(0.5)
         assert feed.expired == 1
     assert one_server.client().xpending(names.index, "g")["pending"] == 0
+
+
+@pytest.mark.parametrize(("kept", "missed"), [(4, 0), (3, 1), (1, 3), (0, 4)])
+async def test_a_reader_slower_than_maxlen_is_told_what_it_missed(
+    one_server: Servers, prefix: str, kept: int, missed: int
+) -> None:
+    """Of opened and three frames the newest are left; the terminal always is."""
+    url, names = one_server.url(prefix=prefix), Names.of(prefix, "cap-1")
+    async with (
+        open_link(Address.parse(url)) as link,
+        open_valkey_feed(url, group="g", max_captures=1) as feed,
+    ):
+        await joined(one_server, prefix, "g")
+        first = await (await Writer(link, "cap-0").begin()).frames(1)
+        assert await read(feed, 1) == ["cap-0 opened"]  # and has no room for another
+        writer = await (await Writer(link, "cap-1").begin()).frames(3)
+        await writer.end(frames_forwarded=3)
+        one_server.client().xtrim(names.frames("cap-1", 1), maxlen=kept + 1, approximate=False)
+        await first.end()
+        got = await read(feed, 2 + kept + 1)
+        assert got == ["cap-0 1", "cap-0 close", *expected("cap-1", 3)[4 - kept :]]
+        assert feed.missed == missed
 
 
 async def test_a_server_that_dies_ends_the_iteration(mortal: Servers, prefix: str) -> None:

@@ -192,3 +192,13 @@ async def test_a_failover(
     else:
         assert isinstance(ending, FeedClose)
         assert frames == ending.frames_forwarded == len(PICTURES)
+
+
+async def test_tls_with_a_server_that_has_none_says_what_to_look_at(
+    one_server: Servers,
+) -> None:
+    """It ends at a deadline, which has no words of its own."""
+    url = one_server.url(timeout_s=0.5).replace("valkey:", "valkeys:")
+    with pytest.raises(ValkeyFailed, match="no answer in time; see that both sides use TLS"):
+        async with open_link(Address.parse(url)):
+            pass

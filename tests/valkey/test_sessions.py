@@ -164,6 +164,12 @@ async def test_the_command_sets_a_session(one_server: Servers, prefix: str) -> N
     code, said = await run("ada", "s" * 129, "active", "--url", url)
     assert code == 2
     assert b"1 to 128" in said
+    for never in ("nan", "inf", "1e300", "0"):
+        code, said = await run("ada", "s-1", "active", "--url", url, "--expire-s", never)
+        assert code == 2
+        assert b"0.001 to 315360000 seconds" in said
+    async with open_authority(url) as authority:
+        assert (await authority.check("ada", "s-1")).value == "closed"
     code, said = await run("ada", "s-1", "active", "--url", "valkey://127.0.0.1:1")
     assert code == 1
     assert b"127.0.0.1:1" in said
