@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import nox
 
@@ -33,95 +34,111 @@ nox.options.reuse_venv = "yes"
 # A Python that is not there is skipped, and said to be.
 nox.options.error_on_missing_interpreters = False
 
+#: Where everything is installed, with which all sessions but `pythons` run.
+ENVIRONMENT = Path(".nox", "dev").resolve()
+PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
+#: Two files of tests at a time; one file has its fixtures to itself.
+PARALLEL = ("-n", "2", "--dist", "loadfile")
+QUICK = (*PARALLEL, "-m", "not conformance and not sweep and not slow and not hostile")
+_installed: list[bool] = []
+
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != RUNNING]
 
 
-@nox.session
+def install(session: nox.Session) -> None:
+    """Make the one environment that all sessions share; once for each run of nox.
+
+    One for each session would be installed eight times over.
+    """
+    if not PYTHON.exists():
+        session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
+    if not _installed:
+        pip = (str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check")
+        session.run(*pip, "-e", ".[dev]", external=True)
+        _installed.append(True)
+
+
+def run(
+    session: nox.Session, module: str, *args: str, env: dict[str, str] | None = None
+) -> None:
+    """Run a Python module in the shared environment, whose commands are found first."""
+    install(session)
+    path = os.pathsep.join((str(PYTHON.parent), os.environ.get("PATH", os.defpath)))
+    env = {"PATH": path, **(env or {})}
+    session.run(str(PYTHON), "-m", module, *args, env=env, external=True)
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Style, formatting and who may import whom."""
-    session.install("-e", ".[lint]")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("lint-imports")
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    session.run(str(PYTHON.with_name("lint-imports")), external=True)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """mypy --strict."""
-    session.install("-e", ".[test,types]", "nox")
-    session.run("mypy", "cfw", "schemas", "tests", "noxfile.py")
+    run(session, "mypy", "cfw", "schemas", "tests", "noxfile.py")
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The tests that a change must pass; arguments go to pytest."""
-    run_tests(session)
+    run(session, "pytest", *QUICK, *session.posargs)
 
 
 @nox.session(python=OTHERS)
 def pythons(session: nox.Session) -> None:
     """The same tests on another Python."""
-    run_tests(session)
-
-
-def run_tests(session: nox.Session) -> None:
-    """Install and test, in whatever environment the session has."""
     session.install("-e", ".[test]")
-    marks = "not conformance and not sweep and not slow and not hostile"
-    session.run("pytest", "-m", marks, *session.posargs)
+    session.run("pytest", *QUICK, *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def conformance(session: nox.Session) -> None:
     """Autobahn sections 1 to 7, 9 and 10 over real sockets."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "-m", "conformance", *session.posargs)
+    run(session, "pytest", "-m", "conformance", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
     """Every property test, with many examples."""
-    session.install("-e", ".[test]")
     env = {"CFW_FUZZ_EXAMPLES": os.environ.get("CFW_FUZZ_EXAMPLES", "2000")}
-    session.run("pytest", "-m", "fuzz", *session.posargs, env=env)
+    run(session, "pytest", *PARALLEL, "-m", "fuzz", *session.posargs, env=env)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def hostile(session: nox.Session) -> None:
     """Attackers, overload and faults against a worker in a process of its own."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "-m", "hostile", "tests/hostile", *session.posargs)
+    run(session, "pytest", "-m", "hostile", "tests/hostile", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def sweep(session: nox.Session) -> None:
     """Every fault at every instant, under every kind of sink, in several orders."""
-    session.install("-e", ".[test]")
     paths = ("tests/sweep", "tests/valkey/test_sweep.py")
     # One test is a whole sweep here: minutes are no sign that it hangs.
     patience = "faulthandler_timeout=600"
-    session.run("pytest", "--sweep-jobs", "2", "-o", patience, *paths, *session.posargs)
+    run(session, "pytest", "--sweep-jobs", "2", "-o", patience, *paths, *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
     """What takes too long for every change and has no session of its own."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "-m", "slow and not conformance", *session.posargs)
+    run(session, "pytest", "-m", "slow and not conformance", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """A short benchmark beside every peer; arguments go to `cfw bench`."""
-    session.install("-e", ".[bench]")
-    session.run("cfw", "bench", *(session.posargs or ["--short"]))
+    run(session, "cfw.cli", "bench", *(session.posargs or ["--short"]))
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def guard(session: nox.Session) -> None:
     """What a frame costs in instructions; that it costs no more calls is in `tests`."""
     if shutil.which("valgrind") is None:
         session.skip("valgrind is not installed: no instruction was counted")
-    session.install("-e", ".[test]")
-    session.run("python", "-m", "tests.guards.instructions")
+    run(session, "tests.guards.instructions")

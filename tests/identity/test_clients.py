@@ -69,7 +69,7 @@ def film_sync(url: str, access: dict[str, Any]) -> int:
     return capture.receipt.frames
 
 
-@pytest.mark.parametrize("token", [None, WRONG])
+@pytest.mark.parametrize("token", [None, WRONG], ids=["none", "wrong"])
 async def test_who_is_not_let_in_is_told_by_an_exception_of_its_own(
     monkeypatch: pytest.MonkeyPatch, token_file: str, token: str | None
 ) -> None:

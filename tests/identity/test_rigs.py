@@ -65,7 +65,7 @@ def subprotocols(*offered: str) -> dict[str, Any]:
 # --- tokens ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("token", [FREE, ADAS])
+@pytest.mark.parametrize("token", [FREE, ADAS], ids=["free", "bound"])
 @pytest.mark.parametrize(
     "scheme", ["Bearer {}", "bearer {}", "BEARER   {} "], ids=["usual", "lower", "spaces"]
 )
