@@ -196,7 +196,7 @@ class ValkeyFeed:
 
     async def _read(self, streams: dict[str, str], block_s: float) -> dict[bytes, Any]:
         ids: dict[str | bytes, str] = dict(streams.items())
-        found = await self._link.ask(
+        found = await self._link.ask_again(
             lambda: self._link.client.xread(ids, count=BATCH, block=round(1000 * block_s)),
             extra_s=block_s,
         )

@@ -108,12 +108,18 @@ class Link:
                 # The source and not its hash: no server has to be told it beforehand.
                 return await self.client.eval(script, keys, args)
 
+        return await self.ask_again(ask)
+
+    async def ask_again(
+        self, command: Callable[[], Awaitable[_T]], *, extra_s: float = 0
+    ) -> _T:
+        """As `ask`, for what may be run twice: once more when the connection broke."""
         try:
-            return await self.ask(ask)
+            return await self.ask(command, extra_s=extra_s)
         except ValkeyFailed as exc:
             if not isinstance(exc.__cause__, ConnectionLost):
                 raise
-        return await self.ask(ask)
+        return await self.ask(command, extra_s=extra_s)
 
     async def ask(self, command: Callable[[], Awaitable[_T]], *, extra_s: float = 0) -> _T:
         """Run a command, within `timeout_s` and no longer than `extra_s` on top.

@@ -289,6 +289,24 @@ async def test_a_reader_slower_than_maxlen_is_told_what_it_missed(
         assert feed.missed == missed
 
 
+async def test_a_consumer_whose_connections_are_cut_goes_on(
+    one_server: Servers, prefix: str
+) -> None:
+    """Whatever it was asking for, it asks again, and nothing is repeated or left out."""
+    url = one_server.url(prefix=prefix)
+    async with (
+        open_link(Address.parse(url)) as link,
+        open_valkey_feed(url, group="g") as feed,
+    ):
+        await joined(one_server, prefix, "g")
+        writer = await (await Writer(link, "cap-1").begin()).frames(1)
+        got = await read(feed, 2)
+        await trio.sleep(0.2)
+        one_server.client().execute_command("CLIENT KILL TYPE normal SKIPME yes")
+        await (await writer.frames(2)).end()
+        assert got + await read(feed, 3) == expected("cap-1", 3)
+
+
 async def test_a_server_that_dies_ends_the_iteration(mortal: Servers, prefix: str) -> None:
     """With a plain error that names it; and an error of the reader comes out as it is."""
     url = mortal.url(prefix=prefix)
