@@ -22,7 +22,7 @@ PATIENCE_S = 20
 @asynccontextmanager
 async def served(app: Any, **options: Any) -> AsyncIterator[AdminServer]:
     """The application behind a socket; stopped in the orderly way behind the block."""
-    with trio.fail_after(2 * PATIENCE_S):
+    with trio.fail_after(6 * PATIENCE_S):
         async with trio.open_nursery() as nursery:
             server: AdminServer = await nursery.start(partial(serve_admin, app, **options))
             yield server

@@ -112,7 +112,7 @@ async def test_a_page_from_elsewhere_reaches_nothing(
 
 async def attempts(page: Page, worker: Worker) -> list[str]:
     feed = admin(worker.addresses, "/feed").replace("http", "ws")
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         return [
             await page.run(f"{ATTEMPT}('{url}')") for url in (worker.addresses.capture, feed)
         ]
