@@ -39,7 +39,9 @@ ENVIRONMENT = Path(".nox", "dev").resolve()
 PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 #: Two files of tests at a time; one file has its fixtures to itself.
 PARALLEL = ("-n", "2", "--dist", "loadfile")
-QUICK = (*PARALLEL, "-m", "not conformance and not sweep and not slow and not hostile")
+#: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
+HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
+QUICK = ("-m", "not conformance and not sweep and not slow and not hostile")
 _installed: list[bool] = []
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -86,14 +88,24 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The tests that a change must pass; arguments go to pytest."""
-    run(session, "pytest", *QUICK, *session.posargs)
+    for part in parts(session):
+        run(session, "pytest", *part)
 
 
 @nox.session(python=OTHERS)
 def pythons(session: nox.Session) -> None:
     """The same tests on another Python."""
     session.install("-e", ".[test]")
-    session.run("pytest", *QUICK, *session.posargs)
+    for part in parts(session):
+        session.run("pytest", *part)
+
+
+def parts(session: nox.Session) -> list[tuple[str, ...]]:
+    """The arguments of each run of pytest that `tests` and `pythons` are made of."""
+    if session.posargs:
+        return [(*QUICK, *session.posargs)]
+    light = tuple(f"--ignore={folder}" for folder in HEAVY)
+    return [(*PARALLEL, *QUICK, *light), (*QUICK, *HEAVY)]
 
 
 @nox.session(venv_backend="none")

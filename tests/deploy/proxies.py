@@ -33,6 +33,10 @@ def program(name: str) -> str:
     return path
 
 
+#: How often a rig tries, once a second: longer than a worker is passed over.
+TRIES = 5
+
+
 @attrs.frozen
 class Proxy:
     """A proxy that runs.
@@ -61,10 +65,19 @@ class Proxy:
 
     async def rig(self, capture_id: str) -> Rig:
         """A rig with a capture open, through the proxy."""
-        rig = Rig(cast(trio.SocketStream, await self.dial()), capture_id)
-        await rig.shake_hands()
-        await rig.open()
-        return rig
+        for _ in range(TRIES):
+            rig = Rig(cast(trio.SocketStream, await self.dial()), capture_id)
+            try:
+                await rig.shake_hands()
+            except AssertionError as exc:
+                # A proxy takes a worker that was slow to answer for gone, for a while.
+                if b" 502 " not in exc.args[0]:
+                    raise
+                await trio.sleep(1)
+                continue
+            await rig.open()
+            return rig
+        raise AssertionError(f"502 for {TRIES} times")
 
 
 @asynccontextmanager
