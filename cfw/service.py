@@ -44,13 +44,12 @@ from cfw.errors import (
 )
 from cfw.jpeg import NotAJpeg, probe
 from cfw.limits import NS_PER_S, Limits, ns
-from cfw.state import Active, Frame, Idle, State
+from cfw.state import Active, Frame, Idle, State, Terms
 from schemas import (
     CameraFeedWorkerInput,
     CaptureClose,
     CaptureFrameMeta,
     CaptureOpen,
-    Timestamp,
 )
 
 
@@ -82,7 +81,7 @@ class SessionVerdict:
 
 
 Event: TypeAlias = CameraFeedWorkerInput | bytes | Tick | SessionVerdict
-Decision: TypeAlias = tuple[State, list[Action]]
+Decision: TypeAlias = tuple[State, tuple[Action, ...]]
 
 
 def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
@@ -104,14 +103,14 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
     try:
         return _dispatch_active(state, event, now_ingest)
     except DomainError as error:
-        return state.idle, [AbortCapture(error), CleanupCapture(None)]
+        return state.terms.idle, (AbortCapture(error), CleanupCapture(None))
 
 
 def _dispatch_idle(state: Idle, event: Event, now_ingest: int) -> Decision:
     if isinstance(event, CaptureOpen):
         return handle_open(state, event, now_ingest)
     if isinstance(event, Tick | SessionVerdict):
-        return state, []
+        return state, ()
     name = "a binary message" if isinstance(event, bytes) else event.event
     raise ProtocolViolation(f"{name} before capture.open; a capture begins with capture.open")
 
@@ -163,21 +162,21 @@ def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
             observed=message.fps_target,
             limit=limits.max_fps,
         )
-    _check_skew("timestamp_start", message.timestamp_start, limits, now_ingest)
-    active = Active(
+    max_skew_ns, start = ns(limits.max_clock_skew_s), message.timestamp_start.ns
+    if abs(start - now_ingest) > max_skew_ns:
+        raise _skewed("timestamp_start", start, limits, now_ingest)
+    terms = Terms(
         idle=state,
         opened=message,
+        max_skew_ns=max_skew_ns,
+        meta_to_bytes_ns=ns(times.meta_to_bytes_s),
+        idle_ns=ns(times.idle_s),
         duration_until=now_ingest + ns(limits.max_duration_s),
-        frames=0,
-        total_bytes=0,
-        last_frame_ns=None,
-        pending=None,
-        pending_until=None,
-        idle_until=now_ingest + ns(times.idle_s),
         recheck_at=now_ingest + ns(times.session_recheck_s),
         grace_until=None,
     )
-    return active, [RequestSessionValidation(message.user_id, message.session_id)]
+    active = Active(terms, last=None, total_bytes=0, pending=None, meta_at=now_ingest)
+    return active, (RequestSessionValidation(message.user_id, message.session_id),)
 
 
 def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int) -> Decision:
@@ -186,9 +185,10 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
     Raises:
         ProtocolViolation, LimitExceeded: it may not.
     """
-    limits, times = state.idle.limits, state.idle.times
-    expected = state.frames + 1
-    _check_ids(state.opened, message, expected)
+    terms, last = state.terms, state.last
+    limits = terms.idle.limits
+    expected = 1 if last is None else last.seq + 1
+    _check_ids(terms.opened, message, expected)
     if state.pending is not None:
         raise ProtocolViolation(
             f"frame_meta {message.seq} before the bytes of frame {state.pending.seq}; "
@@ -201,13 +201,15 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             seq=expected,
             observed=message.seq,
         )
-    if state.last_frame_ns is not None and message.timestamp_frame.ns < state.last_frame_ns:
+    frame_ns = message.timestamp_frame.ns
+    if last is not None and frame_ns < last.timestamp_frame.ns:
         raise ProtocolViolation(
             f"timestamp_frame {message.timestamp_frame} is earlier than that of the frame "
             "before it; event times must not go back",
             seq=expected,
         )
-    _check_skew("timestamp_frame", message.timestamp_frame, limits, now_ingest, expected)
+    if abs(frame_ns - now_ingest) > terms.max_skew_ns:
+        raise _skewed("timestamp_frame", frame_ns, limits, now_ingest, expected)
     if message.byte_length > limits.max_frame_bytes:
         raise LimitFrameBytesExceeded(
             f"a frame may have at most {limits.max_frame_bytes} bytes, "
@@ -232,8 +234,7 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             observed=total_bytes,
             limit=limits.max_total_bytes,
         )
-    bytes_until = now_ingest + ns(times.meta_to_bytes_s)
-    return state.expecting(message, bytes_until, now_ingest + ns(times.idle_s)), []
+    return Active(terms, last, state.total_bytes, message, now_ingest), ()
 
 
 def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
@@ -243,7 +244,7 @@ def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
         ProtocolViolation: they are not the bytes announced, or no JPEG.
         LimitResolutionExceeded: the picture is larger than declared at open.
     """
-    meta, opened = state.pending, state.opened
+    terms, meta = state.terms, state.pending
     if meta is None:
         raise ProtocolViolation(
             "a binary message without a frame_meta before it; send the frame_meta first",
@@ -260,18 +261,13 @@ def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
         width, height = probe(data)
     except NotAJpeg as exc:
         raise ProtocolViolation(f"the frame is not a JPEG: {exc}", seq=meta.seq) from None
-    for side, value, declared in (
-        ("width", width, opened.width),
-        ("height", height, opened.height),
-    ):
-        if value > declared:
-            raise LimitResolutionExceeded(
-                f"the frame's {side} is {value} pixels, capture.open declared {declared}",
-                seq=meta.seq,
-                observed=value,
-                limit=declared,
-            )
-    return state.accepting(meta), [ForwardFrame(Frame(meta, data, now_ingest))]
+    opened = terms.opened
+    if width > opened.width:
+        raise _too_large("width", width, opened.width, meta.seq)
+    if height > opened.height:
+        raise _too_large("height", height, opened.height, meta.seq)
+    accepted = Active(terms, meta, state.total_bytes + len(data), None, state.meta_at)
+    return accepted, (ForwardFrame(Frame(meta, data, now_ingest)),)
 
 
 def handle_close(state: Active, message: CaptureClose, now_ingest: int) -> Decision:
@@ -280,7 +276,8 @@ def handle_close(state: Active, message: CaptureClose, now_ingest: int) -> Decis
     Raises:
         ProtocolViolation, LimitDurationExceeded: they do not.
     """
-    limits, opened = state.idle.limits, state.opened
+    terms, last = state.terms, state.last
+    limits, opened = terms.idle.limits, terms.opened
     _check_ids(opened, message, None)
     if state.pending is not None:
         raise ProtocolViolation(
@@ -290,15 +287,16 @@ def handle_close(state: Active, message: CaptureClose, now_ingest: int) -> Decis
     end = message.timestamp_end.ns
     if end < opened.timestamp_start.ns:
         raise ProtocolViolation("timestamp_end is earlier than timestamp_start")
-    if state.last_frame_ns is not None and end < state.last_frame_ns:
+    if last is not None and end < last.timestamp_frame.ns:
         raise ProtocolViolation(
-            "timestamp_end is earlier than the last timestamp_frame", seq=state.frames
+            "timestamp_end is earlier than the last timestamp_frame", seq=last.seq
         )
-    _check_skew("timestamp_end", message.timestamp_end, limits, now_ingest)
+    if abs(end - now_ingest) > terms.max_skew_ns:
+        raise _skewed("timestamp_end", end, limits, now_ingest)
     lasted = end - opened.timestamp_start.ns
     if lasted > ns(limits.max_duration_s):
         raise _too_long(limits, lasted, "by its own timestamps")
-    return state.idle, [CleanupCapture(message)]
+    return terms.idle, (CleanupCapture(message),)
 
 
 def handle_tick(state: Active, now_ingest: int) -> Decision:
@@ -307,15 +305,16 @@ def handle_tick(state: Active, now_ingest: int) -> Decision:
     Raises:
         LimitDurationExceeded, ProtocolViolation, SessionClosed: a time limit is reached.
     """
-    limits, times, opened = state.idle.limits, state.idle.times, state.opened
+    terms = state.terms
+    limits, times, opened = terms.idle.limits, terms.idle.times, terms.opened
     # With the default times the grace and the duration end together: session before limit.
-    if state.grace_until is not None and now_ingest >= state.grace_until:
+    if terms.grace_until is not None and now_ingest >= terms.grace_until:
         raise SessionClosed(
             "the session could not be checked again for "
             f"{times.session_grace_s:g} s (session_grace_s)"
         )
-    if now_ingest >= state.duration_until:
-        lasted = now_ingest - state.duration_until + ns(limits.max_duration_s)
+    if now_ingest >= terms.duration_until:
+        lasted = now_ingest - terms.duration_until + ns(limits.max_duration_s)
         raise _too_long(limits, lasted, "since its capture.open arrived")
     if state.pending_until is not None and now_ingest >= state.pending_until:
         raise ProtocolViolation(
@@ -328,10 +327,11 @@ def handle_tick(state: Active, now_ingest: int) -> Decision:
             f"no frame_meta for {times.idle_s:g} s (idle_s); send frames or capture.close",
             seq=state.frames + 1,
         )
-    if now_ingest >= state.recheck_at:
-        due_again = attrs.evolve(state, recheck_at=now_ingest + ns(times.session_recheck_s))
-        return due_again, [RequestSessionRecheck(opened.user_id, opened.session_id)]
-    return state, []
+    if now_ingest >= terms.recheck_at:
+        recheck_at = now_ingest + ns(times.session_recheck_s)
+        due_again = attrs.evolve(state, terms=attrs.evolve(terms, recheck_at=recheck_at))
+        return due_again, (RequestSessionRecheck(opened.user_id, opened.session_id),)
+    return state, ()
 
 
 def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Decision:
@@ -340,8 +340,8 @@ def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Dec
     Raises:
         SessionInvalid, SessionClosed: the user may not send.
     """
-    times = state.idle.times
-    verdict = event.verdict
+    terms, verdict = state.terms, event.verdict
+    times = terms.idle.times
     if verdict is Verdict.INVALID:
         raise SessionInvalid("the session is unknown or belongs to another user")
     if verdict is Verdict.CLOSED:
@@ -349,31 +349,31 @@ def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Dec
     if verdict is Verdict.UNREACHABLE:
         if event.at_open:
             raise SessionInvalid("the session could not be checked; try again later")
-        if state.grace_until is not None:
-            return state, []
+        if terms.grace_until is not None:
+            return state, ()
         grace_until = now_ingest + ns(times.session_grace_s)
-        return attrs.evolve(state, grace_until=grace_until), []
+        return attrs.evolve(state, terms=attrs.evolve(terms, grace_until=grace_until)), ()
     if event.at_open:
         # The rig was made to wait; that time is not held against it.
-        return attrs.evolve(
-            state,
-            idle_until=now_ingest + ns(times.idle_s),
-            recheck_at=now_ingest + ns(times.session_recheck_s),
-        ), []
-    if state.grace_until is not None:
-        return attrs.evolve(state, grace_until=None), []
-    return state, []
+        recheck_at = now_ingest + ns(times.session_recheck_s)
+        terms = attrs.evolve(terms, recheck_at=recheck_at)
+        return attrs.evolve(state, terms=terms, meta_at=now_ingest), ()
+    if terms.grace_until is not None:
+        return attrs.evolve(state, terms=attrs.evolve(terms, grace_until=None)), ()
+    return state, ()
 
 
 def next_deadline(state: State) -> int | None:
     """When the next Tick is due, nanoseconds since 1970 UTC; None when none will be."""
     if isinstance(state, Idle):
         return None
-    due = min(state.duration_until, state.idle_until, state.recheck_at)
-    if state.pending_until is not None and state.pending_until < due:
-        due = state.pending_until
-    if state.grace_until is not None and state.grace_until < due:
-        due = state.grace_until
+    terms = state.terms
+    due = min(terms.duration_until, state.idle_until, terms.recheck_at)
+    pending_until = state.pending_until
+    if pending_until is not None and pending_until < due:
+        due = pending_until
+    if terms.grace_until is not None and terms.grace_until < due:
+        due = terms.grace_until
     return due
 
 
@@ -393,18 +393,26 @@ def _check_ids(
     )
 
 
-def _check_skew(
-    name: str, event_time: Timestamp, limits: Limits, now_ingest: int, seq: int | None = None
-) -> None:
-    skew = abs(event_time.ns - now_ingest)
-    if skew > ns(limits.max_clock_skew_s):
-        raise ProtocolViolation(
-            f"{name} is {skew / NS_PER_S:.0f} s away from the worker's clock; at most "
-            f"{limits.max_clock_skew_s:g} s (max_clock_skew_s) are allowed, so set the clock",
-            seq=seq,
-            observed=skew / NS_PER_S,
-            limit=limits.max_clock_skew_s,
-        )
+def _skewed(
+    name: str, event_ns: int, limits: Limits, now_ingest: int, seq: int | None = None
+) -> ProtocolViolation:
+    skew_s = abs(event_ns - now_ingest) / NS_PER_S
+    return ProtocolViolation(
+        f"{name} is {skew_s:.0f} s away from the worker's clock; at most "
+        f"{limits.max_clock_skew_s:g} s (max_clock_skew_s) are allowed, so set the clock",
+        seq=seq,
+        observed=skew_s,
+        limit=limits.max_clock_skew_s,
+    )
+
+
+def _too_large(side: str, pixels: int, declared: int, seq: int) -> LimitResolutionExceeded:
+    return LimitResolutionExceeded(
+        f"the frame's {side} is {pixels} pixels, capture.open declared {declared}",
+        seq=seq,
+        observed=pixels,
+        limit=declared,
+    )
 
 
 def _too_long(limits: Limits, lasted: int, how: str) -> LimitDurationExceeded:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from cfw.limits import Limits, Times
 from schemas import CaptureFrameMeta, CaptureOpen, FeedFrame, Timestamp, restate
 
+__all__ = ["Active", "Frame", "Idle", "State", "Terms", "value"]
 
-@attrs.frozen
+# What is made for each frame is frozen for the type checker alone: to be frozen while it runs
+# would make it three times as dear to make.
+if TYPE_CHECKING:
+    from attrs import frozen as value
+else:
+    value = attrs.define(unsafe_hash=True)
+
+
+@value
 class Frame:
     """One accepted frame.
 
@@ -45,19 +54,18 @@ class Idle:
 
 
 @attrs.frozen
-class Active:
-    """A capture is running. All instants are ingest time, nanoseconds since 1970 UTC.
+class Terms:
+    """What the messages of a running capture are held against; the same for many frames.
+
+    All instants are ingest time, nanoseconds since 1970 UTC.
 
     Args:
         idle: the state to go back to; it holds the limits.
         opened: the `capture.open` that every later message must agree with.
+        max_skew_ns: how far an event time may be from ingest time.
+        meta_to_bytes_ns: how long bytes may take to follow their metadata.
+        idle_ns: how long the next metadata may take.
         duration_until: when the capture has lasted too long.
-        frames: frames accepted so far.
-        total_bytes: bytes of the frames accepted so far.
-        last_frame_ns: event time of the last frame accepted; None before the first.
-        pending: the metadata whose bytes are awaited; None when none is.
-        pending_until: when those bytes are late; None when none are awaited.
-        idle_until: when the next metadata is late.
         recheck_at: when the session is due to be checked again.
         grace_until: when the session authority has been out of reach for too long; None
             while it answers.
@@ -65,55 +73,46 @@ class Active:
 
     idle: Idle
     opened: CaptureOpen
+    max_skew_ns: int
+    meta_to_bytes_ns: int
+    idle_ns: int
     duration_until: int
-    frames: int
-    total_bytes: int
-    last_frame_ns: int | None
-    pending: CaptureFrameMeta | None
-    pending_until: int | None
-    idle_until: int
     recheck_at: int
     grace_until: int | None
 
-    # Two new states a frame: written out, which costs a third of `attrs.evolve`.
 
-    def expecting(self, meta: CaptureFrameMeta, until: int, idle_until: int) -> Active:
-        """This state once a frame is announced.
+@value
+class Active:
+    """A capture is running.
 
-        Args:
-            meta: what was said of the frame.
-            until: when its bytes will be late.
-            idle_until: when the metadata behind it will be late.
-        """
-        return Active(
-            self.idle,
-            self.opened,
-            self.duration_until,
-            self.frames,
-            self.total_bytes,
-            self.last_frame_ns,
-            meta,
-            until,
-            idle_until,
-            self.recheck_at,
-            self.grace_until,
-        )
+    Args:
+        terms: what its messages are held against.
+        last: the metadata of the last frame accepted; None before the first.
+        total_bytes: bytes of the frames accepted so far.
+        pending: the metadata whose bytes are awaited; None when none is.
+        meta_at: ingest time of the last metadata, or of what let the capture begin.
+    """
 
-    def accepting(self, meta: CaptureFrameMeta) -> Active:
-        """This state once the announced frame has come."""
-        return Active(
-            self.idle,
-            self.opened,
-            self.duration_until,
-            meta.seq,
-            self.total_bytes + meta.byte_length,
-            meta.timestamp_frame.ns,
-            None,
-            None,
-            self.idle_until,
-            self.recheck_at,
-            self.grace_until,
-        )
+    terms: Terms
+    last: CaptureFrameMeta | None
+    total_bytes: int
+    pending: CaptureFrameMeta | None
+    meta_at: int
+
+    @property
+    def frames(self) -> int:
+        """Frames accepted so far."""
+        return 0 if self.last is None else self.last.seq
+
+    @property
+    def pending_until(self) -> int | None:
+        """When the bytes that are awaited are late; None when none are."""
+        return None if self.pending is None else self.meta_at + self.terms.meta_to_bytes_ns
+
+    @property
+    def idle_until(self) -> int:
+        """When the next metadata is late."""
+        return self.meta_at + self.terms.idle_ns
 
 
 State: TypeAlias = Idle | Active

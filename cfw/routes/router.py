@@ -523,11 +523,11 @@ class _Connection:
             self._has_verdict = True
             ws.interrupt()  # the reader looks at the verdict at once
 
-    def _decide(self, event: Event, now: int) -> list[Action]:
+    def _decide(self, event: Event, now: int) -> tuple[Action, ...]:
         self._state, actions = dispatch(self._state, event, now)
-        for action in actions:
-            if isinstance(action, AbortCapture):
-                raise action.error
+        # An abort is always the first of its actions.
+        if actions and type(actions[0]) is AbortCapture:
+            raise actions[0].error
         return actions
 
     def _parse(self, message: str | bytes, now: int) -> Event:

@@ -58,7 +58,7 @@ def refused(state: State, event: Event, now: float = 0.1) -> DomainError:
     """Dispatch one event that must abort the capture; the error it is aborted with."""
     after, actions = dispatch(state, event, START_NS + ns(now))
     assert isinstance(state, Active)
-    assert after == state.idle
+    assert after == state.terms.idle
     abort, cleanup = actions
     assert isinstance(abort, AbortCapture)
     assert cleanup == CleanupCapture(None)
@@ -78,7 +78,7 @@ def test_open_asks_for_the_session_to_be_validated() -> None:
     """A capture.open within the limits leads to active and to one request."""
     state, actions = dispatch(IDLE, make_open(), START_NS)
     assert isinstance(state, Active)
-    assert actions == [RequestSessionValidation("ada", "s-1")]
+    assert actions == (RequestSessionValidation("ada", "s-1"),)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_nothing_but_open_begins_a_capture(event: Event) -> None:
 
 def test_a_tick_in_idle_does_nothing() -> None:
     """A tick, or a verdict that comes too late, changes nothing in idle."""
-    assert dispatch(IDLE, Tick(), START_NS) == (IDLE, [])
-    assert dispatch(IDLE, SessionVerdict(Verdict.CLOSED, False), START_NS) == (IDLE, [])
+    assert dispatch(IDLE, Tick(), START_NS) == (IDLE, ())
+    assert dispatch(IDLE, SessionVerdict(Verdict.CLOSED, False), START_NS) == (IDLE, ())
     assert next_deadline(IDLE) is None
 
 
@@ -304,7 +304,7 @@ def test_close_ends_the_capture_cleanly() -> None:
     message = make_close(timestamp_end=at(1))
     assert dispatch(frames(opened(), 2), message, START_NS + SECOND) == (
         IDLE,
-        [CleanupCapture(message)],
+        (CleanupCapture(message),),
     )
 
 
@@ -367,9 +367,9 @@ def test_the_session_is_rechecked_when_due_and_again() -> None:
     """A re-check is asked for every session_recheck_s."""
     start = Idle(Limits(), Times(idle_s=100, session_recheck_s=5))
     state, actions = dispatch(opened(start), Tick(), START_NS + 5 * SECOND)
-    assert actions == [RequestSessionRecheck("ada", "s-1")]
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
     assert next_deadline(state) == START_NS + 10 * SECOND
-    assert dispatch(state, Tick(), START_NS + 6 * SECOND) == (state, [])
+    assert dispatch(state, Tick(), START_NS + 6 * SECOND) == (state, ())
 
 
 # --- session --------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_session_grace_comes_before_the_duration_when_both_are_due() -> None:
     away = SessionVerdict(Verdict.UNREACHABLE, False)
     state = run(opened(), away, now=5)
     assert isinstance(state, Active)
-    assert state.grace_until == state.duration_until == START_NS + 15 * SECOND
+    assert state.terms.grace_until == state.terms.duration_until == START_NS + 15 * SECOND
     assert type(refused(state, Tick(), now=15)) is SessionClosed
 
 

@@ -91,6 +91,13 @@ def reached(*events: service.Event) -> state.Active:
 
 
 OPENED = reached(make_open())
+
+
+def due(**instants: Any) -> state.Active:
+    """The state after `capture.open`, with other instants at which something is due."""
+    return attrs.evolve(OPENED, terms=attrs.evolve(OPENED.terms, **instants))
+
+
 #: state, event -> a state to start from and an event that is accepted, or refused by nature.
 ROWS: dict[tuple[str, str], tuple[state.State, service.Event]] = {
     ("Idle", "CaptureOpen"): (IDLE, make_open()),
@@ -100,7 +107,7 @@ ROWS: dict[tuple[str, str], tuple[state.State, service.Event]] = {
     ("Active", "CaptureFrameMeta"): (OPENED, FIRST_META),
     ("Active", "bytes"): (reached(make_open(), FIRST_META), FIRST_FRAME),
     ("Active", "CaptureClose"): (OPENED, make_close()),
-    ("Active", "Tick"): (attrs.evolve(OPENED, recheck_at=START_NS), service.Tick()),
+    ("Active", "Tick"): (due(recheck_at=START_NS), service.Tick()),
     ("Active", "SessionVerdict"): (
         OPENED,
         service.SessionVerdict(service.Verdict.ACTIVE, False),
@@ -127,24 +134,22 @@ def test_the_state_table_is_what_dispatch_does() -> None:
 
 def test_the_checks_of_a_tick_are_in_the_order_of_the_table() -> None:
     """Everything is due at once; mending the first leaves the second, and so on."""
-    overdue = attrs.evolve(
-        OPENED,
-        grace_until=START_NS,
-        duration_until=START_NS,
-        pending_until=START_NS,
-        idle_until=START_NS,
+    late = attrs.evolve(
+        due(grace_until=START_NS, duration_until=START_NS),
+        pending=FIRST_META,
+        meta_at=START_NS - OPENED.terms.idle_ns,
     )
+    no_grace = attrs.evolve(late.terms, grace_until=None)
+    mended = attrs.evolve(late, terms=attrs.evolve(no_grace, duration_until=START_NS + 1))
     (told,) = [row[2] for row in table("state") if row[:2] == ["Active", "Tick"]]
-    mend = {
-        "session grace": ("grace_until", "session_grace_s"),
-        "duration": ("duration_until", "may last at most"),
-        "bytes after metadata": ("pending_until", "meta_to_bytes_s"),
-        "idleness": ("idle_until", "idle_s"),
+    overdue = {
+        "session grace": (late, "session_grace_s"),
+        "duration": (attrs.evolve(late, terms=no_grace), "may last at most"),
+        "bytes after metadata": (mended, "meta_to_bytes_s"),
+        "idleness": (attrs.evolve(mended, pending=None), "idle_s"),
     }
-    assert told.split("; ") == [*mend, "session re-check due"]
-    for field, words in mend.values():
-        _, (abort, _) = service.dispatch(overdue, service.Tick(), START_NS)
+    assert told.split("; ") == [*overdue, "session re-check due"]
+    for begin, words in overdue.values():
+        _, (abort, _) = service.dispatch(begin, service.Tick(), START_NS)
         assert isinstance(abort, actions.AbortCapture)
         assert words in abort.error.detail
-        later: dict[str, Any] = {field: START_NS + 1}
-        overdue = attrs.evolve(overdue, **later)
