@@ -195,6 +195,7 @@ def test_the_image_has_what_an_installation_needs() -> None:
     build = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {"pyproject.toml", project["project"]["readme"], *build["packages"]}
     needed |= set(project["project"]["license-files"])
+    needed.add(str(Path(build["hooks"]["custom"]["path"]).parent))
     assert set(copied) == needed
     ignored = shipped("Dockerfile.dockerignore").splitlines()
     assert ignored[0] == "*"
