@@ -11,6 +11,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from schemas._errors import SchemaError
 from schemas._reader import make_reader
+from schemas._rules import shown
 from schemas._time import Timestamp
 from schemas.messages import (
     Annotation,
@@ -26,7 +27,6 @@ from schemas.messages import (
     FeedFrame,
     FeedOpened,
     Message,
-    shown,
 )
 
 _M = TypeVar("_M", bound=attrs.AttrsInstance)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from schemas._codec import FEED, FORBIDDEN, INPUT, OUTPUT
-from schemas.messages import Rule
+from schemas._rules import Rule
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
