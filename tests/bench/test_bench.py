@@ -19,7 +19,7 @@ from cfw.cli.bench.measures import FULL, SHORT, USUAL, Bench, Plan
 from cfw.cli.bench.peers.checks import TAIL_BYTES, stamp_of
 from cfw.cli.bench.report import warnings
 from cfw.cli.bench.rig import BINARY, TEXT, BenchError, message, picture, stamped_tail
-from cfw.cli.bench.servers import Server, cores, running, shown
+from cfw.cli.bench.servers import STALLED, Server, cores, running, shown
 from cfw.cli.bench.tables import BASELINE, Column, percentile, summarise
 from cfw.jpeg import probe
 from cfw.wire.decoder import Decoder
@@ -197,14 +197,17 @@ def test_every_measure_has_a_table_with_every_server() -> None:
     """All of them once, on the worker and a peer; and every cell has a number."""
     names = [BASELINE, "cfw hub:", "trio-websocket", "recv"]
     tables = Bench(names, CORE, TINY, lambda _: None).run(
-        ["viewers", "flood", "idle", "abort", "delay", "rates"]
+        ["memory", "viewers", "flood", "idle", "abort", "delay", "rates"]
     )
     assert [table.name for table in tables] == [
-        *("rates", "delay", "abort", "idle", "flood", "viewers")
+        *("rates", "delay", "abort", "idle"),
+        *["memory"] * 6,
+        *("flood", "viewers"),
     ]
     for table in tables:
         assert table.problems == {}, table
         expected = {"rates": names, "idle": names, "viewers": ["cfw hub:"]}
+        expected["memory"] = [STALLED]
         assert list(table.rows) == expected.get(table.name, names[:-1])
         for row in table.rows.values():
             assert set(row.values) == {column.key for column in table.columns}

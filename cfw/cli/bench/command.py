@@ -87,6 +87,7 @@ def bench(
     delay     from the last byte of a frame to the sink, 100 rigs at 15 fps
     abort     from a violation to the close frame
     idle      memory of a connection that waits
+    memory    peak of a capture whose sink takes nothing, to its forward buffer
     flood     what one flooding rig does to the delay of others
     viewers   what 20 live viewers cost a capture
     """

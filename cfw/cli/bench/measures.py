@@ -11,10 +11,10 @@ import attrs
 
 from cfw.cli.bench.load import drive, open_rigs
 from cfw.cli.bench.rig import BenchError, Rig, connect
-from cfw.cli.bench.servers import Server, running, shown
+from cfw.cli.bench.servers import STALLED, Server, running, shown
 from cfw.cli.bench.tables import Column, Sample, Table, percentile, summarise
 
-NAMES = ("rates", "delay", "abort", "idle", "flood", "viewers")
+NAMES = ("rates", "delay", "abort", "idle", "memory", "flood", "viewers")
 #: Delays need servers that note them.
 _STAMPED = ("delay", "flood")
 #: What the same processes are used for; memory is weighed on fresh ones.
@@ -26,6 +26,9 @@ FPS = 15.0
 FRAME_BYTES = 30_000
 #: Frames before the violation that an abort is measured from.
 _FRAMES_BEFORE = 3
+#: The forward buffers that are filled, and the frames that fill them.
+BUFFER_BYTES = (16_000_000, 64_000_000)
+_FILLED_WITH = (FRAME_BYTES, 300_000, 2_000_000)
 
 
 @attrs.frozen
@@ -91,6 +94,11 @@ ABORT = (
     Column("p99_ms", "p99 ms", 2, is_ratio=True),
 )
 IDLE = (Column("kilobytes", "kB a connection", 1, is_ratio=True),)
+MEMORY = (
+    Column("ratio", "peak / buffer", 3),
+    Column("peak_mb", "peak MB", 2),
+    Column("kept_mb", "MB kept behind it", 2),
+)
 FLOOD = (
     Column("p99_flooded_ms", "p99 flooded ms", 2, is_ratio=True),
     Column("p99_alone_ms", "p99 alone ms", 2),
@@ -146,6 +154,8 @@ class Bench:
                 self._servers, self._problems = started
                 for name in names:
                     tables += every[name]()
+        if "memory" in wanted:
+            tables += self._memory()
         return sorted(tables, key=lambda table: NAMES.index(table.name))
 
     def _rates(self) -> list[Table]:
@@ -178,6 +188,21 @@ class Bench:
         measure = partial(idle, number=self._plan.idle)
         title = f"memory of a connection with an open capture, {self._plan.idle} of them"
         return [self._table("idle", title, IDLE, measure, self._names, 1)]
+
+    def _memory(self) -> list[Table]:
+        tables = []
+        for buffer_bytes in BUFFER_BYTES:
+            for size in _FILLED_WITH:
+                # A process each: what one has freed would hide what the next one takes.
+                stalled = running([STALLED], self._core, buffer_bytes=buffer_bytes)
+                with stalled as (self._servers, self._problems):
+                    measure = partial(memory, size=size, buffer_bytes=buffer_bytes)
+                    title = (
+                        "peak memory of a capture that fills its forward buffer of "
+                        f"{_size(buffer_bytes)} with frames of {_size(size)}"
+                    )
+                    tables.append(self._table("memory", title, MEMORY, measure, [STALLED], 1))
+        return tables
 
     def _flood(self) -> list[Table]:
         plan = self._plan
@@ -304,6 +329,45 @@ def idle(server: Server, *, number: int) -> Sample:
     if before is None or after is None:
         return {"kilobytes": None}
     return {"kilobytes": (after - before) / number / 1e3}
+
+
+def memory(server: Server, *, size: int, buffer_bytes: int) -> Sample:
+    """Fill the forward buffer of one capture until it is aborted, and see what that takes.
+
+    The ratio is the most memory that the process had meanwhile, less what it had without a
+    capture, to the configured `max_forward_buffer_bytes`. So it counts all that a capture
+    whose sink takes nothing can cost the machine: the frames that wait, the one that finds no
+    room, what was read and is not decoded yet, and what the allocator wastes; not what the
+    kernel holds in its sockets.
+    """
+    warm = Rig(server.port, 0, 100)
+    warm.open()
+    warm.say(warm.meta(seq=7))
+    warm.wait_end()  # what is loaded by the first capture is not part of the next one
+    warm.close()
+    server.wait_quiet()
+    before = server.resident_bytes()
+    server.reset_peak()
+    rig = Rig(server.port, 1, size)
+    try:
+        rig.open()
+        for _ in range(buffer_bytes // size + 1):
+            rig.sock.sendall(rig.next_meta() + rig.data)
+        end = rig.wait_end()
+    finally:
+        rig.close()
+    if not end.reason.startswith("limit_forward_buffer_exceeded"):
+        raise BenchError(f"a full buffer was answered with {end.code} {end.reason}")
+    peak = server.peak_bytes()
+    server.wait_quiet()
+    after = server.resident_bytes()
+    if before is None or peak is None or after is None:
+        return {"ratio": None, "peak_mb": None, "kept_mb": None}
+    return {
+        "ratio": (peak - before) / buffer_bytes,
+        "peak_mb": (peak - before) / 1e6,
+        "kept_mb": (after - before) / 1e6,
+    }
 
 
 def flood(server: Server, *, number: int, seconds: float) -> Sample:

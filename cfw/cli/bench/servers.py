@@ -19,6 +19,9 @@ from cfw.cli.bench.peers.checks import PATIENT, RAISED
 from cfw.cli.bench.rig import BenchError
 from cfw.plugins import redact_url
 
+#: The worker with a sink that takes no frame.
+STALLED = "cfw stalled:"
+
 
 def shown(name: str) -> str:
     """A server's name as people may see it: the URL of a sink can hold a password."""
@@ -33,6 +36,7 @@ class Server:
         name: `cfw SINK`, or the name of a peer.
         core: the only core it runs on.
         is_stamped: let it measure the delay of stamped frames.
+        buffer_bytes: the forward buffer of `STALLED`; None for any other server.
 
     Attributes:
         name: as above.
@@ -40,14 +44,16 @@ class Server:
         admin: URL of its admin listener; None when it has none.
     """
 
-    def __init__(self, name: str, core: int, *, is_stamped: bool) -> None:
+    def __init__(
+        self, name: str, core: int, *, is_stamped: bool, buffer_bytes: int | None
+    ) -> None:
         self.name = name
         self.port = 0
         self.admin: str | None = None
         self._core = core
         self._last_words: deque[str] = deque(maxlen=5)
         self._process = subprocess.Popen(
-            [sys.executable, *_arguments(name, is_stamped)],
+            [sys.executable, *_arguments(name, is_stamped, buffer_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -156,7 +162,9 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[-1]
 
 
-def _arguments(name: str, is_stamped: bool) -> list[str]:
+def _arguments(name: str, is_stamped: bool, buffer_bytes: int | None) -> list[str]:
+    if buffer_bytes is not None:
+        return ["-m", "cfw.cli.bench.peers", name, "--buffer-bytes", str(buffer_bytes)]
     if not name.startswith("cfw ") or is_stamped:
         return ["-m", "cfw.cli.bench.peers", name, *(["--stamped"] if is_stamped else [])]
     arguments = ["-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
@@ -170,7 +178,11 @@ def _arguments(name: str, is_stamped: bool) -> list[str]:
 
 @contextmanager
 def running(
-    names: Sequence[str], core: int, *, is_stamped: bool = False
+    names: Sequence[str],
+    core: int,
+    *,
+    is_stamped: bool = False,
+    buffer_bytes: int | None = None,
 ) -> Iterator[tuple[list[Server], dict[str, str]]]:
     """Run servers: yields those that run, and why the others do not.
 
@@ -178,6 +190,7 @@ def running(
         names: `cfw SINK`, or names of peers.
         core: the only core they run on.
         is_stamped: let them measure the delay of stamped frames.
+        buffer_bytes: the forward buffer of `STALLED`; None for any other server.
     """
     problems: dict[str, str] = {}
     started: list[Server] = []
@@ -188,7 +201,8 @@ def running(
                 what = ", ".join(missing)
                 problems[name] = f"not installed: {what} (pip install 'cfw[bench]')"
             else:
-                started.append(Server(name, core, is_stamped=is_stamped))
+                server = Server(name, core, is_stamped=is_stamped, buffer_bytes=buffer_bytes)
+                started.append(server)
         for server in started:
             try:
                 server.wait_ready()

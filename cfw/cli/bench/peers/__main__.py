@@ -33,7 +33,8 @@ def _say(value: dict[str, object]) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--stamped", is_flag=True, help="Measure the delay of stamped frames.")
-def main(name: str, stamped: bool) -> None:
+@click.option("--buffer-bytes", type=int, help="Forward buffer of a worker that is stalled.")
+def main(name: str, stamped: bool, buffer_bytes: int | None) -> None:
     """Run the server NAME until standard input ends."""
     consumer = Consumer(stamped)
     threading.Thread(target=_answer, args=(consumer,), daemon=True).start()
@@ -41,7 +42,10 @@ def main(name: str, stamped: bool) -> None:
     def announce(port: int) -> None:
         _say({"port": port})
 
-    if name.startswith("cfw "):
+    if buffer_bytes is not None:
+        worker = import_module("cfw.cli.bench.peers.worker")
+        worker.run_stalled(buffer_bytes, announce)
+    elif name.startswith("cfw "):
         worker = import_module("cfw.cli.bench.peers.worker")
         worker.run(name.removeprefix("cfw "), consumer, announce)
     else:

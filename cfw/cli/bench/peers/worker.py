@@ -1,18 +1,22 @@
-"""The worker's router with a sink that notes how long each stamped frame took to be taken.
+"""The worker's router with sinks that only a measurement wants.
 
-Only delays are measured with it; everything else is measured on `cfw serve`.
+One notes how long each stamped frame took to be taken, for delays; one takes no frame, for the
+memory of a full forward buffer. Everything else is measured on `cfw serve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+import ctypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import attrs
 import structlog
 import trio
 
 from cfw.cli.bench.peers.checks import LIMITS, PATIENT, Consumer
-from cfw.limits import Times
+from cfw.limits import Limits, Times
 from cfw.registry import Registry
 from cfw.routes import Router
 from cfw.sessions import open_authority
@@ -64,14 +68,32 @@ class _StampedSink:
                 yield _StampedCapture(inner, self._consumer)
 
 
-async def _main(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
-    async with open_authority("allow:") as authority, open_sink(sink_url) as sink:
+class _StalledCapture:
+    async def send(self, frame: Frame) -> None:
+        await trio.sleep_forever()
+
+    async def finish(self, terminal: Terminal) -> None: ...
+
+
+class _StalledSink:
+    @asynccontextmanager
+    async def capture(self, opened: FeedOpened) -> AsyncIterator[CaptureSink]:
+        yield _StalledCapture()
+
+
+async def _stamped(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
+    async with open_sink(sink_url) as sink:
+        await _serve(_StampedSink(sink, consumer), LIMITS, announce)
+
+
+async def _serve(sink: Sink, limits: Limits, announce: Callable[[int], None]) -> None:
+    async with open_authority("allow:") as authority:
         router = Router(
-            limits=LIMITS,
+            limits=limits,
             times=Times(**PATIENT),
-            sink=_StampedSink(sink, consumer),
+            sink=sink,
             authority=authority,
-            registry=Registry(LIMITS),
+            registry=Registry(limits),
         )
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
         announce(listeners[0].socket.getsockname()[1])
@@ -86,5 +108,25 @@ def run(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> N
         consumer: notes them.
         announce: called with the port.
     """
+    _run(_stamped, sink_url, consumer, announce)
+
+
+def run_stalled(buffer_bytes: int, announce: Callable[[int], None]) -> None:
+    """Serve for ever, and forward nothing.
+
+    Args:
+        buffer_bytes: max_forward_buffer_bytes; frames are not limited in number.
+        announce: called with the port.
+    """
+    limits = attrs.evolve(
+        LIMITS, max_forward_buffer_bytes=buffer_bytes, max_forward_buffer_frames=10**9
+    )
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        # What imports have freed must not hide what frames take; glibc gives it back.
+        ctypes.CDLL(None).malloc_trim(0)
+    _run(_serve, _StalledSink(), limits, announce)
+
+
+def _run(main: Callable[..., Awaitable[None]], *args: object) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # errors
-    trio.run(_main, sink_url, consumer, announce)
+    trio.run(main, *args)
