@@ -3,7 +3,8 @@
 lint          ruff, formatting, and the import contract of the house
 types         mypy, strict, on the code and its tests
 tests         everything but the long suites, on the Python that runs nox
-pythons       the same on each other supported Python that is installed
+pure          the light tests of what is compiled, and the conformance cases, on the pure code
+pythons       the same as `tests` on each other supported Python that is installed
 conformance   the Autobahn cases against the wire
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
 hostile       overload, faults and attackers, with the table of what was measured; a long form
@@ -26,7 +27,7 @@ import nox
 
 nox.needs_version = ">=2025.2"
 nox.options.sessions = [
-    *("lint", "types", "tests", "pythons"),
+    *("lint", "types", "tests", "pure", "pythons"),
     *("conformance", "fuzz", "hostile", "sweep", "slow"),
 ]
 nox.options.default_venv_backend = "venv"
@@ -41,6 +42,8 @@ PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
 HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
+#: Tests of what is compiled where cfw is installed.
+COMPILED = ("tests/core", "tests/guards", "tests/route", "tests/schemas", "tests/wire")
 QUICK = ("-m", "not conformance and not sweep and not slow and not hostile")
 _installed: list[bool] = []
 
@@ -82,7 +85,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """mypy --strict."""
-    run(session, "mypy", "cfw", "schemas", "tests", "noxfile.py")
+    run(session, "mypy", "cfw", "schemas", "tests", "noxfile.py", ".build/native.py")
 
 
 @nox.session(venv_backend="none")
@@ -90,6 +93,14 @@ def tests(session: nox.Session) -> None:
     """The tests that a change must pass; arguments go to pytest."""
     for part in parts(session):
         run(session, "pytest", *part)
+
+
+@nox.session(venv_backend="none")
+def pure(session: nox.Session) -> None:
+    """What is compiled has pure code beside it, which passes the same tests."""
+    plugins = ("-p", "tests.pure")
+    run(session, "pytest", *plugins, *PARALLEL, *QUICK, *COMPILED, *session.posargs)
+    run(session, "pytest", *plugins, "-m", "conformance", *session.posargs)
 
 
 @nox.session(python=OTHERS)

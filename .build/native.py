@@ -144,7 +144,7 @@ def can_use_zig() -> bool:
     """Whether pip can install `ziglang`: it would end the installation if it could not."""
     if sys.platform != "linux" or platform.machine() not in ZIG_MACHINES:
         return False
-    return shutil.disk_usage(tempfile.gettempdir()).free > ZIG_BYTES
+    return shutil.disk_usage(tempfile.gettempdir()).free >= ZIG_BYTES
 
 
 def compile_all(sources: dict[str, Path], root: Path, made: Path) -> None:
@@ -163,13 +163,14 @@ def compile_all(sources: dict[str, Path], root: Path, made: Path) -> None:
     elif os.name != "nt" and not has_compiler_of_python():
         command = [str(other_compiler())]
 
-    class BuildExt(build_ext):
+    class BuildExt(build_ext):  # type: ignore[misc]
         def build_extensions(self) -> None:
             if command is not None:
                 # The flags that Python was made with are for another compiler.
                 self.compiler.set_executables(
                     compiler_so=[*command, "-fPIC", "-fwrapv", "-DNDEBUG"],
-                    linker_so=[*command, "-shared"],
+                    # Without -O3 zig links with debug helpers, which it compiles first.
+                    linker_so=[*command, "-O3", "-shared"],
                 )
             super().build_extensions()
 
@@ -178,7 +179,7 @@ def compile_all(sources: dict[str, Path], root: Path, made: Path) -> None:
     for name, path in sources.items():
         extension = Extension(name, [str(path)], extra_compile_args=flags, optional=True)
         with suppress(CompileError):  # it has been printed
-            extensions += cythonize(
+            extensions += cythonize(  # type: ignore[no-untyped-call]
                 [extension], build_dir=str(made / "c"), include_path=[str(root)], quiet=True
             )
     build = BuildExt(Distribution({"name": "cfw", "ext_modules": extensions}))

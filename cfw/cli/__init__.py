@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cfw import __version__
+from cfw.native import code_in_use
 
 #: Subcommand -> where it is, and what `cfw --help` says of it.
 _COMMANDS = {
@@ -62,8 +63,21 @@ class LazyGroup(click.Group):
             raise click.exceptions.Exit(130) from None
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        click.echo(f"cfw {__version__} ({code_in_use()})")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="cfw", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and whether compiled or pure code runs, and exit.",
+)
 def main() -> None:
     """A camera feed worker: rigs send captures of JPEG frames, consumers read them.
 

@@ -16,6 +16,7 @@ import click
 import structlog
 import trio
 
+from cfw import __version__
 from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
@@ -30,6 +31,7 @@ from cfw.cli.workers import (
 )
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
 from cfw.listen import RESERVE, raise_descriptor_limit
+from cfw.native import code_in_use
 from cfw.plugins import OutOfReach
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
@@ -159,6 +161,7 @@ def serve(config: Config, held: int | None) -> None:
     if held is not None:
         structlog.contextvars.bind_contextvars(worker=os.getpid())
         ready_format = "json"  # it is the supervisor that reads it
+    _log.info("server.starting", version=__version__, build=code_in_use())
     announce = partial(_announce, log_format=ready_format)
     _provide_descriptors(config)
     # Of several workers it is the supervisor that systemd listens to.

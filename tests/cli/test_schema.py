@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 import cfw
 from cfw.cli import main
+from cfw.native import code_in_use
 from schemas import json_schemas
 
 COMMANDS = [
@@ -73,9 +74,10 @@ def test_every_command_is_where_the_table_says(name: str) -> None:
 
 
 def test_version() -> None:
-    """The version of the package."""
+    """The version of the package, and which code runs."""
     result = CliRunner().invoke(main, ["--version"])
-    assert (result.exit_code, result.stdout) == (0, f"cfw {cfw.__version__}\n")
+    told = f"cfw {cfw.__version__} ({code_in_use()})\n"
+    assert (result.exit_code, result.stdout) == (0, told)
 
 
 @pytest.mark.parametrize("arguments", [["nothing"], ["send"], ["tap"], ["--nothing"]])

@@ -8,15 +8,19 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from cfw import native
 from tests.pure import ROOT, native_sources
 
 NATIVE = native_sources()
 HEADER = Path(sysconfig.get_path("include"), "Python.h")
-CAN_COMPILE = shutil.which("cc") is not None and HEADER.exists()
-IS_CPYTHON = sys.implementation.name == "cpython"
+CAN_COMPILE = (
+    sys.implementation.name == "cpython" and shutil.which("cc") is not None and HEADER.exists()
+)
+can_compile = pytest.mark.skipif(not CAN_COMPILE, reason="nothing can be compiled here")
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def is_pure(request: pytest.FixtureRequest) -> bool:
     return request.config.pluginmanager.has_plugin("tests.pure")
 
 
-@pytest.mark.skipif(not (CAN_COMPILE and IS_CPYTHON), reason="nothing can be compiled here")
+@can_compile
 @pytest.mark.parametrize("name", NATIVE)
 def test_a_native_module_is_compiled_where_it_can_be(name: str, is_pure: bool) -> None:
     """Nobody tests the pure code alone without having asked for it by `-p tests.pure`.
@@ -61,3 +65,21 @@ def test_no_native_module_is_loaded_under_the_pure_plugin(
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "told"), [(0, "pure"), (1, "partly compiled"), (2, "compiled")]
+)
+def test_the_code_in_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, there: int, told: str
+) -> None:
+    """`compiled` is said only when every module can be imported."""
+    monkeypatch.setattr(native, "MODULES", ("cfw.one._native", "cfw.two._native"))
+    for name in native.MODULES[:there]:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert native.code_in_use() == told
+
+
+def test_every_native_module_is_asked_for() -> None:
+    """What `cfw --version` says is about all that is compiled."""
+    assert set(NATIVE) <= set(native.MODULES)

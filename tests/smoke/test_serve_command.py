@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from cfw.native import code_in_use
 from tests.factories import jpeg
 from tests.smoke.worker import closing, meta, opening
 
@@ -70,6 +71,7 @@ def test_it_boots_takes_a_capture_and_stops() -> None:
         code, out, log = ended(running)
     assert (code, out) == (0, "")
     events = [line["event"] for line in log]
+    assert (events[0], log[0]["build"]) == ("server.starting", code_in_use())
     assert [e for e in events if e.startswith("capture")] == [
         "capture.opened",
         "capture.closed",
