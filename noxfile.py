@@ -43,7 +43,7 @@ PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
 HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
 #: Tests of what is compiled where cfw is installed.
-COMPILED = ("tests/core", "tests/guards", "tests/route", "tests/schemas", "tests/wire")
+COMPILED = ("tests/core", "tests/route", "tests/schemas", "tests/wire")
 QUICK = ("-m", "not conformance and not sweep and not slow and not hostile")
 _installed: list[bool] = []
 
@@ -79,6 +79,7 @@ def lint(session: nox.Session) -> None:
     """Style, formatting and who may import whom."""
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
+    run(session, "cython_lint.cython_lint", "--max-line-length", "96", "schemas", "cfw")
     session.run(str(PYTHON.with_name("lint-imports")), external=True)
 
 
