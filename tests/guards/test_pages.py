@@ -129,6 +129,8 @@ def test_every_command_shown_is_understood(page: Path) -> None:
     assert isinstance(main, click.Group)
     for words in command_lines(page):
         name, *arguments = words
+        if any(name in option.opts for option in main.params):
+            continue  # `cfw --version`
         with click.Context(main) as context:
             command = main.get_command(context, name)
             assert command is not None, words
