@@ -256,6 +256,7 @@ class _Connection:
             # The rig is told also while the server is being cancelled, but never waits for.
             with trio.move_on_after(linger_s, shield=True):
                 await self._tell(ws, outcome)
+            del outcome  # it holds the failure, whose traceback holds this frame
             passing = not_ours(failure)
             if passing is not None:
                 raise passing from None
@@ -412,7 +413,10 @@ class _Connection:
                 else:
                     self._log.exception("sink.failed")
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # else this frame and the traceback would hold each other
         self._log.info(
             "capture.closed",
             frames=self._buffer.frames_forwarded,
@@ -437,6 +441,9 @@ class _Connection:
                     await self._read(ws, ask, verdicts)
             except BaseException:
                 self._note_failure()  # before the other tasks and the sink have ended
+                # Done by the nursery, it would leave its frame and their tracebacks in a
+                # cycle, and an abort would end with work for the garbage collector.
+                nursery.cancel_scope.cancel()
                 raise
             self._buffer.close()
             flush_s = self._router.times.close_flush_s
@@ -527,7 +534,10 @@ class _Connection:
         self._state, actions = dispatch(self._state, event, now)
         # An abort is always the first of its actions.
         if actions and type(actions[0]) is AbortCapture:
-            raise actions[0].error
+            try:
+                raise actions[0].error
+            finally:
+                del actions  # else this frame and the error's traceback would hold each other
         return actions
 
     def _parse(self, message: str | bytes, now: int) -> Event:
