@@ -31,18 +31,12 @@ from .handshake import (
     refuse,
     see_off,
 )
+from .receiver import Receiver
 from .stream import WireStream
 from .tls import shake_tls
 
 # Says why a request with these headers is refused; None to let it in.
 Judge: TypeAlias = Callable[[Headers], HandshakeReject | None]
-
-# Measured over loopback TCP with frames of 30 and 300 kB: 64 KiB costs two to three times
-# the CPU per frame, and 256 KiB is no better than this.
-READ_BYTES: Final = 192 * 1024
-
-# What is read behind a large payload: the metadata and the header of the next one.
-TAIL_BYTES: Final = 4096
 
 # RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
@@ -80,13 +74,11 @@ class WebSocket:
         self._stream = stream
         self._library = library
         self._decoder = decoder
-        self._socket = transport.socket if isinstance(transport, trio.SocketStream) else None
-        self._tail = memoryview(b"")
+        self._receiver = Receiver(transport)
         self._nursery = nursery
         self._is_eof = False
         self._is_closing = False
         self._fault: WireError | None = None
-        self._waiting = trio.CancelScope()
         self._message_s = message_s
         # What is left of it for the message that is arriving; infinite between messages.
         self._left_s = math.inf
@@ -118,9 +110,7 @@ class WebSocket:
         decoder = self._decoder
         if not decoder.messages:
             self._raise_end()
-            # One scope for all that ends the wait: each costs as much as a small message.
-            with trio.CancelScope() as self._waiting:
-                await self._read_message(self._waiting, until)
+            await self._read_message(until)
             if not decoder.messages:
                 self._raise_end()
         messages, decoder.messages = decoder.messages, []
@@ -128,29 +118,40 @@ class WebSocket:
 
     def interrupt(self) -> None:
         """Let a `receive_batch` that waits return without a message."""
-        self._waiting.cancel()
+        self._receiver.wake()
 
-    async def _read_message(self, waiting: trio.CancelScope, until: float) -> None:
-        """Read until there is a message or the end; time limits are the scope's deadline."""
-        decoder = self._decoder
+    async def _read_message(self, until: float) -> None:
+        """Read until there is a message, the end, or no time left."""
+        decoder, stream, receiver = self._decoder, self._stream, self._receiver
+        receiver.is_woken = False
         began = trio.current_time()
-        waiting.deadline = min(until, began + self._left_s)
+        deadline = min(until, began + self._left_s)
         try:
-            # Something is left here only by a call that was cancelled below.
-            await self._stream.wait_control_read()
-            while not (decoder.messages or decoder.is_over or self._is_eof):
-                await self._decode()
+            if stream.has_control:  # left by a call that was cancelled here
+                await self._wait_control_read(deadline)
+            while not (
+                decoder.messages or decoder.is_over or self._is_eof or receiver.is_woken
+            ):
+                await self._decode(deadline)
                 if decoder.control:
-                    self._stream.put_control(decoder.control)
-                    await self._stream.wait_control_read()
+                    stream.put_control(decoder.control)
+                    await self._wait_control_read(deadline)
+                if decoder.messages:
+                    break
                 is_timed = self._left_s < math.inf
-                if not decoder.messages and decoder.in_message is not is_timed:
+                if decoder.in_message is not is_timed:
                     # A message has begun in this read, or a control frame ended.
                     began = trio.current_time()
                     self._left_s = self._message_s if decoder.in_message else math.inf
-                    waiting.deadline = min(until, began + self._left_s)
+                    deadline = min(until, began + self._left_s)
+                if trio.current_time() >= deadline:
+                    break  # what always has bytes never waits for them
         finally:
             self._count_down(began)
+
+    async def _wait_control_read(self, deadline: float) -> None:
+        with self._receiver.wait(deadline):
+            await self._stream.wait_control_read()
 
     def _count_down(self, began: float) -> None:
         """Take the time of a read off what the message that is arriving has left.
@@ -242,37 +243,28 @@ class WebSocket:
                     return
             decoder.messages.clear()
             decoder.control.clear()
+            self._receiver.is_woken = False
             left -= await self._decode()
         if decoder.close is not None:
             self._stream.end_input(decoder.close.raw)
         self._stream.end_input()
 
-    async def _decode(self) -> int:
+    async def _decode(self, deadline: float = math.inf) -> int:
         """Read once, and decode what came; how many bytes that was."""
+        if self._decoder.is_behind:
+            self._receiver.slow_down()
+            await trio.lowlevel.checkpoint()
+            self._decoder.feed(b"")
+            return 0
         try:
-            vacant = self._decoder.vacant
-            if vacant is not None and self._socket is not None:
-                count = await self._receive_into(self._socket, vacant)
-            else:
-                data = await self._transport.receive_some(READ_BYTES)
-                count = len(data)
-                self._decoder.feed(data)
+            data = await self._receiver.receive(deadline)
         except (trio.BrokenResourceError, OSError):
-            count = 0
-        if not count:
-            self._is_eof = True
-        return count
-
-    async def _receive_into(self, socket: trio.socket.SocketType, vacant: memoryview) -> int:
-        # A large payload goes where it belongs, and what is behind it comes along.
-        if not self._tail:
-            self._tail = memoryview(bytearray(TAIL_BYTES))
-        count, *_ = await socket.recvmsg_into([vacant, self._tail])
-        missing = len(vacant)
-        self._decoder.fill(min(count, missing))
-        if count > missing:
-            self._decoder.feed(self._tail[: count - missing])
-        return count
+            data = b""
+        if data is None:
+            return 0
+        self._decoder.feed(data)
+        self._is_eof = not data
+        return len(data)
 
     def _raise_end(self) -> None:
         if self._is_closing:
@@ -288,7 +280,7 @@ class WebSocket:
 
     def _fail(self, fault: WireError) -> None:
         self._fault = self._fault or fault
-        self._waiting.cancel()
+        self.interrupt()
 
     async def _ping(self) -> bool:
         """Wait for the pong of a new ping; False when the connection is over before."""

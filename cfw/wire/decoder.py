@@ -5,17 +5,19 @@ split of the same bytes gives the same facts.
 """
 
 import codecs
+import sys
 from struct import Struct
 from typing import Final, Literal
 
 import attrs
 
+from ._pure import Bytes
 from .errors import InvalidPayload, MessageTooBig, ProtocolFault, WireViolation
 
 try:
-    from websockets.speedups import apply_mask
-except ImportError:  # Built without its C extension: correct, and slower.
-    from websockets.utils import apply_mask
+    from ._native import Payload, take_messages, unmask
+except ImportError:
+    from ._pure import Payload, take_messages, unmask
 
 _CONTINUATION: Final = 0x0
 _TEXT: Final = 0x1
@@ -33,18 +35,12 @@ _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _LENGTH_16: Final = Struct("!H")
 _LENGTH_64: Final = Struct("!Q")
 
-# A bytes object costs some 40 bytes beside its contents: smaller pieces are merged.
-_SMALL_PIECE: Final = 4096
 # A message in more fragments than this must have this many bytes in each, on average: an
 # empty fragment is six bytes to send and some microseconds to decode.
 MANY_FRAGMENTS: Final = 1000
 FRAGMENT_BYTES: Final = 16
-
-# From here on payloads are collected, still masked, in one buffer that a socket can receive
-# into: then unmasking is the only copy.
-_LARGE: Final = 64 * 1024
-# Below this a plain slice is faster than a view, although it copies.
-_SMALL_SLICE: Final = 2048
+# One call decodes so many frames: some milliseconds of tiny ones, whatever a read has brought.
+FRAMES_AT_ONCE: Final = 512
 
 
 @attrs.frozen
@@ -65,9 +61,8 @@ class PeerClose:
 class Decoder:
     """Takes bytes as they come and gives whole messages.
 
-    Memory: an unfinished message holds the bytes received of it, never what its header
-    announces; small and empty fragments are merged. After a binary message of 64 KiB or more
-    a buffer a quarter larger is kept, at most of `max_binary_bytes`, for those behind it.
+    Memory: an unfinished message holds at most nine eighths of the bytes received of it, or
+    five quarters of the largest before it, and never what its header announces.
 
     Args:
         max_text_bytes: largest text message, in bytes of UTF-8, over all its fragments.
@@ -79,6 +74,7 @@ class Decoder:
             the caller takes them away.
         close: the peer's close frame; nothing behind it is decoded.
         error: the first violation; nothing behind it is decoded, what came before stays.
+        is_behind: whole frames may be left, for a `feed` of nothing to go on with.
     """
 
     def __init__(self, *, max_text_bytes: int, max_binary_bytes: int) -> None:
@@ -86,34 +82,19 @@ class Decoder:
         self.control = bytearray()
         self.close: PeerClose | None = None
         self.error: WireViolation | None = None
-        self._max_text_bytes = max_text_bytes
-        self._max_binary_bytes = max_binary_bytes
-        # An unfinished header or control frame, at most 130 bytes.
+        self.is_behind = False
+        self._max_text_bytes = min(max_text_bytes, sys.maxsize)
+        self._max_binary_bytes = min(max_binary_bytes, sys.maxsize)
+        # What was not decoded: an unfinished header or control frame, unless it is behind.
         self._pending = b""
         # The message being assembled.
         self._kind: Literal["text", "binary"] | None = None
         self._size = 0
         self._fragments = 0
-        self._pieces: list[bytes | bytearray] = []
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         # The frame being received.
-        self._missing = 0
-        self._mask = b""
+        self._payload = Payload()
         self._is_final = False
-        # Where a large payload is collected, and whether the current frame is one.
-        self._buffer = memoryview(b"")
-        self._is_large = False
-
-    @property
-    def vacant(self) -> memoryview | None:
-        """Where the missing bytes of a large payload belong; None when none is expected.
-
-        Bytes received into it are reported to `fill`; `feed` takes them as well.
-        """
-        if not self._is_large:
-            return None
-        end = self._size
-        return self._buffer[end - self._missing : end]
 
     @property
     def in_message(self) -> bool:
@@ -125,22 +106,38 @@ class Decoder:
         """Whether a close frame or a violation has come: what is fed now is ignored."""
         return self.close is not None or self.error is not None
 
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Decode all that can be decoded; what the peer got wrong is found in `error`.
+    def feed(self, data: Bytes) -> None:
+        """Decode up to `FRAMES_AT_ONCE` frames; what the peer got wrong is found in `error`.
 
         Args:
             data: bytes in the order received; not kept.
         """
         if self.is_over:
             return
-        # No copy in the common case: nothing pending, and `data` is bytes.
-        data = self._pending + data
-        self._pending = b""
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+            self.is_behind = False
         size = len(data)
         pos = 0
-        if self._missing:
+        left = FRAMES_AT_ONCE
+        if self._payload.missing:
             pos = self._take_payload(data, 0)
-        while self.error is None and size - pos >= 2:
+        while self.error is None:
+            if self._kind is None:
+                before = len(self.messages)
+                pos = take_messages(
+                    data,
+                    pos,
+                    self.messages,
+                    left,
+                    self._max_text_bytes,
+                    self._max_binary_bytes,
+                )
+                left -= len(self.messages) - before
+            if not left or size - pos < 2:
+                break
+            left -= 1
             first = data[pos]
             length = data[pos + 1] - 0x80
             kind = self._kind
@@ -155,7 +152,7 @@ class Decoder:
                 if end > size:
                     break
                 if first == _CLOSE:
-                    self._take_close(data[pos:end])
+                    self._take_close(bytes(data[pos:end]))
                     return
                 self.control += data[pos:end]
                 pos = end
@@ -183,77 +180,29 @@ class Decoder:
             if total > limit:
                 self.error = MessageTooBig(kind, total, limit)
                 return
-            end = start + length
-            if end <= size and self._kind is None and first & _FIN:
-                # The common case: one message in one frame in one read.
-                if length < _SMALL_SLICE:
-                    payload = apply_mask(data[start:end], data[start - 4 : start])
-                else:
-                    payload = apply_mask(memoryview(data)[start:end], data[start - 4 : start])
-                if kind == "binary":
-                    self.messages.append(payload)
-                elif not self._take_text(payload):
-                    return
-                pos = end
-            else:
-                self._fragments += 1
-                if total < FRAGMENT_BYTES * self._fragments > FRAGMENT_BYTES * MANY_FRAGMENTS:
-                    self._fault(
-                        f"a message comes in more than {MANY_FRAGMENTS} fragments of fewer "
-                        f"than {FRAGMENT_BYTES} bytes"
-                    )
-                    return
-                self._kind = kind
-                self._size = total
-                self._missing = length
-                self._mask = data[start - 4 : start]
-                self._is_final = first >= _FIN
-                self._is_large = (
-                    kind == "binary"
-                    and self._is_final
-                    and _LARGE <= length == total <= len(self._buffer)
+            self._fragments += 1
+            if total < FRAGMENT_BYTES * self._fragments > FRAGMENT_BYTES * MANY_FRAGMENTS:
+                self._fault(
+                    f"a message comes in more than {MANY_FRAGMENTS} fragments of fewer "
+                    f"than {FRAGMENT_BYTES} bytes"
                 )
-                pos = self._take_payload(data, start)
+                return
+            self._kind = kind
+            self._size = total
+            self._is_final = first >= _FIN
+            self._payload.expect(length, bytes(data[start - 4 : start]))
+            pos = self._take_payload(data, start)
         if self.error is None and pos < size:
-            self._pending = data[pos:]
+            self._pending = bytes(data[pos:])
+            self.is_behind = not left
 
-    def fill(self, count: int) -> None:
-        """Take note of bytes received into `vacant`.
-
-        Args:
-            count: how many of them.
-        """
-        self._missing -= count
-        if self._missing:
-            return
-        self.messages.append(apply_mask(self._buffer[: self._size], self._mask))
-        self._is_large = False
-        self._kind = None
-        self._size = self._fragments = 0
-
-    def _take_payload(self, data: bytes, start: int) -> int:
-        """Unmask what `data` holds of the current frame; return where that ends."""
-        end = min(len(data), start + self._missing)
-        length = end - start
-        if self._is_large:
-            at = self._size - self._missing
-            self._buffer[at : at + length] = memoryview(data)[start:end]
-            self.fill(length)
+    def _take_payload(self, data: Bytes, start: int) -> int:
+        """Take what `data` holds of the current frame; return where that ends."""
+        payload = self._payload
+        end = payload.add(data, start)
+        if self._kind == "text" and not self._check_text(payload.tail(end - start)):
             return end
-        if length:
-            piece = apply_mask(memoryview(data)[start:end], self._mask)
-            self._missing -= length
-            turn = length % 4
-            self._mask = self._mask[turn:] + self._mask[:turn]
-            if length >= _SMALL_PIECE:
-                self._pieces.append(piece)
-            elif self._pieces and isinstance(self._pieces[-1], bytearray):
-                self._pieces[-1] += piece
-            else:
-                self._pieces.append(bytearray(piece))
-            if self._kind == "text" and not self._check_text(piece):
-                return end
-        if not self._missing and self._is_final:
+        if not payload.missing and self._is_final:
             self._finish_message()
         return end
 
@@ -267,37 +216,24 @@ class Decoder:
         return True
 
     def _finish_message(self) -> None:
-        payload = b"".join(self._pieces)
+        payload = self._payload.take()
         is_text = self._kind == "text"
         self._kind = None
         self._size = self._fragments = 0
-        self._pieces = []
         if is_text:
             self._utf8.reset()
             self._take_text(payload)
-            return
-        self.messages.append(payload)
-        if len(payload) >= _LARGE:
-            self._make_buffer(len(payload))
+        else:
+            self.messages.append(payload)
 
-    def _make_buffer(self, size: int) -> None:
-        # The frames of a camera are of like size; a buffer is made for what did come, never
-        # for what a header says.
-        size = min(size + size // 4, self._max_binary_bytes)
-        if size > len(self._buffer):
-            self._buffer = memoryview(bytearray(size))
-
-    def _take_text(self, payload: bytes) -> bool:
+    def _take_text(self, payload: bytes) -> None:
         try:
-            text = str(payload, "utf-8")
+            self.messages.append(str(payload, "utf-8"))
         except UnicodeDecodeError as exc:
             self._bad_text(exc)
-            return False
-        self.messages.append(text)
-        return True
 
     def _take_close(self, raw: bytes) -> None:
-        body = apply_mask(raw[6:], raw[2:6])
+        body = unmask(raw[6:], raw[2:6])
         if not body:
             self.close = PeerClose(None, "", raw)
             return

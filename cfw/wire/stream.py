@@ -59,13 +59,18 @@ class WireStream(trio.abc.Stream):
             self._changed.unpark_all()
         frames.clear()
 
+    @property
+    def has_control(self) -> bool:
+        """Whether a control frame that was put has not been taken."""
+        return bool(self._control) and self._takes_control
+
     async def wait_control_read(self) -> None:
         """Wait until every control frame put has been taken; no checkpoint if none is left.
 
         So the pong to a ping goes out before an answer to a message behind that ping, and a
         peer that sends pings without reading pongs is not read any further.
         """
-        while self._control and self._takes_control:
+        while self.has_control:
             await self._changed.park()
 
     def begin_close(self) -> None:

@@ -26,8 +26,8 @@ from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.routes.outcome import LADDER
 from cfw.routes.router import FILLING_S
 from cfw.sinks.hub import LOSSLESS_ITEMS
-from cfw.wire.connection import READ_BYTES
 from cfw.wire.handshake import MAX_HEAD_BYTES
+from cfw.wire.receiver import MAX_READ_BYTES
 
 ROOT = Path(cfw.__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("cfw/**/*.md"), *ROOT.glob("schemas/**/*.md")])
@@ -228,7 +228,7 @@ FIGURES = [
     f"The last {ENDED_KEPT} are kept",
     f"holds {LOSSLESS_ITEMS} items of its own",
     f"subscriber {LOSSLESS_ITEMS} items, ",
-    f"one read of at most {READ_BYTES // 1024} KiB",
+    f"one space of {MAX_READ_BYTES // 1024} KiB that",
     f"not waited for if there are more than {REFUSED_AT_A_TIME}",
     f"{MAX_HEAD_BYTES // 1024} KiB of head",
     f"The feed is pinged every {PING_S:g} s",

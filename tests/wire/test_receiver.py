@@ -1,0 +1,126 @@
+"""Receiving: how much at once, from what, until when."""
+
+import math
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, Receiver
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Receiver, socket.socket]]:
+    """A receiver on a socket, and its peer."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        yield Receiver(stream), peer
+
+
+@pytest.mark.parametrize("short", [0, 1])
+async def test_a_read_that_was_full_makes_the_next_one_larger(
+    monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    """Twice as large up to the largest; one byte fewer, and it stays as it is."""
+    asked: list[int] = []
+
+    def readv(_: int, spaces: tuple[memoryview]) -> int:
+        asked.append(len(spaces[0]))
+        return len(spaces[0]) - short
+
+    monkeypatch.setattr("os.readv", readv)
+    with connected() as (receiver, _):
+        for _ in range(6):
+            assert len(await receiver.receive() or b"") == asked[-1] - short
+        if short:
+            assert asked == [MIN_READ_BYTES] * 6
+        else:
+            assert asked[:5] == [MIN_READ_BYTES << step for step in range(5)]
+            assert asked[4:] == [MAX_READ_BYTES] * 2
+        receiver.slow_down()
+        await receiver.receive()
+        assert asked[-1] == MIN_READ_BYTES
+
+
+async def test_bytes_come_in_order_and_then_the_end() -> None:
+    """Received in one space, each read is what the peer sent next."""
+    sent = bytes(range(256)) * 2048
+    got = b""
+
+    def send() -> None:
+        peer.sendall(sent)
+        peer.shutdown(socket.SHUT_WR)
+
+    with connected() as (receiver, peer):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, send)
+            while data := await receiver.receive():
+                got += data
+    assert got == sent
+    assert data is not None
+
+
+async def test_threads_do_not_share_a_space() -> None:
+    """What one thread has received stays as it is while another one receives."""
+    received = []
+
+    async def main() -> None:
+        with connected() as (receiver, peer):
+            peer.sendall(b"elsewhere")
+            received.append(bytes(await receiver.receive() or b""))
+
+    with connected() as (receiver, peer):
+        peer.sendall(b"here")
+        here = await receiver.receive()
+        await trio.to_thread.run_sync(trio.run, main)
+    assert here is not None
+    assert bytes(here) == b"here"
+    assert received == [b"elsewhere"]
+
+
+@pytest.fixture(params=["socket", "stream"])
+def silent(request: pytest.FixtureRequest) -> Iterator[Receiver]:
+    """A receiver whose peer sends nothing."""
+    if request.param == "stream":
+        yield Receiver(memory_stream_pair()[0])
+        return
+    with connected() as (receiver, _):
+        yield receiver
+
+
+async def test_a_wait_ends_at_its_instant(silent: Receiver, autojump_clock: MockClock) -> None:
+    """Not before and not after it, also when it has passed."""
+    assert await silent.receive(5.0) is None
+    assert trio.current_time() == 5.0
+    assert silent.is_woken
+    silent.is_woken = False
+    assert await silent.receive(4.0) is None
+    assert trio.current_time() == 5.0
+
+
+async def test_a_wait_ends_when_woken(silent: Receiver, autojump_clock: MockClock) -> None:
+    """Woken while it waits, or before it begins to."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(silent.receive, math.inf)
+        await wait_all_tasks_blocked()
+        silent.wake()
+    assert silent.is_woken
+    assert await silent.receive(math.inf) is None
+    silent.is_woken = False
+    assert await silent.receive(7.0) is None
+    assert trio.current_time() == 7.0
+
+
+async def test_a_cancelled_wait_loses_no_byte() -> None:
+    """Cancelled at its checkpoint although bytes are there, the next read has them."""
+    with connected() as (receiver, peer):
+        peer.sendall(b"bytes")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await receiver.receive()
+        assert scope.cancelled_caught
+        assert bytes(await receiver.receive() or b"") == b"bytes"
