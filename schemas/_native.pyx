@@ -3,8 +3,8 @@
 
 The reader takes what is plainly right and nothing else. Its answer to all the rest is None;
 `_codec.py` then goes the long way, which decides and explains. So it may refuse whatever is
-rare (a name twice or with escapes, exponents, numbers beyond 18 digits, years outside
-1700 to 2199), and must never take what the long way refuses, or read it differently.
+rare (names with escapes, exponents, numbers beyond 18 digits, years outside 1700 to 2199),
+and must never take what the long way refuses, or read it differently.
 
 The rules are those of the fields. A text is shown to the rule of its field once and is
 remembered when it was right, for a rig writes the same few texts into every message. What is
@@ -112,7 +112,7 @@ cdef inline Place _after_integer(Place at, int64_t *value) noexcept:
     cdef bint is_negative = at[0] == c"-"
     cdef Place first = at + is_negative
     at = _after_digits(first, 18, value)
-    if at is NULL or (first[0] == c"0" and (is_negative or at - first > 1)):
+    if at is NULL or (first[0] == c"0" and at - first > 1):
         return NULL
     if is_negative:
         value[0] = -value[0]
@@ -297,6 +297,7 @@ cdef class _Field:
     cdef uint64_t bit  # among the names that a message has had
     cdef Kind kind
     cdef bint may_be_null
+    cdef bint may_be_absent
     cdef bytes shape
     cdef int64_t minimum
     cdef object problem
@@ -338,7 +339,8 @@ cdef class _Field:
             raise TypeError(f"{attribute.name} is no slot")
         self.slot = slot
         self.problem = rule.problem
-        self.default = attrs.NOTHING if is_required else attribute.default
+        self.default = attribute.default
+        self.may_be_absent = not is_required and attribute.default is not attrs.NOTHING
 
     cdef inline bint is_named(self, Place name, Py_ssize_t size) noexcept:
         return (
@@ -360,11 +362,13 @@ cdef class _Known:
 cdef class _Reader:
     cdef object cls
     cdef list fields
+    cdef _Field start  # stands in front of the first field of a message
     cdef list known  # each text has one place, and drives out the one that was there
 
     def __init__(self, cls, required, forbidden):
         self.cls = cls
         self.known = [_Known()] * KNOWN_TEXTS
+        self.start = _Field("", 0)
         self.fields = []
         cdef _Field field
         for attribute in attrs.fields(cls):
@@ -390,7 +394,7 @@ cdef class _Reader:
     cdef bint _fill(self, object message, Place at, Place end) except -1:
         """Whether the text is a plain JSON object with every field right."""
         cdef uint64_t seen = 0
-        cdef _Field field, last = <_Field>self.fields[0]
+        cdef _Field field, last = self.start
         cdef Place name
         cdef bint has_escapes = False
         at = _after_space(at)
@@ -412,7 +416,7 @@ cdef class _Reader:
             if field is None:
                 at = _after_unknown(at)
             else:
-                if field.kind == FORBIDDEN or seen & field.bit:
+                if field.kind == FORBIDDEN:
                     return False
                 seen |= field.bit
                 last.next = field
@@ -427,7 +431,7 @@ cdef class _Reader:
             return False
         for field in self.fields:
             if not seen & field.bit and field.kind != FORBIDDEN:
-                if field.default is attrs.NOTHING:
+                if not field.may_be_absent:
                     return False
                 _set(message, field.slot, field.default)
         return True
