@@ -47,6 +47,8 @@ cdef enum:
     #: is 1 MB at the very most, if every text is of the kind that takes the most memory.
     KNOWN_TEXTS = 2048
     KNOWN_BYTES = 66
+    #: Names that are ignored in one message; for many the long way is the shorter one.
+    MOST_UNKNOWN = 16
 
 cdef tuple _NO_ARGUMENTS = ()
 cdef object _loads = orjson.loads
@@ -82,15 +84,6 @@ cdef inline Place _closing_quote(Place at, bint *has_escapes) noexcept:
     return at
 
 
-cdef inline Place _after_word(Place at, const char *word) noexcept:
-    while word[0]:
-        if at[0] != word[0]:
-            return NULL
-        at += 1
-        word += 1
-    return at
-
-
 cdef inline bint _is_digit(unsigned char byte) noexcept:
     return c"0" <= byte <= c"9"
 
@@ -119,65 +112,33 @@ cdef inline Place _after_integer(Place at, int64_t *value) noexcept:
     return at
 
 
-cdef Place _after_unknown(Place at) except? NULL:
-    """Behind the value of a field that is ignored, which has to be JSON all the same."""
-    cdef Place first = at
-    cdef bint has_escapes = False
-    cdef int64_t number
-    if at[0] == c'"':
-        at = _closing_quote(at + 1, &has_escapes)
-        if at is NULL or (has_escapes and _decoded(_raw(first, at + 1)) is None):
-            return NULL
-        return at + 1
-    if at[0] == c"{" or at[0] == c"[":
-        at = _after_nested(at)
-        if at is NULL or _decoded(_raw(first, at)) is None:
-            return NULL
-        return at
-    if at[0] == c"t":
-        return _after_word(at, b"true")
-    if at[0] == c"f":
-        return _after_word(at, b"false")
-    if at[0] == c"n":
-        return _after_word(at, b"null")
-    at = _after_integer(at, &number)
-    if at is not NULL and at[0] == c".":
-        at = _after_digits(at + 1, 18, &number)
-    return at
-
-
-cdef inline Place _after_nested(Place at) noexcept:
-    """Behind as many closing brackets as opening ones; whether they pair is not checked."""
-    cdef int depth = 0
-    cdef bint has_escapes
-    while True:
-        if at[0] == c"{" or at[0] == c"[":
-            depth += 1
-            if depth > 100:  # far below what the decoder allows for the whole
-                return NULL
-        elif at[0] == c"}" or at[0] == c"]":
-            depth -= 1
-            if depth == 0:
-                return at + 1
-        elif at[0] == c'"':
-            at = _closing_quote(at + 1, &has_escapes)
-            if at is NULL:
-                return NULL
-        elif at[0] == 0:
-            return NULL
-        at += 1
-
-
 cdef inline bytes _raw(Place first, Place end):
     return PyBytes_FromStringAndSize(<const char *>first, end - first)
 
 
-cdef _decoded(bytes raw):
-    """What a string, a list or an object says; None if it is not JSON."""
+cdef Place _after_unknown(Place at) except? NULL:
+    """Behind the value of a field that is ignored, which has to be JSON all the same."""
+    cdef Place first = at
+    cdef int depth = 0
+    cdef bint has_escapes
+    while depth > 0 or (at[0] != c"," and at[0] != c"}"):
+        if at[0] == c'"':
+            at = _closing_quote(at + 1, &has_escapes)
+            if at is NULL:
+                return NULL
+        elif at[0] == c"{" or at[0] == c"[":
+            depth += 1
+        elif at[0] == c"}" or at[0] == c"]":
+            depth -= 1
+        # How deep is too deep the decoder decides, which has to see the whole text for it.
+        if at[0] == 0 or not 0 <= depth <= 100:
+            return NULL
+        at += 1
     try:
-        return _loads(raw)
+        _loads(_raw(first, at))
     except _NotJson:
-        return None
+        return NULL
+    return at
 
 
 # --- texts of one shape, and instants -------------------------------------------------------
@@ -203,22 +164,14 @@ cdef inline int _two_digits(Place at) noexcept:
     return (at[0] - c"0") * 10 + (at[1] - c"0")
 
 
-cdef inline int _days_in(int year, int month) noexcept:
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
-
-
-cdef inline int64_t _days(int year, int month, int day) noexcept:
-    """Days since 1970-01-01."""
+cdef inline int64_t _days(int year, int month) noexcept:
+    """Days from 1970-01-01 to the first of a month. The 13th is the January behind a year."""
     if month < 3:  # a year is counted from March here, so that a leap day is its last
         year -= 1
         month += 12
-    return (
-        365 * year + year // 4 - year // 100 + year // 400
-        + (153 * (month - 3) + 2) // 5  # five months from March or August have 153 days
-        + day - 719_469
-    )
+    cdef int64_t leap_days = year // 4 - year // 100 + year // 400
+    # Each five months from March or August have 153 days.
+    return 365 * year + leap_days + (153 * (month - 3) + 2) // 5 - 719_468
 
 
 cdef Place _after_instant(Place at, int64_t *ns) noexcept:
@@ -231,15 +184,14 @@ cdef Place _after_instant(Place at, int64_t *ns) noexcept:
     if at is NULL:
         return NULL
     cdef int year = _two_digits(start) * 100 + _two_digits(start + 2)
-    cdef int month = _two_digits(start + 5)
-    cdef int day = _two_digits(start + 8)
-    cdef int hour = _two_digits(start + 11)
-    cdef int minute = _two_digits(start + 14)
+    cdef int month = _two_digits(start + 5), day = _two_digits(start + 8)
+    cdef int hour = _two_digits(start + 11), minute = _two_digits(start + 14)
     cdef int second = _two_digits(start + 17)
     # Nanoseconds of these years fit into 64 bits.
-    if not (1700 <= year <= 2199 and 1 <= month <= 12 and 1 <= day <= _days_in(year, month)):
+    if not (1700 <= year <= 2199 and 1 <= month <= 12):
         return NULL
-    if hour > 23 or minute > 59 or second > 59:
+    cdef int64_t first = _days(year, month), days = _days(year, month + 1) - first
+    if not 1 <= day <= days or hour > 23 or minute > 59 or second > 59:
         return NULL
     if at[0] == c"." or at[0] == c",":
         fraction = at + 1
@@ -261,7 +213,7 @@ cdef Place _after_instant(Place at, int64_t *ns) noexcept:
         if start[0] == c"-":
             offset = -offset
     minute += hour * 60 - offset
-    ns[0] = (_days(year, month, day) * 86_400 + minute * 60 + second) * 1_000_000_000
+    ns[0] = ((first + day - 1) * 86_400 + minute * 60 + second) * 1_000_000_000
     ns[0] += below_second
     return at
 
@@ -279,13 +231,6 @@ cdef inline int _set(object made, object slot, object value) except -1:
     return 0
 
 
-cdef inline object _new_timestamp(str text, int64_t ns):
-    made = _new(_Timestamp)
-    _set(made, _timestamp_text, text)
-    _set(made, _timestamp_ns, ns)
-    return made
-
-
 # --- the reader -----------------------------------------------------------------------------
 
 
@@ -296,13 +241,10 @@ cdef class _Field:
     cdef bytes name
     cdef uint64_t bit  # among the names that a message has had
     cdef Kind kind
-    cdef bint may_be_null
-    cdef bint may_be_absent
+    cdef bint may_be_null, may_be_absent
     cdef bytes shape
     cdef int64_t minimum
-    cdef object problem
-    cdef object default
-    cdef object slot
+    cdef object problem, default, slot
     cdef _Field next  # what came behind it in the message before, and will again
 
     def __init__(self, name, number):
@@ -312,19 +254,13 @@ cdef class _Field:
         self.next = self
 
     cdef follow(self, attribute, slot, is_required):
-        """Take over the rule of a field of a class.
-
-        Raises:
-            TypeError: the reader knows no such rule.
-        """
+        """Take over the rule of a field of a class, which may be none that is known here."""
         rule = attribute.validator
         self.may_be_null = isinstance(rule, OrNull)
         if self.may_be_null:
             rule = rule.rule
         if isinstance(rule, Instant):
             self.kind = INSTANT
-        elif attribute.converter is not None:
-            raise TypeError(f"{attribute.name} has a converter that is not known")
         elif isinstance(rule, Integer):
             self.kind = INTEGER
             self.minimum = -(10**18) if rule.minimum is None else rule.minimum
@@ -333,10 +269,9 @@ cdef class _Field:
             self.shape = b"-".join([b"x" * count for count in rule.digits])
         elif isinstance(rule, (Text, Pattern, OneOf)):
             self.kind = TEXT
-        else:
-            raise TypeError(f"{attribute.name} has a rule that is not known")
-        if type(slot) is not MemberDescriptorType:
-            raise TypeError(f"{attribute.name} is no slot")
+        is_known = self.kind != FORBIDDEN and type(slot) is MemberDescriptorType
+        if not is_known or (self.kind == INSTANT) != (attribute.converter is not None):
+            raise TypeError(f"a reader cannot fill {attribute.name}")
         self.slot = slot
         self.problem = rule.problem
         self.default = attribute.default
@@ -397,6 +332,7 @@ cdef class _Reader:
         cdef _Field field, last = self.start
         cdef Place name
         cdef bint has_escapes = False
+        cdef int unknown = 0
         at = _after_space(at)
         if at[0] != c"{":
             return False
@@ -414,6 +350,9 @@ cdef class _Reader:
                 return False
             at = _after_space(at + 1)
             if field is None:
+                unknown += 1
+                if unknown > MOST_UNKNOWN:
+                    return False
                 at = _after_unknown(at)
             else:
                 if field.kind == FORBIDDEN:
@@ -451,7 +390,7 @@ cdef class _Reader:
         cdef int64_t number = 0
         cdef bint has_escapes = False
         if at[0] == c"n" and field.may_be_null:
-            at = _after_word(at, b"null")
+            at = _after_shape(at, b"null")
             value = None
         elif field.kind == INTEGER:
             at = _after_integer(at, &number)
@@ -476,9 +415,11 @@ cdef class _Reader:
                 at = _after_instant(first, &number)
             if at is NULL or at[0] != c'"':
                 return NULL
-            value = PyUnicode_DecodeASCII(<const char *>first, at - first, NULL)
+            text = value = PyUnicode_DecodeASCII(<const char *>first, at - first, NULL)
             if field.kind == INSTANT:
-                value = _new_timestamp(value, number)
+                value = _new(_Timestamp)
+                _set(value, _timestamp_text, text)
+                _set(value, _timestamp_ns, number)
             at += 1
         if at is not NULL:
             _set(message, field.slot, value)
@@ -499,8 +440,11 @@ cdef class _Reader:
             ):
                 return known.text
         raw = _raw(first, end)
-        text = _decoded(raw)
-        if text is None or field.problem(text) is not None:
+        try:
+            text = _loads(raw)
+        except _NotJson:
+            return None
+        if field.problem(text) is not None:
             return None
         if size <= KNOWN_BYTES:
             known = _Known()

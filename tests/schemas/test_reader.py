@@ -387,6 +387,16 @@ def test_what_is_plainly_right_is_read_by_compiled_code_alone(
         check_both_ways(text)
 
 
+@pytest.mark.parametrize(("count", "is_plain"), [(15, True), (16, True), (17, False)])
+def test_more_than_16_unknown_names_go_the_long_way(count: int, is_plain: bool) -> None:
+    """They are ignored there as they are here."""
+    pytest.importorskip("schemas._native")
+    text = meta_text(**{f"unknown_{number}": number for number in range(count)})
+    assert isinstance(parse_input(text), CaptureFrameMeta)
+    assert (functions_called(parse_input, text) == ["parse_input"]) is is_plain
+    check_both_ways(text)
+
+
 def test_it_remembers_less_than_1_mib_whatever_rigs_write() -> None:
     """Texts that differ in every message, of the length and the kind that take the most."""
     pytest.importorskip("schemas._native")
