@@ -6,8 +6,7 @@ them. Nothing is written to disk.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -35,6 +34,9 @@ class ForwardBuffer:
 
     The frame that is being sent counts until the sink has taken it.
 
+    What goes through the channel are lists: as long as the forwarder has not taken the last
+    one, frames are added to it. So a read of many frames costs one wake-up.
+
     Args:
         limits: `max_forward_buffer_frames` and `max_forward_buffer_bytes` bound it.
     """
@@ -44,9 +46,11 @@ class ForwardBuffer:
         self._max_bytes = limits.max_forward_buffer_bytes
         self._high_frames = FILLING_RATIO * self._max_frames
         self._high_bytes = FILLING_RATIO * self._max_bytes
-        self._put, self._take = trio.open_memory_channel[Frame](self._max_frames)
+        self._put, self._take = trio.open_memory_channel[list[Frame]](1)
+        self._untaken: list[Frame] | None = None
         self._flushed = trio.Event()
-        self._released = trio.Event()
+        # Set when the sink takes something; there only while somebody waits for room.
+        self._released: trio.Event | None = None
         #: Frames and bytes in the buffer now.
         self.frames = 0
         self.bytes = 0
@@ -59,8 +63,8 @@ class ForwardBuffer:
         #: The most frames and bytes there were in it at once.
         self.peak_frames = 0
         self.peak_bytes = 0
-        #: Called with each frame that the sink has taken; must not raise.
-        self.on_taken: Callable[[Frame], object] = _ignore
+        #: Called with the frames that the sink has taken just now; must not raise.
+        self.on_taken: Callable[[Sequence[Frame]], object] = _ignore
         #: Called when a frame makes it fuller than `FILLING_RATIO`; once, until set again.
         self.on_filling: Callable[[], object] = _ignore
 
@@ -74,28 +78,62 @@ class ForwardBuffer:
         """How full it has been."""
         return max(self.peak_frames / self._max_frames, self.peak_bytes / self._max_bytes)
 
-    async def put(self, frame: Frame) -> None:
-        """Accept a frame; waits, for at most `GRACE_S`, only when there is no room.
+    def put_nowait(self, frame: Frame) -> bool:
+        """Accept a frame.
+
+        Returns:
+            False when there is no room: the frame has not entered, and `wait_for_room` waits
+            for it.
+        """
+        size = len(frame.data)
+        frames, total = self.frames + 1, self.bytes + size
+        if frames > self._max_frames or total > self._max_bytes:
+            return False
+        self.frames, self.bytes = frames, total
+        self.frames_accepted += 1
+        self.bytes_accepted += size
+        if self._untaken is None:
+            self._untaken = [frame]
+            self._put.send_nowait(self._untaken)
+        else:
+            self._untaken.append(frame)
+        if frames > self.peak_frames:
+            self.peak_frames = frames
+        if total > self.peak_bytes:
+            self.peak_bytes = total
+        if frames > self._high_frames or total > self._high_bytes:
+            notify, self.on_filling = self.on_filling, _ignore
+            notify()
+        return True
+
+    async def wait_for_room(self, frame: Frame) -> None:
+        """Wait, for at most `GRACE_S`, until there is room for a frame.
 
         Raises:
             LimitForwardBufferExceeded: the sink has not made room by then.
-
-        Cancellation: the frame has not entered the buffer.
         """
-        if not self._has_room(len(frame.data)):
-            await self._wait_for_room(frame)
-        self.frames += 1
-        self.bytes += len(frame.data)
-        self.frames_accepted += 1
-        self.bytes_accepted += len(frame.data)
-        self._put.send_nowait(frame)
-        if self.frames > self.peak_frames:
-            self.peak_frames = self.frames
-        if self.bytes > self.peak_bytes:
-            self.peak_bytes = self.bytes
-        if self.frames > self._high_frames or self.bytes > self._high_bytes:
-            notify, self.on_filling = self.on_filling, _ignore
-            notify()
+        size = len(frame.data)
+        for _ in range(_SLICES):
+            with trio.move_on_after(GRACE_S / _SLICES):
+                while self.frames >= self._max_frames or self.bytes + size > self._max_bytes:
+                    self._released = trio.Event()
+                    await self._released.wait()
+                return
+        if self.frames >= self._max_frames:
+            raise LimitForwardBufferExceeded(
+                f"{self.frames} frames wait for the sink (max_forward_buffer_frames); "
+                "the sink is too slow",
+                seq=frame.meta.seq,
+                observed=self.frames + 1,
+                limit=self._max_frames,
+            )
+        raise LimitForwardBufferExceeded(
+            f"{self.bytes} bytes wait for the sink (max_forward_buffer_bytes); "
+            "the sink is too slow",
+            seq=frame.meta.seq,
+            observed=self.bytes + size,
+            limit=self._max_bytes,
+        )
 
     def close(self) -> None:
         """Say that no more frames will come; `forward` then ends with the last one."""
@@ -114,22 +152,17 @@ class ForwardBuffer:
         Cancellation: the frames being sent count as not forwarded.
         """
         send_many = sink.send_many if isinstance(sink, BatchSink) else None
-        while (frame := await self._next()) is not None:
-            frames = [frame]
-            try:
-                if send_many is None:
-                    await sink.send(frame)
-                else:
-                    frames += self._waiting()
-                    await send_many(frames)
-            except Exception as exc:
-                seq = frame.meta.seq
-                raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
-            for taken in frames:
-                self.frames_forwarded += 1
-                self.bytes_forwarded += len(taken.data)
-                self._release(taken)
-                self.on_taken(taken)
+        while (untaken := await self._next()) is not None:
+            for frames in zip(untaken) if send_many is None else (untaken,):
+                try:
+                    if send_many is None:
+                        await sink.send(frames[0])
+                    else:
+                        await send_many(frames)
+                except Exception as exc:
+                    seq = frames[0].meta.seq
+                    raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+                self._release(frames)
         self._flushed.set()
 
     def discard(self) -> None:
@@ -141,54 +174,33 @@ class ForwardBuffer:
             except (trio.EndOfChannel, trio.ClosedResourceError):
                 break
         self._take.close()
+        self._untaken = None
         self.frames = self.bytes = 0
         self.on_filling = _ignore
 
-    async def _next(self) -> Frame | None:
+    async def _next(self) -> list[Frame] | None:
         # What is there is taken without a checkpoint: one wake-up serves a whole batch.
         try:
-            return self._take.receive_nowait()
+            frames = self._take.receive_nowait()
+        except trio.EndOfChannel:
+            return None
         except trio.WouldBlock:
-            pass
-        except trio.EndOfChannel:
-            return None
-        try:
-            return await self._take.receive()
-        except trio.EndOfChannel:
-            return None
+            try:
+                frames = await self._take.receive()
+            except trio.EndOfChannel:
+                return None
+        self._untaken = None
+        return frames
 
-    def _waiting(self) -> Iterator[Frame]:
-        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
-            while True:
-                yield self._take.receive_nowait()
-
-    def _release(self, frame: Frame) -> None:
-        self.frames -= 1
-        self.bytes -= len(frame.data)
-        self._released.set()
-
-    def _has_room(self, size: int) -> bool:
-        return self.frames < self._max_frames and self.bytes + size <= self._max_bytes
-
-    async def _wait_for_room(self, frame: Frame) -> None:
-        for _ in range(_SLICES):
-            with trio.move_on_after(GRACE_S / _SLICES):
-                while not self._has_room(len(frame.data)):
-                    self._released = trio.Event()
-                    await self._released.wait()
-                return
-        if self.frames >= self._max_frames:
-            raise LimitForwardBufferExceeded(
-                f"{self.frames} frames wait for the sink (max_forward_buffer_frames); "
-                "the sink is too slow",
-                seq=frame.meta.seq,
-                observed=self.frames + 1,
-                limit=self._max_frames,
-            )
-        raise LimitForwardBufferExceeded(
-            f"{self.bytes} bytes wait for the sink (max_forward_buffer_bytes); "
-            "the sink is too slow",
-            seq=frame.meta.seq,
-            observed=self.bytes + len(frame.data),
-            limit=self._max_bytes,
-        )
+    def _release(self, frames: Sequence[Frame]) -> None:
+        size = 0
+        for frame in frames:
+            size += len(frame.data)
+        self.frames -= len(frames)
+        self.bytes -= size
+        self.frames_forwarded += len(frames)
+        self.bytes_forwarded += size
+        if self._released is not None:
+            self._released.set()
+            self._released = None
+        self.on_taken(frames)

@@ -48,12 +48,12 @@ class Histogram:
         self.counts = [0] * (len(BUCKETS_S) + 1)
         self.sum_s = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Count one duration; one below 0 counts as 0, for a sum must never go back."""
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """Count so many equal durations; below 0 counts as 0, for a sum must never go back."""
         if seconds < 0:
             seconds = 0.0
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self.sum_s += seconds
+        self.counts[bisect_left(BUCKETS_S, seconds)] += count
+        self.sum_s += count * seconds
 
     @property
     def count(self) -> int:

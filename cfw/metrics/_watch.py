@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 import trio
 
@@ -42,12 +44,19 @@ async def ask_again(authority: SessionAuthority, metrics: Metrics, times: Times)
             _log.info("session.reachable")
 
 
-def observe_delay(delays: Histogram, epoch_ns: int, frame: Frame) -> None:
-    """Count how long a frame took to its sink; called for each, so it is kept short.
+def observe_delay(delays: Histogram, epoch_ns: int, frames: Sequence[Frame]) -> None:
+    """Count how long each frame took to its sink; called for all of them, so it is kept short.
 
     Args:
         delays: where it is counted.
         epoch_ns: ingest time when Trio's clock was at 0.
-        frame: one that the sink has taken just now.
+        frames: those that the sink has taken just now, at least one.
     """
-    delays.observe(trio.current_time() - (frame.ingest_ns - epoch_ns) / NS_PER_S)
+    now = trio.current_time()
+    ingest_ns, count = frames[0].ingest_ns, 0
+    for frame in frames:
+        if frame.ingest_ns != ingest_ns:
+            delays.observe(now - (ingest_ns - epoch_ns) / NS_PER_S, count)
+            ingest_ns, count = frame.ingest_ns, 0
+        count += 1
+    delays.observe(now - (ingest_ns - epoch_ns) / NS_PER_S, count)

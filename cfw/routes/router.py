@@ -475,7 +475,9 @@ class _Connection:
                 event = message if type(message) is bytes else self._parse(message, now)
                 for action in self._decide(event, now):
                     if type(action) is ForwardFrame:
-                        await self._buffer.put(action.frame)
+                        if not self._buffer.put_nowait(action.frame):
+                            await self._buffer.wait_for_room(action.frame)
+                            self._buffer.put_nowait(action.frame)
                     elif isinstance(action, CleanupCapture):
                         self._close = action.close
                         return

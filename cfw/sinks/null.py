@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from cfw.plugins import redact_url
@@ -40,6 +40,12 @@ class NullSink:
         """Count a frame."""
         self.frames += 1
         self.bytes += len(frame.data)
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        """Count frames."""
+        self.frames += len(frames)
+        for frame in frames:
+            self.bytes += len(frame.data)
 
     async def finish(self, terminal: Terminal) -> None:
         """Count a terminal."""

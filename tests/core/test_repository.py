@@ -20,6 +20,13 @@ def frame(seq: int, size: int = 10) -> Frame:
     return Frame(make_meta(seq, size), bytes(size), START_NS)
 
 
+async def put(box: ForwardBuffer, one: Frame) -> None:
+    """As the reader does it."""
+    if not box.put_nowait(one):
+        await box.wait_for_room(one)
+        assert box.put_nowait(one)
+
+
 class Taker:
     """A sink that takes a frame only when it is told how many it may take."""
 
@@ -54,7 +61,7 @@ async def test_frames_reach_the_sink_in_order_and_are_counted() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, sink)
         for seq in range(1, 8):
-            await box.put(frame(seq))
+            await put(box, frame(seq))
         box.close()
         await box.wait_flushed()
     assert sink.taken == list(range(1, 8))
@@ -67,12 +74,12 @@ async def test_the_frame_limit_counts_the_one_being_sent(autojump_clock: MockClo
     box = buffer(frames=3)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, Taker(may_take=0))
-        await box.put(frame(1))
+        await put(box, frame(1))
         await wait_all_tasks_blocked()  # the first is being sent now
-        await box.put(frame(2))
-        await box.put(frame(3))
+        await put(box, frame(2))
+        await put(box, frame(3))
         with pytest.raises(LimitForwardBufferExceeded) as caught:
-            await box.put(frame(4))
+            await put(box, frame(4))
         assert (caught.value.seq, caught.value.observed, caught.value.limit) == (4, 4, 3)
         assert box.frames_accepted == 3
         nursery.cancel_scope.cancel()
@@ -84,12 +91,12 @@ async def test_the_byte_limit(size: int, fits: bool) -> None:
     box = buffer(frames=9, size=500)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, Taker(may_take=0))
-        await box.put(frame(1, 300))
+        await put(box, frame(1, 300))
         if fits:
-            await box.put(frame(2, size))
+            await put(box, frame(2, size))
         else:
             with pytest.raises(LimitForwardBufferExceeded, match="bytes") as caught:
-                await box.put(frame(2, size))
+                await put(box, frame(2, size))
             assert (caught.value.observed, caught.value.limit) == (501, 500)
         nursery.cancel_scope.cancel()
 
@@ -98,8 +105,8 @@ async def test_a_loop_that_stood_still_is_not_a_slow_sink(mock_clock: MockClock)
     """Time in which no task ran is not held against a sink that takes at once."""
     box, sink = buffer(frames=1), Taker()
     async with trio.open_nursery() as nursery:
-        await box.put(frame(1))
-        nursery.start_soon(box.put, frame(2))
+        await put(box, frame(1))
+        nursery.start_soon(put, box, frame(2))
         await wait_all_tasks_blocked()  # it waits for room
         nursery.start_soon(box.forward, sink)
         mock_clock.jump(2 * GRACE_S)  # nothing has run since
@@ -113,14 +120,14 @@ async def test_a_full_buffer_resumes_once_the_sink_takes_again() -> None:
     box, sink = buffer(frames=2), Taker(may_take=0)
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as stuck:
-            await box.put(frame(1))
-            await box.put(frame(2))
+            await put(box, frame(1))
+            await put(box, frame(2))
             with pytest.raises(LimitForwardBufferExceeded):
-                await box.put(frame(3))
+                await put(box, frame(3))
         assert not stuck.cancelled_caught
         sink.may_take = 9
         nursery.start_soon(box.forward, sink)
-        await box.put(frame(3))
+        await put(box, frame(3))
         box.close()
         await box.wait_flushed()
     assert sink.taken == [1, 2, 3]
@@ -140,7 +147,7 @@ async def test_a_burst_is_no_overflow_for_a_sink_that_takes_at_once() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(box.forward, sink)
             for seq in range(1, 226):
-                await box.put(frame(seq))
+                await put(box, frame(seq))
             box.close()
             await box.wait_flushed()
         assert sink.taken == list(range(1, 226))
@@ -167,7 +174,7 @@ async def test_a_process_that_is_stopped_for_a_second_has_no_slow_sink(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, sink)
         for seq in range(1, 6):
-            await box.put(frame(seq))
+            await put(box, frame(seq))
         box.close()
         await box.wait_flushed()
     assert sink.taken == [1, 2, 3, 4, 5]
@@ -187,7 +194,7 @@ async def test_a_sink_behind_a_socket_is_not_too_slow(autojump_clock: MockClock)
             nursery.start_soon(box.forward, sink)
             try:
                 for seq in range(1, 21):
-                    await box.put(frame(seq))
+                    await put(box, frame(seq))
             except LimitForwardBufferExceeded:
                 assert overflows
                 nursery.cancel_scope.cancel()
@@ -201,8 +208,8 @@ async def test_a_sink_behind_a_socket_is_not_too_slow(autojump_clock: MockClock)
 async def test_a_sink_that_raises_is_forward_failed() -> None:
     """The error names the frame and chains the cause, without telling it."""
     box = buffer()
-    await box.put(frame(1))
-    await box.put(frame(2))
+    await put(box, frame(1))
+    await put(box, frame(2))
     with pytest.raises(ForwardFailed) as caught:
         await box.forward(Taker(fails_at=2))
     assert caught.value.seq == 2
@@ -217,7 +224,7 @@ async def test_discard_releases_everything_and_says_what_was_lost() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, Taker(may_take=2))
         for seq in range(1, 6):
-            await box.put(frame(seq))
+            await put(box, frame(seq))
         await wait_all_tasks_blocked()
         assert box.frames == 3
         nursery.cancel_scope.cancel()
@@ -248,13 +255,13 @@ async def test_a_sink_that_takes_batches_gets_all_that_waits() -> None:
     """Frames that came while it was busy come in one call, in order, and count when it ends."""
     box, sink = buffer(frames=5), BatchTaker()
     taken: list[int] = []
-    box.on_taken = lambda frame: taken.append(frame.meta.seq)
+    box.on_taken = lambda frames: taken.extend(frame.meta.seq for frame in frames)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, sink)
-        await box.put(frame(1))
+        await put(box, frame(1))
         await wait_all_tasks_blocked()
         for seq in (2, 3, 4):
-            await box.put(frame(seq))
+            await put(box, frame(seq))
         assert (box.frames, box.frames_forwarded, taken) == (4, 0, [])
         sink.may_go.set()
         await wait_all_tasks_blocked()
@@ -265,11 +272,39 @@ async def test_a_sink_that_takes_batches_gets_all_that_waits() -> None:
     assert taken == [1, 2, 3, 4]
 
 
+async def test_frames_of_one_read_are_one_batch() -> None:
+    """All that comes before the forwarder has its turn, whether it waits already or not."""
+    box, sink = buffer(frames=9), BatchTaker()
+    sink.may_go.set()
+    for seq in (1, 2):
+        assert box.put_nowait(frame(seq))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        for seq in (3, 4, 5):
+            assert box.put_nowait(frame(seq))
+        await wait_all_tasks_blocked()
+        assert box.put_nowait(frame(6))
+        box.close()
+    assert sink.batches == [[1, 2], [3, 4, 5], [6]]
+
+
+async def test_a_frame_without_room_has_not_entered() -> None:
+    """What was not accepted is not counted, and is not forwarded later."""
+    box, sink = buffer(frames=2), Taker()
+    assert [box.put_nowait(frame(seq)) for seq in (1, 2, 3)] == [True, True, False]
+    assert (box.frames, box.frames_accepted, box.peak_frames) == (2, 2, 2)
+    assert (box.bytes, box.bytes_accepted, box.peak_bytes) == (20, 20, 20)
+    box.close()
+    await box.forward(sink)
+    assert sink.taken == [1, 2]
+
+
 async def test_a_batch_that_fails_counts_none_of_its_frames() -> None:
     """The error names the first frame of the batch, and what is left is accounted for."""
     box, sink = buffer(frames=5), BatchTaker()
     for seq in (1, 2, 3):
-        await box.put(frame(seq))
+        await put(box, frame(seq))
     sink.error = OSError("no space")
     sink.may_go.set()
     with pytest.raises(ForwardFailed) as caught:

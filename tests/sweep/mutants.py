@@ -95,40 +95,46 @@ async def _released_at_the_end(box: ForwardBuffer, sink: Any) -> None:
     original_discard(box)  # not in a finally: an exception passes it by
 
 
+def _only_released(box: Any, frame: Frame) -> None:
+    box.frames -= 1
+    box.bytes -= len(frame.data)
+
+
 async def _counted_before_hand_off(box: Any, sink: Any) -> None:
-    while (frame := await box._next()) is not None:
-        box.frames_forwarded += 1
-        box.bytes_forwarded += len(frame.data)
-        try:
-            await sink.send(frame)
-        except Exception as exc:
-            raise ForwardFailed("the sink failed", seq=frame.meta.seq) from exc
-        box._release(frame)
+    while (frames := await box._next()) is not None:
+        for frame in frames:
+            box.frames_forwarded += 1
+            box.bytes_forwarded += len(frame.data)
+            try:
+                await sink.send(frame)
+            except Exception as exc:
+                raise ForwardFailed("the sink failed", seq=frame.meta.seq) from exc
+            _only_released(box, frame)
     box._flushed.set()
 
 
 async def _failed_frame_passed_over(box: Any, sink: Any) -> None:
-    while (frame := await box._next()) is not None:
-        with suppress(OSError):
-            await sink.send(frame)
-            box.frames_forwarded += 1
-            box.bytes_forwarded += len(frame.data)
-        box._release(frame)
+    while (frames := await box._next()) is not None:
+        for frame in frames:
+            try:
+                await sink.send(frame)
+            except OSError:
+                _only_released(box, frame)
+            else:
+                box._release((frame,))
     box._flushed.set()
 
 
 async def _failed_frame_tried_again_later(box: Any, sink: Any) -> None:
     again: list[Frame] = []
-    while (frame := await box._next()) is not None or again:
-        taken = again.pop() if frame is None else frame
-        try:
-            await sink.send(taken)
-        except OSError:
-            again.append(taken)
-            continue
-        box.frames_forwarded += 1
-        box.bytes_forwarded += len(taken.data)
-        box._release(taken)
+    while (frames := await box._next()) is not None or again:
+        for taken in [again.pop()] if frames is None else frames:
+            try:
+                await sink.send(taken)
+            except OSError:
+                again.append(taken)
+                continue
+            box._release((taken,))
     box._flushed.set()
 
 
@@ -139,10 +145,10 @@ def _queue_lost_behind_a_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
         except PeerGone:
             box = connection._buffer
             while box._take.statistics().current_buffer_used:
-                frame = box._take.receive_nowait()
-                box._release(frame)
-                box.frames_accepted -= 1
-                box.bytes_accepted -= len(frame.data)
+                for frame in box._take.receive_nowait():
+                    _only_released(box, frame)
+                    box.frames_accepted -= 1
+                    box.bytes_accepted -= len(frame.data)
             raise
 
     monkeypatch.setattr(shell._Connection, "_read", lost_with_the_rig)

@@ -153,6 +153,7 @@ def nothing_buffered(seen: Seen) -> None:
     for box in seen.buffers:
         assert (box.frames, box.bytes) == (0, 0), box.frames
         assert box._put.statistics().current_buffer_used == 0
+        assert box._untaken is None
     assert seen.router.metrics.buffered() == (0, 0)
 
 

@@ -161,13 +161,15 @@ async def connection(
 
     def make_buffer(limits: Limits) -> ForwardBuffer:
         box = ForwardBuffer(limits)
-        put = box.put
+        put = box.put_nowait
 
-        async def counted(frame: Frame) -> None:
-            await put(frame)
-            seen.accepted.append(len(frame.data))
+        def counted(frame: Frame) -> bool:
+            has_entered = put(frame)
+            if has_entered:
+                seen.accepted.append(len(frame.data))
+            return has_entered
 
-        box.put = counted  # type: ignore[method-assign]
+        box.put_nowait = counted  # type: ignore[method-assign]
         seen.buffers.append(box)
         return box
 

@@ -1,0 +1,151 @@
+"""The reader task of a connection: what its rig says, message by message."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import trio
+
+from cfw.actions import (
+    AbortCapture,
+    Action,
+    CleanupCapture,
+    ForwardFrame,
+    RequestSessionRecheck,
+)
+from cfw.clock import RigClock
+from cfw.errors import ProtocolViolation
+from cfw.limits import NS_PER_S
+from cfw.repository import ForwardBuffer
+from cfw.service import Event, SessionVerdict, Tick, dispatch, next_deadline
+from cfw.state import Idle, State
+from cfw.wire import WebSocket
+from schemas import CameraFeedWorkerInput, CaptureClose, SchemaError, parse_input
+
+
+class IngestClock:
+    """Ingest time: the wall clock at the start, plus what Trio's clock has counted since.
+
+    Args:
+        wall_clock: nanoseconds since 1970 UTC; read once.
+
+    Attributes:
+        epoch_ns: ingest time when Trio's clock was at 0.
+    """
+
+    def __init__(self, wall_clock: Callable[[], int]) -> None:
+        self.epoch_ns = wall_clock() - round(trio.current_time() * NS_PER_S)
+
+    def now(self) -> int:
+        """Ingest time now, nanoseconds since 1970 UTC."""
+        return self.epoch_ns + round(trio.current_time() * NS_PER_S)
+
+
+class Reader:
+    """Parses what the rig sends, asks the core, and carries out its actions.
+
+    Args:
+        idle: the state before any message.
+        buffer: where accepted frames go.
+        clock: the connection's ingest time.
+
+    Attributes:
+        state: where the capture stands.
+        batch: the messages of the last read; emptied when they are done with.
+        rig_clock: what the messages tell of the rig's clock.
+        has_verdict: set when a verdict was put into the channel that `read` was given.
+    """
+
+    def __init__(self, idle: Idle, buffer: ForwardBuffer, clock: IngestClock) -> None:
+        self.state: State = idle
+        self.batch: list[str | bytes] = []
+        self.rig_clock = RigClock()
+        self.has_verdict = False
+        self._buffer = buffer
+        self._clock = clock
+        self._record_ids: set[str] = set()
+
+    def decide(self, event: Event, now: int) -> tuple[Action, ...]:
+        """Ask the core what an event means.
+
+        Raises:
+            DomainError: the end of the capture, or that none can begin.
+        """
+        self.state, actions = dispatch(self.state, event, now)
+        # An abort is the first of its actions.
+        if actions and type(actions[0]) is AbortCapture:
+            raise actions[0].error
+        return actions
+
+    def take_first(self, now: int) -> Event:
+        """Take the first message of the batch; it has not been decided on."""
+        message = self.batch.pop(0)
+        return message if isinstance(message, bytes) else self._parse(message, now)
+
+    async def read(
+        self,
+        ws: WebSocket,
+        ask: trio.MemorySendChannel[RequestSessionRecheck],
+        verdicts: trio.MemoryReceiveChannel[SessionVerdict],
+    ) -> CaptureClose:
+        """Take what the rig sends until its `capture.close`, and return that.
+
+        Args:
+            ws: where more comes from when the batch is done with.
+            ask: gets a request for each re-check that is due.
+            verdicts: has the answer when `has_verdict` says so.
+
+        Raises:
+            DomainError: the end of the capture.
+            WireError: that of the connection.
+        """
+        buffer, clock = self._buffer, self._clock
+        now = clock.now()
+        while True:
+            for message in self.batch:
+                event = message if type(message) is bytes else self._parse(message, now)
+                for action in self.decide(event, now):
+                    if type(action) is ForwardFrame:
+                        frame = action.frame
+                        if not buffer.put_nowait(frame):
+                            await buffer.wait_for_room(frame)
+                            buffer.put_nowait(frame)
+                    elif isinstance(action, CleanupCapture):
+                        assert action.close is not None
+                        return action.close
+            self.batch = []
+            if self.has_verdict:
+                self.has_verdict = False
+                self.decide(verdicts.receive_nowait(), clock.now())
+            due = next_deadline(self.state)
+            assert due is not None
+            deadline = (due - clock.epoch_ns) / NS_PER_S
+            self.batch = await ws.receive_batch(until=deadline)
+            now = clock.now()
+            if trio.current_time() >= deadline:
+                now = max(now, due)  # the clock's float may fall short by a nanosecond
+            if now >= due:
+                for action in self.decide(Tick(), now):
+                    if isinstance(action, RequestSessionRecheck):
+                        ask_soon(ask, action)
+
+    def _parse(self, text: str, now: int) -> CameraFeedWorkerInput:
+        try:
+            message = parse_input(text)
+        except SchemaError as exc:
+            raise ProtocolViolation(str(exc)) from None
+        record_id = message.record_id.lower()
+        if record_id in self._record_ids:
+            raise ProtocolViolation("record_id was used before; each message has its own")
+        self._record_ids.add(record_id)
+        self.rig_clock.note(message.timestamp, now)
+        return message
+
+
+def ask_soon(
+    ask: trio.MemorySendChannel[RequestSessionRecheck], request: RequestSessionRecheck
+) -> None:
+    """Ask for a re-check of the session, unless one waits already."""
+    with contextlib.suppress(trio.WouldBlock):
+        ask.send_nowait(request)
