@@ -75,7 +75,10 @@ class Reader:
         self.state, actions = dispatch(self.state, event, now)
         # An abort is the first of its actions.
         if actions and type(actions[0]) is AbortCapture:
-            raise actions[0].error
+            try:
+                raise actions[0].error
+            finally:
+                del actions  # else this frame and the error's traceback would hold each other
         return actions
 
     def take_first(self, now: int) -> Event:
@@ -104,7 +107,7 @@ class Reader:
         now = clock.now()
         while True:
             for message in self.batch:
-                event = message if type(message) is bytes else self._parse(message, now)
+                event = message if isinstance(message, bytes) else self._parse(message, now)
                 for action in self.decide(event, now):
                     if type(action) is ForwardFrame:
                         frame = action.frame

@@ -5,8 +5,8 @@
        v  │ verdicts (memory channel of one)
     session re-check task ──> session authority
 
-The reader parses, asks the core and carries out its actions. A task that fails cancels its
-siblings; `_Connection.run` turns whatever was raised into one outcome.
+The reader (`cfw.routes.reader`) parses, asks the core and carries out its actions. A task that
+fails cancels its siblings; `_Connection.run` turns whatever was raised into one outcome.
 """
 
 from __future__ import annotations
@@ -22,15 +22,7 @@ from functools import partial
 import structlog
 import trio
 
-from cfw.actions import (
-    AbortCapture,
-    Action,
-    CleanupCapture,
-    ForwardFrame,
-    RequestSessionRecheck,
-    RequestSessionValidation,
-)
-from cfw.clock import RigClock
+from cfw.actions import RequestSessionRecheck, RequestSessionValidation
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
 from cfw.identity import SUBPROTOCOL, Gate, Origins
 from cfw.limits import NS_PER_S, Limits, Times, ns
@@ -40,11 +32,12 @@ from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
+from cfw.routes.reader import IngestClock, Reader, ask_soon
 from cfw.routes.session import verdict_of
-from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
+from cfw.service import SessionVerdict, Verdict
 from cfw.sessions import SessionAuthority, watching
 from cfw.sinks import CaptureSink, LeasedSink, Sink
-from cfw.state import Active, Idle, State
+from cfw.state import Active, Idle
 from cfw.wire import (
     HandshakeReject,
     HandshakeRejected,
@@ -62,10 +55,8 @@ from schemas import (
     FeedAbort,
     FeedClose,
     FeedOpened,
-    SchemaError,
     Terminal,
     Timestamp,
-    parse_input,
     restate,
     to_json,
 )
@@ -179,21 +170,17 @@ class _Connection:
         self._log = _log.bind(connection=number)
         self._scope = trio.CancelScope()
         self._abort_error: DomainError | None = None
-        self._state: State = Idle(router.limits, router.times)
-        self._record_ids: set[str] = set()
-        self._batch: list[str | bytes] = []
-        self._has_verdict = False
+        self._clock = IngestClock(router.wall_clock)
         self._buffer = ForwardBuffer(router.limits)
+        delays = router.metrics.ingest_to_sink
+        self._buffer.on_taken = partial(observe_delay, delays, self._clock.epoch_ns)
+        idle = Idle(router.limits, router.times)
+        self._reader = Reader(idle, self._buffer, self._clock)
         self._failed_at: float | None = None
         self._opened: CaptureOpen | None = None
         self._opened_ns = 0
         self._close: CaptureClose | None = None
-        self._clock = RigClock()
         self._ws: WebSocket | None = None
-        # Ingest time is the wall clock at the start plus what Trio's clock has counted.
-        self._epoch_ns = router.wall_clock() - round(trio.current_time() * NS_PER_S)
-        delays = router.metrics.ingest_to_sink
-        self._buffer.on_taken = partial(observe_delay, delays, self._epoch_ns)
         self.is_capturing = False
 
     def abort(self, error: DomainError) -> None:
@@ -238,7 +225,7 @@ class _Connection:
         verdict = self._router.gate.judge(headers, stream)
         if isinstance(verdict, HandshakeReject):
             return verdict
-        self._state = Idle(self._router.limits, self._router.times, verdict.users)
+        self._reader.state = Idle(self._router.limits, self._router.times, verdict.users)
         return None
 
     async def _serve(self, ws: WebSocket) -> None:
@@ -249,7 +236,7 @@ class _Connection:
             await self._capture(ws)
         except BaseException as failure:
             self._note_failure()
-            self._batch = []  # of a read full of tiny messages many times what was sent
+            self._reader.batch = []  # of a read full of tiny messages many times what was sent
             outcome = outcome_of(failure, self._abort_error)
             self._log_failure(outcome)
             self._record_end(outcome)
@@ -274,7 +261,7 @@ class _Connection:
                 self._opened,
                 CaptureAbort,
                 schema_version=SCHEMA_VERSION,
-                timestamp=Timestamp.from_ns(self._now()),
+                timestamp=Timestamp.from_ns(self._clock.now()),
                 source=SOURCE,
                 **outcome.diagnostics,
             )
@@ -326,19 +313,16 @@ class _Connection:
                 error_code=diagnostics.get("error_code"),
                 detail=diagnostics.get("detail"),
                 opened=Timestamp.from_ns(self._opened_ns),
-                ended=Timestamp.from_ns(self._now()),
+                ended=Timestamp.from_ns(self._clock.now()),
                 **self._clock_offset(),
             )
         )
-
-    def _now(self) -> int:
-        return self._epoch_ns + round(trio.current_time() * NS_PER_S)
 
     def _clock_offset(self) -> dict[str, float]:
         """How far the rig's clock is ahead, as fields of a terminal; none when unknown."""
         round_trip_s = None if self._ws is None else self._ws.round_trip_s
         round_trip_ns = None if round_trip_s is None else ns(round_trip_s)
-        offset = self._clock.offset(round_trip_ns)
+        offset = self._reader.rig_clock.offset(round_trip_ns)
         return {} if offset is None else offset.fields
 
     # --- capture.open -----------------------------------------------------------------------
@@ -347,18 +331,19 @@ class _Connection:
         """Take the `capture.open`, and the session authority's word for it."""
         open_s = self._router.times.open_s
         with trio.move_on_after(open_s) as scope:
-            self._batch = await ws.receive_batch()
+            self._reader.batch = await ws.receive_batch()
         if scope.cancelled_caught:
             raise ProtocolViolation(f"no capture.open within {open_s:g} s (open_s)")
-        self._opened_ns = self._now()
-        first = self._parse(self._batch.pop(0), self._opened_ns)
+        self._opened_ns = self._clock.now()
+        first = self._reader.take_first(self._opened_ns)
         if isinstance(first, CaptureOpen):
             self._opened = first
             self._log = self._log.bind(capture_id=first.capture_id)
-        for action in self._decide(first, self._opened_ns):
+        for action in self._reader.decide(first, self._opened_ns):
             if isinstance(action, RequestSessionValidation):
                 verdict = await self._check_session(action.user_id, action.session_id)
-                self._decide(SessionVerdict(verdict, at_open=True), self._now())
+                answered = SessionVerdict(verdict, at_open=True)
+                self._reader.decide(answered, self._clock.now())
 
     async def _check_session(self, user_id: str, session_id: str) -> Verdict:
         began = trio.current_time()
@@ -428,7 +413,7 @@ class _Connection:
         answer, verdicts = trio.open_memory_channel[SessionVerdict](1)
         assert self._opened is not None
         session = (self._opened.user_id, self._opened.session_id)
-        check_now = partial(_ask, ask, RequestSessionRecheck(*session))
+        check_now = partial(ask_soon, ask, RequestSessionRecheck(*session))
         async with trio.open_nursery() as nursery:
             self._buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             nursery.start_soon(self._buffer.forward, sink)
@@ -438,7 +423,7 @@ class _Connection:
                 nursery.start_soon(self._watch, sink)
             try:
                 with watching(self._router.authority, *session, check_now):
-                    await self._read(ws, ask, verdicts)
+                    self._close = await self._reader.read(ws, ask, verdicts)
             except BaseException:
                 self._note_failure()  # before the other tasks and the sink have ended
                 # Done by the nursery, it would leave its frame and their tracebacks in a
@@ -462,41 +447,6 @@ class _Connection:
         except Exception as exc:
             raise ForwardFailed("the sink has lost its hold on the capture") from exc
 
-    async def _read(
-        self,
-        ws: WebSocket,
-        ask: trio.MemorySendChannel[RequestSessionRecheck],
-        verdicts: trio.MemoryReceiveChannel[SessionVerdict],
-    ) -> None:
-        """Take what the rig sends until its `capture.close`."""
-        now = self._now()
-        while True:
-            for message in self._batch:
-                event = message if type(message) is bytes else self._parse(message, now)
-                for action in self._decide(event, now):
-                    if type(action) is ForwardFrame:
-                        if not self._buffer.put_nowait(action.frame):
-                            await self._buffer.wait_for_room(action.frame)
-                            self._buffer.put_nowait(action.frame)
-                    elif isinstance(action, CleanupCapture):
-                        self._close = action.close
-                        return
-            self._batch = []
-            if self._has_verdict:
-                self._has_verdict = False
-                self._decide(verdicts.receive_nowait(), self._now())
-            due = next_deadline(self._state)
-            assert due is not None
-            deadline = (due - self._epoch_ns) / NS_PER_S
-            self._batch = await ws.receive_batch(until=deadline)
-            now = self._now()
-            if trio.current_time() >= deadline:
-                now = max(now, due)  # the clock's float may fall short by a nanosecond
-            if now >= due:
-                for action in self._decide(Tick(), now):
-                    if isinstance(action, RequestSessionRecheck):
-                        _ask(ask, action)
-
     async def _warn_filling(self, nursery: trio.Nursery) -> None:
         """Warn once of a sink that is too slow, while there still is room."""
         await trio.sleep(FILLING_S)
@@ -506,7 +456,7 @@ class _Connection:
             buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             return
         self._router.metrics.filling += 1
-        limits, lasted_s = self._router.limits, (self._now() - self._opened_ns) / NS_PER_S
+        limits, lasted_s = self._router.limits, (self._clock.now() - self._opened_ns) / NS_PER_S
         self._log.warning(
             "buffer.filling",
             slow_side="sink",
@@ -529,35 +479,11 @@ class _Connection:
         async for request in asked:
             verdict = await self._check_session(request.user_id, request.session_id)
             await answer.send(SessionVerdict(verdict, at_open=False))
-            self._has_verdict = True
+            self._reader.has_verdict = True
             ws.interrupt()  # the reader looks at the verdict at once
 
-    def _decide(self, event: Event, now: int) -> tuple[Action, ...]:
-        self._state, actions = dispatch(self._state, event, now)
-        # An abort is always the first of its actions.
-        if actions and type(actions[0]) is AbortCapture:
-            try:
-                raise actions[0].error
-            finally:
-                del actions  # else this frame and the error's traceback would hold each other
-        return actions
-
-    def _parse(self, message: str | bytes, now: int) -> Event:
-        if isinstance(message, bytes):
-            return message
-        try:
-            event = parse_input(message)
-        except SchemaError as exc:
-            raise ProtocolViolation(str(exc)) from None
-        record_id = event.record_id.lower()
-        if record_id in self._record_ids:
-            raise ProtocolViolation("record_id was used before; each message has its own")
-        self._record_ids.add(record_id)
-        self._clock.note(event.timestamp, now)
-        return event
-
     def _terminal(self, failure: BaseException | None) -> Terminal:
-        buffer, now = self._buffer, Timestamp.from_ns(self._now())
+        buffer, now = self._buffer, Timestamp.from_ns(self._clock.now())
         counts = {
             **self._clock_offset(),
             "timestamp_ingest": now,
@@ -582,13 +508,13 @@ class _Connection:
 
     def _status(self) -> CaptureStatus:
         assert self._opened is not None
-        buffer, now = self._buffer, self._now()
+        buffer, now = self._buffer, self._clock.now()
         lasted_s = (now - self._opened_ns) / NS_PER_S
         return CaptureStatus(
             capture_id=self._opened.capture_id,
             user_id=self._opened.user_id,
             session_id=self._opened.session_id,
-            state="active" if isinstance(self._state, Active) else "closing",
+            state="active" if isinstance(self._reader.state, Active) else "closing",
             frames=buffer.frames_accepted,
             bytes=buffer.bytes_accepted,
             buffer_frames=buffer.frames,
@@ -597,10 +523,3 @@ class _Connection:
             fps=buffer.frames_accepted / lasted_s if lasted_s > 0 else 0.0,
             **self._clock_offset(),
         )
-
-
-def _ask(
-    ask: trio.MemorySendChannel[RequestSessionRecheck], request: RequestSessionRecheck
-) -> None:
-    with contextlib.suppress(trio.WouldBlock):  # one waits already
-        ask.send_nowait(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import cfw.routes.router as router
+import cfw.routes.reader as reader
 from schemas import parse_input
 from tests.guards.hot_path import calls, take
 
@@ -39,5 +39,5 @@ def test_the_guard_sees_metadata_that_takes_the_long_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A guard that cannot fail is none. Bytes are not read by the reader made for metadata."""
-    monkeypatch.setattr(router, "parse_input", lambda text: parse_input(text.encode()))
+    monkeypatch.setattr(reader, "parse_input", lambda text: parse_input(text.encode()))
     assert calls_per_frame(1_000) > CEILINGS[1_000]

@@ -573,7 +573,7 @@ async def test_a_bug_is_internal_error_and_touches_no_other(
             raise ZeroDivisionError("secret")
 
         with monkeypatch.context() as patch:
-            patch.setattr("cfw.routes.router.next_deadline", bug)
+            patch.setattr("cfw.routes.reader.next_deadline", bug)
             rig = await b.capture()
             ending = await rig.ending()
         check_abort(ending, ErrorCode.INTERNAL_ERROR, 1011)

@@ -113,7 +113,7 @@ async def test_each_error_has_its_abort_and_its_close_code(
     occupied, bug = setting.pop("occupied", False), setting.pop("bug", False)
     async with running(monkeypatch, **setting) as worker:
         if bug:
-            monkeypatch.setattr("cfw.routes.router.next_deadline", lambda _: 1 / 0)
+            monkeypatch.setattr("cfw.routes.reader.next_deadline", lambda _: 1 / 0)
         async with worker.connect() as first, worker.connect() as ws:
             if occupied:
                 await first.send(opening(capture_id="first"))

@@ -22,10 +22,11 @@ from cfw.errors import DomainError, ForwardFailed
 from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
 from cfw.routes.outcome import Outcome
+from cfw.routes.reader import Reader
 from cfw.service import SessionVerdict
 from cfw.state import Frame
 from cfw.wire import PeerGone
-from schemas import ErrorCode, Terminal
+from schemas import CaptureClose, ErrorCode, Terminal
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 #: One connection, with everything of the router's that has no public name.
@@ -71,11 +72,11 @@ def _all(*patches: Patch) -> Patch:
     return plant
 
 
-original_decide = shell._Connection._decide
+original_decide = Reader.decide
 original_discard = ForwardBuffer.discard
 original_forward = ForwardBuffer.forward
 original_handle = shell.Router.handle
-original_read = shell._Connection._read
+original_read = Reader.read
 original_run = shell._Connection.run
 original_run_tasks = shell._Connection._run_tasks
 original_serve = shell._Connection._serve
@@ -139,11 +140,11 @@ async def _failed_frame_tried_again_later(box: Any, sink: Any) -> None:
 
 
 def _queue_lost_behind_a_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def lost_with_the_rig(connection: Connection, ws: Any, *channels: Any) -> None:
+    async def lost_with_the_rig(reader: Any, *channels: Any) -> CaptureClose:
         try:
-            await original_read(connection, ws, *channels)
+            return await original_read(reader, *channels)
         except PeerGone:
-            box = connection._buffer
+            box = reader._buffer
             while box._take.statistics().current_buffer_used:
                 for frame in box._take.receive_nowait():
                     _only_released(box, frame)
@@ -151,7 +152,7 @@ def _queue_lost_behind_a_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
                     box.bytes_accepted -= len(frame.data)
             raise
 
-    monkeypatch.setattr(shell._Connection, "_read", lost_with_the_rig)
+    monkeypatch.setattr(Reader, "read", lost_with_the_rig)
 
 
 # --- the terminal ---------------------------------------------------------------------------
@@ -168,19 +169,19 @@ async def _second_emitter(connection: Connection, ws: Any, sink: Any) -> None:
 
 def _terminal_before_the_tasks_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run_tasks(connection: Connection, ws: Any, sink: Any) -> None:
-        connection._sink = sink
+        connection._reader.finish = lambda exc: sink.finish(connection._terminal(exc))
         await original_run_tasks(connection, ws, sink)
 
-    async def read(connection: Connection, *channels: Any) -> None:
+    async def read(reader: Any, *channels: Any) -> CaptureClose:
         try:
-            await original_read(connection, *channels)
+            return await original_read(reader, *channels)
         except Exception as exc:
-            await connection._sink.finish(connection._terminal(exc))
+            await reader.finish(exc)
             await trio.sleep(0.05)  # the forwarder is still running
             raise
 
     monkeypatch.setattr(shell._Connection, "_run_tasks", run_tasks)
-    monkeypatch.setattr(shell._Connection, "_read", read)
+    monkeypatch.setattr(Reader, "read", read)
 
 
 class _Guard:
@@ -366,10 +367,10 @@ async def _receipt_where_nothing_is_missing(
     await original_tell(connection, ws, outcome)
 
 
-def _verdict_not_noticed(connection: Connection, event: Any, now: int) -> Any:
+def _verdict_not_noticed(reader: Reader, event: Any, now: int) -> Any:
     if isinstance(event, SessionVerdict) and not event.at_open:
-        return []
-    return original_decide(connection, event, now)
+        return ()
+    return original_decide(reader, event, now)
 
 
 # --- the scopes -----------------------------------------------------------------------------
@@ -541,7 +542,7 @@ MUTANTS = [
     Mutant(
         "a revocation that nobody notices",
         "revoked_is_over",
-        _replace(shell._Connection, "_decide", _verdict_not_noticed),
+        _replace(Reader, "decide", _verdict_not_noticed),
         at=("revoke",),
         settings={"frames": 3, "pace": 0.2},
     ),
