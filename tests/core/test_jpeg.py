@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cfw.jpeg import NotAJpeg, probe
+from cfw.jpeg import NotAJpeg, _walk, probe
 from tests.factories import jpeg
 
 
@@ -92,3 +92,38 @@ def test_every_cut_of_an_image_is_refused() -> None:
     for end in range(len(data)):
         with pytest.raises(NotAJpeg):
             probe(data[:end])
+
+
+@st.composite
+def nearly_jpegs(draw: st.DrawFn) -> bytes:
+    """Images with bytes changed, cut out and put in, and with padding behind them."""
+    data = bytearray(draw(st.sampled_from(IMAGES)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(data)))
+        new = draw(st.binary(max_size=3) | st.sampled_from(TELLING))
+        data[at : at + draw(st.integers(0, 3))] = new
+    return bytes(data) + draw(st.sampled_from([b"", b"", b"\xff\xd9", b"\x00\xff\r\n "]))
+
+
+IMAGES = [
+    jpeg(),
+    jpeg(width=65_535, height=1),
+    encoded(16, 16)[:200] + b"\xff\xd9",
+    encoded(64, 33, progressive=True),
+    b"\xff\xd8\xff\x01\xff\xd0\xff\xff\xff\xc1\x00\x0b\x08\x00\x21\x00\x40\x01\x01\x11\x00\xff\xd9",
+]
+TELLING = [bytes([0xFF, marker]) for marker in (0x00, 0x01, *range(0xC0, 0x100))]
+
+
+@pytest.mark.fuzz
+@given(nearly_jpegs() | st.binary(max_size=64))
+def test_the_compiled_probe_says_what_the_pure_one_says(data: bytes) -> None:
+    """The same size of whatever is an image, and none of what is not, at every cut."""
+    native = pytest.importorskip("cfw._native")
+    for cut in {len(data), len(data) // 2, max(0, len(data) - 1)}:
+        part = data[:cut]
+        try:
+            size = _walk(part)
+        except NotAJpeg:
+            size = None
+        assert native.jpeg_size(part) == size
