@@ -101,6 +101,11 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
     if isinstance(state, Idle):
         return _dispatch_idle(state, event, now_ingest)
     try:
+        # The two events of every frame come first.
+        if isinstance(event, bytes):
+            return handle_frame_bytes(state, event, now_ingest)
+        if isinstance(event, CaptureFrameMeta):
+            return handle_frame_meta(state, event, now_ingest)
         return _dispatch_active(state, event, now_ingest)
     except DomainError as error:
         return state.terms.idle, (AbortCapture(error), CleanupCapture(None))
@@ -115,12 +120,9 @@ def _dispatch_idle(state: Idle, event: Event, now_ingest: int) -> Decision:
     raise ProtocolViolation(f"{name} before capture.open; a capture begins with capture.open")
 
 
-def _dispatch_active(state: Active, event: Event, now_ingest: int) -> Decision:
-    # The two events of every frame come first.
-    if isinstance(event, bytes):
-        return handle_frame_bytes(state, event, now_ingest)
-    if isinstance(event, CaptureFrameMeta):
-        return handle_frame_meta(state, event, now_ingest)
+def _dispatch_active(
+    state: Active, event: CaptureOpen | CaptureClose | Tick | SessionVerdict, now_ingest: int
+) -> Decision:
     if isinstance(event, Tick):
         return handle_tick(state, now_ingest)
     if isinstance(event, SessionVerdict):
@@ -369,8 +371,7 @@ def next_deadline(state: State) -> int | None:
         return None
     terms = state.terms
     due = min(terms.duration_until, state.idle_until, terms.recheck_at)
-    pending_until = state.pending_until
-    if pending_until is not None and pending_until < due:
+    if (pending_until := state.pending_until) is not None and pending_until < due:
         due = pending_until
     if terms.grace_until is not None and terms.grace_until < due:
         due = terms.grace_until

@@ -109,7 +109,7 @@ class Reader:
             for message in self.batch:
                 event = message if isinstance(message, bytes) else self._parse(message, now)
                 for action in self.decide(event, now):
-                    if type(action) is ForwardFrame:
+                    if isinstance(action, ForwardFrame):
                         frame = action.frame
                         if not buffer.put_nowait(frame):
                             await buffer.wait_for_room(frame)

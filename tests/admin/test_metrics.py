@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any
@@ -21,14 +22,23 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.limits import Limits, Times
-from cfw.metrics import BUCKETS_S, STALL_EVERY_S, Histogram, Metrics, ask_again, watch_stalls
+from cfw.metrics import (
+    BUCKETS_S,
+    STALL_EVERY_S,
+    Histogram,
+    Metrics,
+    ask_again,
+    observe_delay,
+    watch_stalls,
+)
 from cfw.metrics.exposition import exposition
 from cfw.registry import Registry
 from cfw.sessions import SessionStatus
+from cfw.state import Frame
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority, StallingSink
 from schemas import ErrorCode
 from tests.admin.served import make_app, served, until
-from tests.factories import at, close_fields, jpeg, meta_fields
+from tests.factories import START_NS, at, close_fields, jpeg, make_meta, meta_fields
 from tests.route.kit import Bench, Rig, bench
 from tests.smoke.worker import Worker, closing, ending, meta, opening, running
 from tests.wire.peer import pair
@@ -258,6 +268,21 @@ def test_a_duration_falls_into_the_bucket_whose_bound_it_does_not_pass() -> None
     assert histogram.counts[-2:] == [1, 1]
     assert histogram.count == 6
     assert histogram.sum_s == pytest.approx(0.0005 + 0.00051 + 10 + 10.1)
+
+
+async def test_each_frame_of_a_batch_has_its_own_delay(autojump_clock: MockClock) -> None:
+    """Frames that were read at several instants and taken at one are counted one by one."""
+    delays, epoch_ns = Histogram(), START_NS - round(trio.current_time() * 1e9)
+    await trio.sleep(1)
+    read_at = [0.25, 0.25, 0.9, 0.25]
+    observe_delay(
+        delays,
+        epoch_ns,
+        [Frame(make_meta(1), b"", START_NS + round(at_s * 1e9)) for at_s in read_at],
+    )
+    assert [delays.counts[bisect_left(BUCKETS_S, late)] for late in (0.75, 0.1)] == [3, 1]
+    assert delays.count == 4
+    assert delays.sum_s == pytest.approx(3 * 0.75 + 0.1)
 
 
 def test_buckets_are_shown_cumulative() -> None:
