@@ -225,6 +225,13 @@ def test_texts_of_any_length_follow_their_rule(length: int, character: str) -> N
                 check_both_ways(json.dumps(fields, ensure_ascii=plain))
 
 
+@pytest.mark.parametrize("depth", [1, 99, 100, 101, *range(1_020, 1_028), 5_000])
+def test_what_is_ignored_may_be_as_deep_as_the_decoder_allows(depth: int) -> None:
+    """The object around it counts too; nothing that is deeper is taken."""
+    for inner in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        check_both_ways(meta_text(unknown="here").replace('"here"', inner))
+
+
 def test_a_text_that_is_right_for_one_field_is_not_right_for_another() -> None:
     """`a b` may be a user and may not be a capture."""
     parse_input(meta_text(user_id="a b", source="smell"))
