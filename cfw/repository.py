@@ -14,6 +14,7 @@ from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
 from cfw.limits import Limits
 from cfw.sinks import BatchSink, CaptureSink
 from cfw.state import Frame
+from schemas import CaptureFrameMeta
 
 #: How long the reader waits for room before it calls the buffer full. Many frames in one read
 #: only mean that the forwarder has had no turn; meanwhile TCP holds the rig back. A sink that
@@ -78,18 +79,15 @@ class ForwardBuffer:
         """How full it has been."""
         return max(self.peak_frames / self._max_frames, self.peak_bytes / self._max_bytes)
 
-    def put_nowait(self, frame: Frame) -> bool:
-        """Accept a frame.
+    def has_room(self, size: int) -> bool:
+        """Whether a frame of so many bytes may enter."""
+        return self.frames < self._max_frames and self.bytes + size <= self._max_bytes
 
-        Returns:
-            False when there is no room: the frame has not entered, and `wait_for_room` waits
-            for it.
-        """
+    def put(self, frame: Frame) -> None:
+        """Accept a frame that there is room for."""
         size = len(frame.data)
-        frames, total = self.frames + 1, self.bytes + size
-        if frames > self._max_frames or total > self._max_bytes:
-            return False
-        self.frames, self.bytes = frames, total
+        self.frames += 1
+        self.bytes += size
         self.frames_accepted += 1
         self.bytes_accepted += size
         if self._untaken is None:
@@ -97,25 +95,23 @@ class ForwardBuffer:
             self._put.send_nowait(self._untaken)
         else:
             self._untaken.append(frame)
-        if frames > self.peak_frames:
-            self.peak_frames = frames
-        if total > self.peak_bytes:
-            self.peak_bytes = total
-        if frames > self._high_frames or total > self._high_bytes:
+        if self.frames > self.peak_frames:
+            self.peak_frames = self.frames
+        if self.bytes > self.peak_bytes:
+            self.peak_bytes = self.bytes
+        if self.frames > self._high_frames or self.bytes > self._high_bytes:
             notify, self.on_filling = self.on_filling, _ignore
             notify()
-        return True
 
-    async def wait_for_room(self, frame: Frame) -> None:
-        """Wait, for at most `GRACE_S`, until there is room for a frame.
+    async def wait_for_room(self, meta: CaptureFrameMeta) -> None:
+        """Wait, for at most `GRACE_S`, until there is room for the frame announced.
 
         Raises:
             LimitForwardBufferExceeded: the sink has not made room by then.
         """
-        size = len(frame.data)
         for _ in range(_SLICES):
             with trio.move_on_after(GRACE_S / _SLICES):
-                while self.frames >= self._max_frames or self.bytes + size > self._max_bytes:
+                while not self.has_room(meta.byte_length):
                     self._released = trio.Event()
                     await self._released.wait()
                 return
@@ -123,15 +119,15 @@ class ForwardBuffer:
             raise LimitForwardBufferExceeded(
                 f"{self.frames} frames wait for the sink (max_forward_buffer_frames); "
                 "the sink is too slow",
-                seq=frame.meta.seq,
+                seq=meta.seq,
                 observed=self.frames + 1,
                 limit=self._max_frames,
             )
         raise LimitForwardBufferExceeded(
             f"{self.bytes} bytes wait for the sink (max_forward_buffer_bytes); "
             "the sink is too slow",
-            seq=frame.meta.seq,
-            observed=self.bytes + size,
+            seq=meta.seq,
+            observed=self.bytes + meta.byte_length,
             limit=self._max_bytes,
         )
 
@@ -163,6 +159,7 @@ class ForwardBuffer:
                     seq = frames[0].meta.seq
                     raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
                 self._release(frames)
+            del untaken, frames  # else they would be held until the next ones come
         self._flushed.set()
 
     def discard(self) -> None:

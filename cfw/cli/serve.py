@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -21,6 +20,7 @@ from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
 from cfw.cli._systemd import Systemd
+from cfw.cli.memory import settle_memory
 from cfw.cli.workers import (
     STOP,
     SUPERVISED_BY,
@@ -221,10 +221,7 @@ async def _run(
                 nursery.start_soon(stop_with_supervisor, held, shutdown.request)
             nursery.start_soon(systemd.feed_watchdog)
             addresses = await nursery.start(work)
-            # What start-up made stays; looking through it again stops every connection for
-            # 30 ms and more, at times of the collector's choosing.
-            gc.collect()
-            gc.freeze()
+            settle_memory()
             announce(addresses)
             systemd.ready()
 

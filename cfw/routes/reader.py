@@ -21,7 +21,13 @@ from cfw.repository import ForwardBuffer
 from cfw.service import Event, SessionVerdict, Tick, dispatch, next_deadline
 from cfw.state import Idle, State
 from cfw.wire import WebSocket
-from schemas import CameraFeedWorkerInput, CaptureClose, SchemaError, parse_input
+from schemas import (
+    CameraFeedWorkerInput,
+    CaptureClose,
+    CaptureFrameMeta,
+    SchemaError,
+    parse_input,
+)
 
 
 class IngestClock:
@@ -103,21 +109,9 @@ class Reader:
             DomainError: the end of the capture.
             WireError: that of the connection.
         """
-        buffer, clock = self._buffer, self._clock
+        clock = self._clock
         now = clock.now()
-        while True:
-            for message in self.batch:
-                event = message if isinstance(message, bytes) else self._parse(message, now)
-                for action in self.decide(event, now):
-                    if isinstance(action, ForwardFrame):
-                        frame = action.frame
-                        if not buffer.put_nowait(frame):
-                            await buffer.wait_for_room(frame)
-                            buffer.put_nowait(frame)
-                    elif isinstance(action, CleanupCapture):
-                        assert action.close is not None
-                        return action.close
-            self.batch = []
+        while (close := await self._take_batch(now)) is None:
             if self.has_verdict:
                 self.has_verdict = False
                 self.decide(verdicts.receive_nowait(), clock.now())
@@ -132,6 +126,26 @@ class Reader:
                 for action in self.decide(Tick(), now):
                     if isinstance(action, RequestSessionRecheck):
                         ask_soon(ask, action)
+        return close
+
+    async def _take_batch(self, now: int) -> CaptureClose | None:
+        """Do what the messages of a batch ask for; returns its `capture.close`, if any."""
+        # Whatever a frame is known by here is forgotten before more is waited for.
+        buffer, close = self._buffer, None
+        for message in self.batch:
+            event = message if isinstance(message, bytes) else self._parse(message, now)
+            for action in self.decide(event, now):
+                if isinstance(action, ForwardFrame):
+                    buffer.put(action.frame)
+                elif isinstance(action, CleanupCapture):
+                    close = action.close
+            if close is not None:
+                break
+            if isinstance(event, CaptureFrameMeta) and not buffer.has_room(event.byte_length):
+                # Before its bytes are received: they would be held beside a full buffer.
+                await buffer.wait_for_room(event)
+        self.batch = []
+        return close
 
     def _parse(self, text: str, now: int) -> CameraFeedWorkerInput:
         try:

@@ -22,9 +22,9 @@ def frame(seq: int, size: int = 10) -> Frame:
 
 async def put(box: ForwardBuffer, one: Frame) -> None:
     """As the reader does it."""
-    if not box.put_nowait(one):
-        await box.wait_for_room(one)
-        assert box.put_nowait(one)
+    if not box.has_room(one.meta.byte_length):
+        await box.wait_for_room(one.meta)
+    box.put(one)
 
 
 class Taker:
@@ -277,27 +277,35 @@ async def test_frames_of_one_read_are_one_batch() -> None:
     box, sink = buffer(frames=9), BatchTaker()
     sink.may_go.set()
     for seq in (1, 2):
-        assert box.put_nowait(frame(seq))
+        box.put(frame(seq))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, sink)
         await wait_all_tasks_blocked()
         for seq in (3, 4, 5):
-            assert box.put_nowait(frame(seq))
+            box.put(frame(seq))
         await wait_all_tasks_blocked()
-        assert box.put_nowait(frame(6))
+        box.put(frame(6))
         box.close()
     assert sink.batches == [[1, 2], [3, 4, 5], [6]]
 
 
-async def test_a_frame_without_room_has_not_entered() -> None:
-    """What was not accepted is not counted, and is not forwarded later."""
-    box, sink = buffer(frames=2), Taker()
-    assert [box.put_nowait(frame(seq)) for seq in (1, 2, 3)] == [True, True, False]
+@pytest.mark.parametrize(("size", "has_room"), [(29, True), (30, True), (31, False)])
+async def test_there_is_room_up_to_the_limit_in_bytes(size: int, has_room: bool) -> None:
+    """What would fill the buffer to the last byte may enter."""
+    box = buffer(size=50)
+    box.put(frame(1, 20))
+    assert box.has_room(size) == has_room
+
+
+async def test_there_is_room_up_to_the_limit_in_frames() -> None:
+    """The last one that may enter fills it."""
+    box = buffer(frames=2)
+    box.put(frame(1))
+    assert box.has_room(10)
+    box.put(frame(2))
+    assert not box.has_room(10)
     assert (box.frames, box.frames_accepted, box.peak_frames) == (2, 2, 2)
     assert (box.bytes, box.bytes_accepted, box.peak_bytes) == (20, 20, 20)
-    box.close()
-    await box.forward(sink)
-    assert sink.taken == [1, 2]
 
 
 async def test_a_batch_that_fails_counts_none_of_its_frames() -> None:

@@ -161,15 +161,13 @@ async def connection(
 
     def make_buffer(limits: Limits) -> ForwardBuffer:
         box = ForwardBuffer(limits)
-        put = box.put_nowait
+        put = box.put
 
-        def counted(frame: Frame) -> bool:
-            has_entered = put(frame)
-            if has_entered:
-                seen.accepted.append(len(frame.data))
-            return has_entered
+        def counted(frame: Frame) -> None:
+            put(frame)
+            seen.accepted.append(len(frame.data))
 
-        box.put_nowait = counted  # type: ignore[method-assign]
+        box.put = counted  # type: ignore[method-assign]
         seen.buffers.append(box)
         return box
 

@@ -1,7 +1,9 @@
 """Receiving: how much at once, from what, until when."""
 
+import contextlib
 import math
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, Receiver
+from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, TURNS, Receiver
 
 
 @contextmanager
@@ -124,3 +126,52 @@ async def test_a_cancelled_wait_loses_no_byte() -> None:
             await receiver.receive()
         assert scope.cancelled_caught
         assert bytes(await receiver.receive() or b"") == b"bytes"
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of the event loop."""
+
+    number = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.number += 1
+
+
+@pytest.mark.parametrize("rigs", [1, TURNS, TURNS + 1, 5 * TURNS])
+async def test_a_few_of_those_that_flood_are_read_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch, rigs: int
+) -> None:
+    """As many as there are turns, each as often as another; one that does not never waits."""
+    passes = Passes()
+    read_in: dict[int, list[int]] = {}
+
+    def readv(number: int, spaces: tuple[memoryview]) -> int:
+        read_in.setdefault(number, []).append(passes.number)
+        # The first socket is that of a rig which never fills a read.
+        return len(spaces[0]) - (number == slow)
+
+    async def read(receiver: Receiver) -> None:
+        while True:
+            assert await receiver.receive()
+
+    with contextlib.ExitStack() as stack:
+        receivers = [stack.enter_context(connected())[0] for _ in range(rigs + 1)]
+        assert receivers[0]._socket is not None
+        slow = receivers[0]._socket.fileno()
+        monkeypatch.setattr("os.readv", readv)
+        trio.lowlevel.add_instrument(passes)
+        async with trio.open_nursery() as nursery:
+            for receiver in receivers:
+                nursery.start_soon(read, receiver)
+            while passes.number < 200:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        trio.lowlevel.remove_instrument(passes)
+        monkeypatch.undo()
+    unhurried = read_in.pop(slow)
+    assert len(unhurried) > 190
+    counts = [len(reads) for reads in read_in.values()]
+    assert max(counts) < 1.5 * min(counts)
+    # The first read of each says that it floods.
+    by_pass = Counter(each for reads in read_in.values() for each in reads[1:])
+    assert max(by_pass.values()) == min(rigs, TURNS)

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from cfw.cli.bench.peers.checks import LIMITS, PATIENT, Consumer
+from cfw.cli.memory import settle_memory
 from cfw.limits import Limits, Times
 from cfw.registry import Registry
 from cfw.routes import Router
@@ -96,6 +97,7 @@ async def _serve(sink: Sink, limits: Limits, announce: Callable[[int], None]) ->
             registry=Registry(limits),
         )
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
+        settle_memory()
         announce(listeners[0].socket.getsockname()[1])
         await trio.serve_listeners(router.handle, listeners)
 
