@@ -149,7 +149,11 @@ class ForwardBuffer:
         """
         send_many = sink.send_many if isinstance(sink, BatchSink) else None
         while (untaken := await self._next()) is not None:
-            for frames in zip(untaken) if send_many is None else (untaken,):
+            while untaken:
+                # Moved, for what the sink has taken is not to be held behind its back.
+                count = 1 if send_many is None else len(untaken)
+                frames = untaken[:count]
+                del untaken[:count]
                 try:
                     if send_many is None:
                         await sink.send(frames[0])

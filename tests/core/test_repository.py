@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -113,6 +114,22 @@ async def test_a_loop_that_stood_still_is_not_a_slow_sink(mock_clock: MockClock)
         await wait_all_tasks_blocked()
         box.close()
     assert sink.taken == [1, 2]
+
+
+async def test_what_the_sink_has_taken_is_held_by_nobody() -> None:
+    """A frame is let go of when the sink has it, though those of its read still wait."""
+    box, sink = buffer(), Taker(may_take=1)
+    frames = [frame(1), frame(2), frame(3)]
+    held = [weakref.ref(one) for one in frames]
+    for one in frames:
+        box.put(one)
+    del one, frames
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        assert [ref() is not None for ref in held] == [False, True, True]
+        assert box.frames == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_full_buffer_resumes_once_the_sink_takes_again() -> None:
