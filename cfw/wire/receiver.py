@@ -129,7 +129,11 @@ class Receiver:
         # Mostly, a rig that sends at full speed has sent more by then: no scope is needed, and
         # each costs as much as a small message.
         if self._read_bytes > MIN_READ_BYTES:
-            await _turns().wait()
+            # In a scope all the same: among a thousand, a turn takes long to come.
+            with self.wait(deadline):
+                await _turns().wait()
+            if self.is_woken:
+                return None
         else:
             await trio.lowlevel.checkpoint()
         data = self._receive_nowait(self._socket)

@@ -175,3 +175,45 @@ async def test_a_few_of_those_that_flood_are_read_in_one_pass(
     # The first read of each says that it floods.
     by_pass = Counter(each for reads in read_in.values() for each in reads[1:])
     assert max(by_pass.values()) == min(rigs, TURNS)
+
+
+@pytest.mark.parametrize("how", ["woken", "late"])
+async def test_who_waits_for_a_turn_is_woken_at_once(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A verdict or a deadline does not wait until all others that flood were read."""
+    passes = Passes()
+
+    async def read(receiver: Receiver) -> None:
+        while True:
+            assert await receiver.receive()
+
+    with contextlib.ExitStack() as stack:
+        receivers = [stack.enter_context(connected())[0] for _ in range(50 * TURNS)]
+        monkeypatch.setattr("os.readv", lambda _, spaces: len(spaces[0]))
+        trio.lowlevel.add_instrument(passes)
+        async with trio.open_nursery() as nursery:
+            for receiver in receivers[1:]:
+                nursery.start_soon(read, receiver)
+            await receivers[0].receive()  # from now on it floods
+            await some_passes()  # and the others wait before it
+            if how == "woken":
+                nursery.start_soon(wake_when_parked, receivers[0])
+                deadline = math.inf
+            else:
+                deadline = trio.current_time()
+            began = passes.number
+            assert await receivers[0].receive(deadline) is None
+            assert passes.number - began < 10
+            nursery.cancel_scope.cancel()
+        trio.lowlevel.remove_instrument(passes)
+
+
+async def some_passes() -> None:
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+
+
+async def wake_when_parked(receiver: Receiver) -> None:
+    await some_passes()
+    receiver.wake()
