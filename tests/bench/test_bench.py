@@ -17,7 +17,7 @@ from cfw.cli.bench import peers
 from cfw.cli.bench.load import drive, open_rigs
 from cfw.cli.bench.measures import FULL, SHORT, USUAL, Bench, Plan
 from cfw.cli.bench.peers.checks import TAIL_BYTES, stamp_of
-from cfw.cli.bench.report import warnings
+from cfw.cli.bench.report import as_json, warnings
 from cfw.cli.bench.rig import BINARY, TEXT, BenchError, message, picture, stamped_tail
 from cfw.cli.bench.servers import STALLED, Server, cores, running, shown
 from cfw.cli.bench.tables import BASELINE, Column, percentile, summarise
@@ -88,13 +88,28 @@ def test_ratios_are_made_within_a_round() -> None:
 
 
 @pytest.mark.parametrize(("busy", "is_said"), [(0.79, True), (0.8, False), (None, False)])
-def test_a_machine_that_does_other_work_is_named(busy: float | None, is_said: bool) -> None:
+def test_a_machine_that_does_other_work_is_named(
+    monkeypatch: pytest.MonkeyPatch, busy: float | None, is_said: bool
+) -> None:
     """A worker that was kept from its core was not measured, and the report says so."""
+    monkeypatch.setattr("cfw.cli.bench.report.code_in_use", lambda: "compiled")
     column = Column("busy", "busy")
     rates = summarise("rates", "", [column], {BASELINE: [{"busy": busy}]}, {})
     other = summarise("delay", "", [column], {BASELINE: [{"busy": 0.1}]}, {})
     assert bool(warnings([rates, other])) is is_said
     assert warnings([summarise("rates", "", [column], {}, {BASELINE: "away"})]) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "is_said"), [("compiled", False), ("partly compiled", True), ("pure", True)]
+)
+def test_a_worker_that_is_not_compiled_is_named(
+    monkeypatch: pytest.MonkeyPatch, code: str, is_said: bool
+) -> None:
+    """Its figures are not those of the pages."""
+    monkeypatch.setattr("cfw.cli.bench.report.code_in_use", lambda: code)
+    assert [code in warning for warning in warnings([])] == [True] * is_said
+    assert as_json([])["machine"]["worker"] == code
 
 
 def test_without_the_baseline_there_are_no_ratios() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from cfw.cli.bench.tables import BASELINE, Column, Row, Table
+from cfw.native import code_in_use
 
 #: With a smaller share of its core at full speed, a server was kept waiting by others.
 BUSY_ENOUGH = 0.8
@@ -30,15 +31,20 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
 
 def warnings(tables: Sequence[Table]) -> list[str]:
     """What makes these numbers less than they seem."""
+    found = []
+    if (code := code_in_use()) != "compiled":
+        found.append(
+            f"The worker is {code}: compiled, it takes about twice as many small frames."
+        )
     rates = [table.rows.get(BASELINE) for table in tables if table.name == "rates"]
     shares = [row.values["busy"] for row in rates if row is not None]
     known = [share for share in shares if share is not None]
     if known and statistics.median(known) < BUSY_ENOUGH:
-        return [
+        found.append(
             f"The worker had {statistics.median(known):.0%} of its core at full speed: this "
             "machine does other work. Trust the ratios of CPU, not rates and delays."
-        ]
-    return []
+        )
+    return found
 
 
 def as_json(tables: Sequence[Table]) -> dict[str, Any]:
@@ -54,6 +60,7 @@ def as_json(tables: Sequence[Table]) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """What the numbers depend on."""
     return {
+        "worker": code_in_use(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
