@@ -16,6 +16,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -101,7 +102,8 @@ def is_old(source: Path) -> bool:
 
 def place(compiled: Path, target: Path, stamped: int) -> None:
     """Put a module where a running process may still use the one before it."""
-    new = target.with_name(target.name + ".new")
+    # Under a name of its own: another installation may do the same at this moment.
+    new = target.with_name(f"_native.{uuid4().hex}{SUFFIX}")
     shutil.copyfile(compiled, new)
     os.utime(new, ns=(stamped, stamped))
     new.replace(target)

@@ -121,6 +121,29 @@ def test_an_editable_install_compiles_what_has_changed(project: Project) -> None
     assert len(project.told) == 1
 
 
+def test_two_installations_at_a_time_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each puts a whole module in place, also if the other comes in between."""
+    hook = load_hook()
+    target = tmp_path / f"_native{hook.SUFFIX}"
+    compiled = [tmp_path / name for name in ("one", "two")]
+    for path in compiled:
+        path.write_text(path.name)
+    utime = os.utime
+
+    def other_comes(path: Path, ns: tuple[int, int]) -> None:
+        monkeypatch.setattr(hook.os, "utime", utime)
+        hook.place(compiled[1], target, 2)
+        assert target.read_text() == "two"
+        utime(path, ns=ns)
+
+    monkeypatch.setattr(hook.os, "utime", other_comes)
+    hook.place(compiled[0], target, 1)
+    assert target.read_text() == "one"
+    assert set(tmp_path.iterdir()) == {*compiled, target}
+
+
 @can_compile
 def test_no_compiled_part_is_made_or_left_if_none_is_wanted(
     project: Project, monkeypatch: pytest.MonkeyPatch
