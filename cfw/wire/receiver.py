@@ -114,7 +114,7 @@ class Receiver:
 
         Returns:
             To be used before the next checkpoint, as their place is received into again;
-            empty at the end. None when woken, or when the deadline has come.
+            empty at the end. None when woken, or when the deadline has come, and no byte.
 
         Raises:
             trio.BrokenResourceError, OSError: the transport is broken.
@@ -129,11 +129,10 @@ class Receiver:
         # Mostly, a rig that sends at full speed has sent more by then: no scope is needed, and
         # each costs as much as a small message.
         if self._read_bytes > MIN_READ_BYTES:
-            # In a scope all the same: among a thousand, a turn takes long to come.
+            # In a scope all the same: among a thousand, a turn takes long to come. What has
+            # come by the deadline is received then: it is not the rig that is late.
             with self.wait(deadline):
                 await _turns().wait()
-            if self.is_woken:
-                return None
         else:
             await trio.lowlevel.checkpoint()
         data = self._receive_nowait(self._socket)
