@@ -2,7 +2,7 @@
 
 What a frame costs is divided by what a turn of a fixed loop costs under the same interpreter,
 so that the ratio travels between machines and builds better than a number. Exit code 1 when a
-ratio is above its ceiling, 2 when valgrind is missing.
+ratio is above its ceiling or cfw is not compiled, 2 when valgrind is missing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+
+from cfw.native import code_in_use
 
 #: Turns of the loop that one frame may cost, by its size; lower them when the path gets
 #: shorter.
@@ -43,6 +45,9 @@ def main() -> int:
     if shutil.which("valgrind") is None:
         print("valgrind is not installed: nothing was counted", file=sys.stderr)
         return 2
+    if (code := code_in_use()) != "compiled":
+        print(f"cfw is {code} here: the ceilings are those of compiled code", file=sys.stderr)
+        return 1
     # Once without valgrind: compiling modules is no part of a frame.
     subprocess.run(
         [sys.executable, "-m", "tests.guards.hot_path", "1000", "1", "1"], check=True
