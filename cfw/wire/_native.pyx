@@ -15,7 +15,9 @@ from libc.string cimport memcpy
 cdef extern from "Python.h":
     str PyUnicode_New(Py_ssize_t size, Py_UCS4 largest)
     # Of an object that is still being filled, and may be resized: nobody else has it.
-    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(
+        const char *data, Py_ssize_t size
+    ) except NULL
     int resize_bytes "_PyBytes_Resize"(PyObject **made, Py_ssize_t size) except -1
     unsigned char *bytes_of "(unsigned char *)PyBytes_AS_STRING"(PyObject *made)
 
@@ -126,7 +128,8 @@ cdef class Payload:
         size = min(size, self._size)
         if size <= 0:
             return b""
-        return PyBytes_FromStringAndSize(<char *> bytes_of(self._data) + self._size - size, size)
+        cdef char *end = <char *> bytes_of(self._data) + self._size
+        return PyBytes_FromStringAndSize(end - size, size)
 
     def take(self):
         if not self._size:
