@@ -284,6 +284,7 @@ cdef class _Field:
         )
 
 
+@cython.no_gc  # in no cycle, and there may be thousands
 @cython.final
 cdef class _Known:
     """A text that the rule of a field has found right, and the JSON string it came as."""

@@ -17,9 +17,6 @@ _M_MMAP_THRESHOLD: Final = -3
 #: the rest of the worker (`cfw bench --measure rates --peer none --size 300000`); more than
 #: this saves nothing.
 KEPT_BYTES: Final = 16 * 1024 * 1024
-#: The collector looks at what is new when there is so much of it: a thousand rigs make the
-#: default of 700 within one pass of the event loop, and none of it is garbage.
-NEW_OBJECTS: Final = 10_000
 #: What is larger than this comes from the system each time, and goes back at once.
 HEAP_BYTES: Final = 8 * 1024 * 1024
 
@@ -28,12 +25,10 @@ def settle_memory() -> None:
     """Set the collector and the allocator up for a worker that has started, and stays.
 
     What start-up made is not looked through again: that stops every connection for 30 ms and
-    more, at times of the collector's choosing. What is new is looked at less often, and
-    malloc, where it is glibc's, keeps `KEPT_BYTES`.
+    more, at times of the collector's choosing. Where malloc is glibc's, it keeps `KEPT_BYTES`.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(NEW_OBJECTS)
     if platform.libc_ver()[0] == "glibc":
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL(None).mallopt

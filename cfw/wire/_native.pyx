@@ -152,8 +152,9 @@ cdef class Payload:
         if self._data is NULL:
             self._data = new_bytes(NULL, room)
         else:
-            self._room = 0  # a resize that fails lets go of the bytes
+            size, self._room, self._size = self._size, 0, 0  # if it fails, the bytes are gone
             resize_bytes(&self._data, room)
+            self._size = size
         self._room = room
         return 0
 

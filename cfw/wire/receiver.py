@@ -137,6 +137,7 @@ class Receiver:
             await trio.lowlevel.checkpoint()
         data = self._receive_nowait(self._socket)
         if data is None:
+            self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
             with self.wait(deadline):
                 while data is None:
                     await trio.lowlevel.wait_readable(self._socket)

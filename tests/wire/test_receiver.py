@@ -218,3 +218,28 @@ async def some_passes() -> None:
 async def wake_when_parked(receiver: Receiver) -> None:
     await some_passes()
     receiver.wake()
+
+
+async def test_a_rig_that_was_waited_for_does_not_flood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has sent no more than was read is read little of next time, and out of turn."""
+    asked: list[int] = []
+    is_empty = False
+
+    def readv(_: int, spaces: tuple[memoryview]) -> int:
+        nonlocal is_empty
+        if is_empty:
+            is_empty = False
+            raise BlockingIOError
+        asked.append(len(spaces[0]))
+        return len(spaces[0])
+
+    monkeypatch.setattr("os.readv", readv)
+    with connected() as (receiver, peer):
+        peer.sendall(b"readable")
+        for _ in range(3):
+            await receiver.receive()
+        is_empty = True
+        await receiver.receive()
+    assert asked == [MIN_READ_BYTES, 2 * MIN_READ_BYTES, 4 * MIN_READ_BYTES, MIN_READ_BYTES]
