@@ -156,8 +156,9 @@ class WebSocket:
     def _count_down(self, began: float) -> None:
         """Take the time of a read off what the message that is arriving has left.
 
-        Only time spent waiting for the peer counts, so nobody pays for a slow sink. And
-        nothing but the end of the message begins it anew: no ping, no fragment, no byte.
+        Only time spent waiting for bytes counts, a turn among rigs that flood included, so
+        nobody pays for a slow sink. And nothing but the end of the message begins it anew: no
+        ping, no fragment, no byte.
         """
         decoder = self._decoder
         if not decoder.in_message:
