@@ -194,8 +194,11 @@ class Page:
 @asynccontextmanager
 async def open_page(devtools: str) -> AsyncIterator[Page]:
     """A new tab of a running browser."""
+    # Without a queue to fill: one that is full when the page is left, with nobody to empty it,
+    # keeps the connection's task waiting for ever.
+    options: dict[str, Any] = {"max_size": None, "max_queue": None, "compression": None}
     async with (
-        connect(devtools, proxy=None, max_size=None, compression=None) as connection,
+        connect(devtools, proxy=None, **options) as connection,
         trio.open_nursery() as nursery,
     ):
         page = Page(connection)
