@@ -44,6 +44,8 @@ PARALLEL = ("-n", "2", "--dist", "loadfile")
 HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
 #: Tests of what is compiled where cfw is installed.
 COMPILED = ("tests/core", "tests/route", "tests/schemas", "tests/wire")
+#: One test is a whole sweep, suite or fuzzer there: minutes are no sign that it hangs.
+PATIENT = ("-o", "timeout=900", "-o", "faulthandler_timeout=960")
 QUICK = ("-m", "not conformance and not sweep and not slow and not hostile")
 _installed: list[bool] = []
 
@@ -101,7 +103,7 @@ def pure(session: nox.Session) -> None:
     """What is compiled has pure code beside it, which passes the same tests."""
     plugins = ("-p", "tests.pure")
     run(session, "pytest", *plugins, *PARALLEL, *QUICK, *COMPILED, *session.posargs)
-    run(session, "pytest", *plugins, "-m", "conformance", *session.posargs)
+    run(session, "pytest", *plugins, "-m", "conformance", *PATIENT, *session.posargs)
 
 
 @nox.session(python=OTHERS)
@@ -123,35 +125,33 @@ def parts(session: nox.Session) -> list[tuple[str, ...]]:
 @nox.session(venv_backend="none")
 def conformance(session: nox.Session) -> None:
     """Autobahn sections 1 to 7, 9 and 10 over real sockets."""
-    run(session, "pytest", "-m", "conformance", *session.posargs)
+    run(session, "pytest", "-m", "conformance", *PATIENT, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
     """Every property test, with many examples."""
     env = {"CFW_FUZZ_EXAMPLES": os.environ.get("CFW_FUZZ_EXAMPLES", "2000")}
-    run(session, "pytest", *PARALLEL, "-m", "fuzz", *session.posargs, env=env)
+    run(session, "pytest", *PARALLEL, "-m", "fuzz", *PATIENT, *session.posargs, env=env)
 
 
 @nox.session(venv_backend="none")
 def hostile(session: nox.Session) -> None:
     """Attackers, overload and faults against a worker in a process of its own."""
-    run(session, "pytest", "-m", "hostile", "tests/hostile", *session.posargs)
+    run(session, "pytest", "-m", "hostile", *PATIENT, "tests/hostile", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def sweep(session: nox.Session) -> None:
     """Every fault at every instant, under every kind of sink, in several orders."""
     paths = ("tests/sweep", "tests/valkey/test_sweep.py")
-    # One test is a whole sweep here: minutes are no sign that it hangs.
-    patience = "faulthandler_timeout=600"
-    run(session, "pytest", "--sweep-jobs", "2", "-o", patience, *paths, *session.posargs)
+    run(session, "pytest", "--sweep-jobs", "2", *PATIENT, *paths, *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def slow(session: nox.Session) -> None:
     """What takes too long for every change and has no session of its own."""
-    run(session, "pytest", "-m", "slow and not conformance", *session.posargs)
+    run(session, "pytest", "-m", "slow and not conformance", *PATIENT, *session.posargs)
 
 
 @nox.session(venv_backend="none")

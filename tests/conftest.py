@@ -9,6 +9,8 @@ import hypothesis
 import pytest
 import structlog
 
+pytest_plugins = ["tests.time_limit", "pytester"]
+
 # Logs of the code under test stay plain: a rich traceback would print every local.
 structlog.configure(
     processors=[
