@@ -45,7 +45,7 @@ class Fleet:
 async def fleet(folder: Path) -> AsyncIterator[Fleet]:
     """Two workers behind the proxy; none loses its lease because the machine is busy."""
     with alone(folder) as servers:
-        url = servers.url(lease_s=5, timeout_s=30, maxlen=100)
+        url = servers.url(lease_s=20, timeout_s=30, maxlen=100)
         settings = {**PATIENT, "sink.url": url, "limits.max_forward_buffer_frames": 100}
         async with AsyncExitStack() as stack:
             workers = []
@@ -144,11 +144,14 @@ async def test_a_worker_killed_takes_its_own_captures_only(tmp_path: Path) -> No
             answer = await running.workers[0].get("/captures")
             doomed = {each["capture_id"] for each in answer.json()["captures"]}
             running.workers[0].process.kill()
+            running.workers[0].process.wait()
             filming.go_on()
         assert filming.lost == doomed
         # The proxy has given both of them something to do.
         assert RIGS / 4 <= len(doomed) <= 3 * RIGS / 4
         assert len(filming.receipts) == RIGS - len(doomed)
+        for capture_id in doomed:
+            running.servers.expire("cfw", capture_id)
         await leases_gone(running.servers)
         for number in range(RIGS):
             if f"rig-{number}" in doomed:

@@ -12,6 +12,8 @@ from cfw.valkey import Address, CaptureStore, Names, Run, ScriptStore, open_link
 from tests.valkey.fake_store import Entry, FakeStore
 from tests.valkey.servers import Servers
 
+LEASE_S = 120
+
 
 @attrs.define
 class Arena:
@@ -38,19 +40,25 @@ class Arena:
             for entry_id, fields in self._servers.client().xrange(key)
         ]
 
+    def expire(self, capture_id: str) -> None:
+        """Let the lease of a capture run out, without waiting for a clock."""
+        if isinstance(self.one, FakeStore):
+            self.one.leases[capture_id].deadline = trio.current_time()
+            return
+        assert self._servers is not None
+        self._servers.expire(self._prefix, capture_id)
+
 
 @asynccontextmanager
-async def arena(
-    servers: Servers | None, prefix: str, lease_s: float = 10
-) -> AsyncIterator[Arena]:
-    """A place of its own for a test; None for the fake."""
+async def arena(servers: Servers | None, prefix: str) -> AsyncIterator[Arena]:
+    """A place of its own for a test; None for the fake. Leases last as long as any test."""
     if servers is None:
-        fake = FakeStore(lease_s=lease_s)
+        fake = FakeStore(lease_s=LEASE_S)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fake.serve)
             yield Arena(fake, fake, None, prefix)
             nursery.cancel_scope.cancel()
         return
-    address = Address.parse(servers.url(prefix=prefix, lease_s=lease_s, keep_s=60))
+    address = Address.parse(servers.url(prefix=prefix, lease_s=LEASE_S))
     async with open_link(address) as one, open_link(address) as other:
         yield Arena(ScriptStore(one), ScriptStore(other), servers, prefix)

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 
 from cfw.valkey import Names, partition_of
 
@@ -64,10 +65,34 @@ class Servers:
 
     def stream(self, prefix: str, capture_id: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The entries of the only run of a capture."""
-        pattern = f"{Names.of(prefix, capture_id).frames(capture_id, 0)[:-1]}*"
-        (key,) = self.client().keys(pattern)
-        entries: list[tuple[bytes, dict[bytes, bytes]]] = self.client().xrange(key)
+        (entries,) = self.streams(prefix, capture_id)
         return entries
+
+    def streams(
+        self, prefix: str, capture_id: str
+    ) -> list[list[tuple[bytes, dict[bytes, bytes]]]]:
+        """The entries of each run of a capture."""
+        pattern = f"{Names.of(prefix, capture_id).frames(capture_id, 0)[:-1]}*"
+        return [self.client().xrange(key) for key in self.client().keys(pattern)]
+
+    async def wait_for_frames(self, prefix: str, capture_id: str, count: int) -> None:
+        """Wait until the only run of a capture has so many."""
+        await until(
+            lambda: any(len(run) > count for run in self.streams(prefix, capture_id)),
+        )
+
+    def expire(self, prefix: str, capture_id: str) -> None:
+        """Let the lease of a capture run out, without waiting for a clock."""
+        deadlines = Names.of(prefix, capture_id).deadlines
+        changed = self.client().zadd(deadlines, {capture_id: 1}, xx=True, ch=True)
+        assert changed == 1, "the capture does not run"
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait for what is to happen on a real server, however busy the machine is."""
+    with trio.fail_after(60):
+        while not is_so():  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 def free_port() -> int:

@@ -27,6 +27,7 @@ from cfw.valkey import (
 from schemas import ErrorCode, FeedClose
 from tests.smoke.worker import running
 from tests.valkey.servers import Servers, alone
+from tests.valkey.test_feed import joined
 from tests.valkey.test_sink import PICTURES, capture, check_stream
 
 VALKEY_MD = (Path(cfw.__file__).parent / "sinks/VALKEY.md").read_text("utf-8")
@@ -129,7 +130,7 @@ async def test_a_user_who_may_touch_nothing_but_the_fleet(
         running(monkeypatch, sink__url=url, sessions__url=url, sessions__static=[]) as worker,
     ):
         await set_session(link, "ada", "s-1", "active")
-        await trio.sleep(0.5)
+        await joined(one_server, prefix, "g")
         async with capture(worker.addresses.capture) as rig:
             await rig.send_frame(PICTURES[0])
         assert rig.receipt.frames == 1
@@ -171,13 +172,16 @@ async def test_a_failover(
 
         async def film() -> None:
             async with capture(worker.addresses.capture) as rig:
-                for number, picture in enumerate(PICTURES):
+                for count, picture in enumerate(PICTURES, 1):
                     await rig.send_frame(picture)
-                    await trio.sleep(0.1)
-                    if number == (2 if loses else 4):
+                    if count <= 5:
+                        await primary.wait_for_frames(prefix, "cap-1", count)
+                    if count == (3 if loses else 5):
+                        await replica.wait_for_frames(prefix, "cap-1", count)
                         replica.client().replicaof("NO", "ONE")
-                    if number == 4:
+                    if count == 5:
                         address.switch(replica.nodes[0].port)
+                    await trio.sleep(0.1)
 
         if loses:
             with pytest.raises(ForwardFailed):

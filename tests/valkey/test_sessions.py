@@ -19,7 +19,7 @@ from cfw.sessions import (
 )
 from cfw.valkey import Address, open_link, set_session
 from tests.smoke.worker import running
-from tests.valkey.servers import Servers
+from tests.valkey.servers import Servers, until
 from tests.valkey.test_sink import film_until
 
 
@@ -74,6 +74,13 @@ def test_wrong_urls_are_refused() -> None:
         check_authority_url("valkey://h", sessions=["ada:s-1"])
 
 
+def is_heard(servers: Servers, prefix: str) -> bool:
+    """Whether a worker listens for changes of sessions, at whatever node."""
+    return any(
+        node.client().pubsub_numsub(f"{prefix}:sessions")[0][1] for node in servers.nodes
+    )
+
+
 async def revoked(
     servers: Servers,
     prefix: str,
@@ -89,7 +96,7 @@ async def revoked(
         "times__session_recheck_s": 60,
     }
     async with running(monkeypatch, **settings) as worker, trio.open_nursery() as nursery:
-        await trio.sleep(0.3)
+        await until(lambda: is_heard(servers, prefix))
         before()
         times: list[float] = []
 

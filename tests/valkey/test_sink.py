@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,8 +23,8 @@ from cfw.client import (
 from cfw.valkey import LAST_ID, Names
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, parse_feed
 from tests.factories import jpeg
-from tests.smoke.worker import Worker, running
-from tests.valkey.servers import Servers
+from tests.smoke.worker import Worker, ending, meta, opening, running
+from tests.valkey.servers import Servers, until
 
 PICTURES = [jpeg(60 + seq, fill=seq) for seq in range(1, 11)]
 
@@ -130,7 +129,7 @@ async def test_a_server_that_hangs_is_forward_failed(
     mortal: Servers, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No answer within timeout_s ends the capture; once it answers again, captures work."""
-    url = mortal.url(prefix=prefix, timeout_s=0.5)
+    url = mortal.url(prefix=prefix)
     process = mortal.nodes[0]._process
     async with worker_with(monkeypatch, url, limits__max_forward_buffer_frames=100) as worker:
         with pytest.raises(ForwardFailed):
@@ -193,20 +192,27 @@ async def test_a_node_that_dies_takes_its_own_captures_only(
 async def test_a_worker_killed_in_mid_capture_is_told_once_by_another(
     servers: Servers, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL, and within the lease's time its capture has one terminal: worker_lost."""
-    url = servers.url(prefix=prefix, lease_s=1)
+    """SIGKILL; when its lease has run out, its capture has one terminal: worker_lost."""
+    url = servers.url(prefix=prefix, lease_s=8)
     async with (
         trio.open_nursery() as nursery,
         worker_with(monkeypatch, url) as one,
         worker_with(monkeypatch, url),
     ):
         process, address = await nursery.start(serve_apart, url)
+
+        async def film() -> None:
+            async with capture(address) as rig:
+                await rig.send_frame(PICTURES[0])
+                await servers.wait_for_frames(prefix, "cap-1", 1)
+                process.kill()
+                await process.wait()
+                await rig.send_frame(PICTURES[1])
+
         with pytest.raises(ConnectionLost):
-            await film_until(address, "cap-1", process.kill)
-        with trio.fail_after(20):
-            while servers.stream(prefix, "cap-1")[-1][0] != LAST_ID.encode():  # noqa: ASYNC110
-                await trio.sleep(0.1)
-        await trio.sleep(0.5)
+            await film()
+        servers.expire(prefix, "cap-1")
+        await until(lambda: servers.stream(prefix, "cap-1")[-1][0] == LAST_ID.encode())
         frames, ending = check_stream(servers.stream(prefix, "cap-1"), PICTURES)
         assert ending.error_code is ErrorCode.WORKER_LOST
         assert frames == ending.frames_forwarded >= 1
@@ -243,17 +249,24 @@ async def serve_apart(url: str, task_status: trio.TaskStatus[Any]) -> None:
 async def test_a_capture_whose_lease_was_taken_ends(
     one_server: Servers, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also while no frame comes: the renewal finds out."""
-    url = one_server.url(prefix=prefix, lease_s=0.4, keep_s=60)
+    """Also when no frame comes any more: the renewal finds out."""
+    url = one_server.url(prefix=prefix, lease_s=2)
     key = Names.of(prefix, "cap-1").lease("cap-1")
-
-    def steal() -> None:
+    patience = {"times__idle_s": 60, "limits__max_duration_s": 60}
+    async with (
+        worker_with(monkeypatch, url, **patience) as worker,
+        worker.connect() as ws,
+    ):
+        await ws.send(opening())
+        await ws.send(meta(1, len(PICTURES[0])))
+        await ws.send(PICTURES[0])
+        await one_server.wait_for_frames(prefix, "cap-1", 1)
         one_server.client().hset(key, "owner", "somebody else")
-        time.sleep(0.3)  # the renewal is due, and comes before the next frame
-
-    async with worker_with(monkeypatch, url) as worker:
-        with pytest.raises(ForwardFailed, match="hold"):
-            await film_until(worker.addresses.capture, "cap-1", steal)
+        abort, code, _ = await ending(ws)
+    assert abort is not None
+    assert abort.error_code is ErrorCode.FORWARD_FAILED
+    assert abort.detail == "the sink has lost its hold on the capture"
+    assert code == 1011
 
 
 async def test_wait_counts_replicas(

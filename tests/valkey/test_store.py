@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 from cfw.valkey import (
     LAST_ID,
@@ -114,12 +113,12 @@ async def test_a_lease_that_ran_out_is_sealed_once_and_its_owner_is_locked_out(
     place: Servers | None, prefix: str
 ) -> None:
     """One of two workers writes the terminal; the old owner writes nothing any more."""
-    async with arena(place, prefix, lease_s=0.5) as there:
+    async with arena(place, prefix) as there:
         mine, partition = run(), partition_of("cap-1")
         await there.one.begin(mine, b"o")
         await there.one.append(mine, 1, [(b"m", b"jpeg")])
         assert await there.other.lost(partition) == []
-        await trio.sleep(0.6)
+        there.expire("cap-1")
         with pytest.raises(CaptureTaken) as caught:
             await there.other.begin(run(opened_ns=2), b"o")
         assert caught.value.is_expired
@@ -144,10 +143,10 @@ async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
     place: Servers | None, prefix: str
 ) -> None:
     """Seen as lost and renewed before the seal: the owner keeps it."""
-    async with arena(place, prefix, lease_s=0.3) as there:
+    async with arena(place, prefix) as there:
         mine, partition = run(), partition_of("cap-1")
         await there.one.begin(mine, b"o")
-        await trio.sleep(0.4)
+        there.expire("cap-1")
         (lost,) = await there.other.lost(partition)
         await there.one.renew(mine)
         assert not await there.other.seal(lost, b"lost")
@@ -158,11 +157,11 @@ async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
 async def test_a_full_server_refuses_all_or_nothing(mortal: Servers, prefix: str) -> None:
     """A lost capture whose terminal was refused is still there to be ended later."""
     client = mortal.client()
-    async with arena(mortal, prefix, lease_s=0.3) as there:
+    async with arena(mortal, prefix) as there:
         mine = run()
         await there.one.begin(mine, b"o")
         await there.one.append(mine, 1, [(b"m", b"j")])
-        await trio.sleep(0.4)
+        there.expire("cap-1")
         (lost,) = await there.other.lost(partition_of("cap-1"))
         client.config_set("maxmemory", 1)
         for refused in (
