@@ -55,7 +55,12 @@ class ConfigError(ValueError):
 class ServerConfig:
     """Where rigs connect."""
 
-    host: str = setting("127.0.0.1", "Address to listen on for rigs.", TEXT)
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen on for rigs, or a name; `::` is every address of the machine, IPv4 "
+        "and IPv6, `0.0.0.0` every IPv4 address.",
+        TEXT,
+    )
     port: int = setting(8765, "TCP port for rigs; 0 picks a free one.", PORT)
     public_url: str = setting(
         "",
@@ -109,8 +114,8 @@ class AdminConfig:
 
     host: str = setting(
         "127.0.0.1",
-        "Address to listen on; beyond loopback it needs `admin.token_file`, as the feed shows "
-        "people.",
+        "Address to listen on, as `server.host`; beyond loopback it needs `admin.token_file`, "
+        "as the feed shows people.",
         TEXT,
     )
     port: int | Literal["off"] = setting(

@@ -34,6 +34,7 @@ from starlette.types import ASGIApp
 from cfw.admin.http1 import Http1Server
 from cfw.identity import TlsFiles
 from cfw.listen import RESERVE, Throttle, serve_listeners
+from cfw.net import open_listeners
 from cfw.wire import PeerGone, TlsFailed, describe_peer, shake_tls
 
 _log = structlog.get_logger("cfw.admin")
@@ -110,7 +111,7 @@ async def serve_admin(
 
     Args:
         app: what `create_app` made.
-        host: address or name to listen on.
+        host: address or name to listen on, as in `cfw.net.open_listeners`.
         port: TCP port; 0 for one the system chooses, see `AdminServer.port`.
         grace_s: seconds from `AdminServer.stop` until what is still open is cut.
         send_stall_s: seconds one send may take before its connection is cut.
@@ -125,7 +126,7 @@ async def serve_admin(
 
     Cancellation: cuts every connection and returns at once, whatever the peers do.
     """
-    listeners = await trio.open_tcp_listeners(port, host=host)
+    listeners = await open_listeners(host, port, share=False)
     server = AdminServer(listeners)
     config = _config()
     wrapped = ASGIWrapper(cast(Any, app))  # the same interface, typed more narrowly

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any
 
 import attrs
 import structlog
@@ -20,11 +19,11 @@ from cfw.admin import (
 )
 from cfw.api.access import Access, Reload, open_access
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
-from cfw.api.sockets import open_listeners
 from cfw.config import Config
 from cfw.identity import TlsFiles, is_loopback
 from cfw.listen import Handler, serve_listeners
 from cfw.metrics import Metrics, ask_again, watch_stalls
+from cfw.net import address_text, open_listeners
 from cfw.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
 from cfw.sinks import Sink, open_sink
@@ -138,7 +137,7 @@ async def _serve_connections(
         )
     tls = access.server.tls
     scheme = "ws" if tls is None else "wss"
-    capture_url = f"{scheme}://{_address(listeners[0].socket.getsockname())}{PATH}"
+    capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{PATH}"
     public_url = _with_path(config.server.public_url) or None
     async with (
         _admin(config, access, router, sink, public_url or capture_url) as admin,
@@ -218,7 +217,7 @@ async def _admin(
         with _naming(host, port):
             server = await nursery.start(serve, guarded, host, port)
         access.gate.origins.add_page(scheme, host, server.port)
-        yield f"{scheme}://{_address(server.addresses[0])}"
+        yield f"{scheme}://{address_text(server.addresses[0])}"
         if hub is not None:
             hub.close()  # the feeds end with their last message, not with a cut
         server.stop()
@@ -238,8 +237,3 @@ def _with_path(url: str) -> str:
     """A URL with the worker's path, if it has none; an empty one stays empty."""
     bare = url.removesuffix("/")
     return f"{bare}{PATH}" if bare.count("/") == 2 else url
-
-
-def _address(name: tuple[Any, ...]) -> str:
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

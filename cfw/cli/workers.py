@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import attrs
 import structlog
@@ -23,6 +22,7 @@ import trio
 from cfw.api import Addresses, ListenError
 from cfw.config import Config, config_toml
 from cfw.identity import page_origins
+from cfw.net import bind_sockets
 
 #: Seconds until a worker that ended by itself is started again: doubled each time, up to the
 #: longest; a worker that ran for so long begins again with the shortest.
@@ -97,32 +97,39 @@ async def supervise(config: Config, announce: Callable[..., None]) -> None:
 
     Cancellation: the workers are killed.
     """
-    with _reserved_port(config) as port, _pipe() as held:
+    async with _reserved_port(config) as port:
         config = attrs.evolve(config, server=attrs.evolve(config.server, port=port))
-        workers = [
-            Worker(worker_config(config, i), i, held) for i in range(config.server.workers)
-        ]
-        with trio.open_signal_receiver(*signals_for(config)) as signals:
-            async with trio.open_nursery() as nursery:
+        with _pipe() as held:
+            workers = [
+                Worker(worker_config(config, i), i, held) for i in range(config.server.workers)
+            ]
+            await _run_all(config, workers, announce)
 
-                async def watch() -> None:
-                    async for number in signals:
+
+async def _run_all(
+    config: Config, workers: list[Worker], announce: Callable[..., None]
+) -> None:
+    with trio.open_signal_receiver(*signals_for(config)) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                async for number in signals:
+                    for worker in workers:
+                        worker.signal(number)
+
+            async def run_all() -> None:
+                try:
+                    async with trio.open_nursery() as running:
                         for worker in workers:
-                            worker.signal(number)
+                            running.start_soon(worker.run)
+                        for worker in workers:
+                            await worker.ready.wait()
+                        announce(*(worker.addresses for worker in workers))
+                finally:
+                    nursery.cancel_scope.cancel()
 
-                async def run_all() -> None:
-                    try:
-                        async with trio.open_nursery() as running:
-                            for worker in workers:
-                                running.start_soon(worker.run)
-                            for worker in workers:
-                                await worker.ready.wait()
-                            announce(*(worker.addresses for worker in workers))
-                    finally:
-                        nursery.cancel_scope.cancel()
-
-                nursery.start_soon(watch)
-                nursery.start_soon(run_all)
+            nursery.start_soon(watch)
+            nursery.start_soon(run_all)
 
 
 class Worker:
@@ -247,30 +254,22 @@ async def stop_with_supervisor(held: int, stop: Callable[[], object]) -> None:
     stop()
 
 
-@contextmanager
-def _reserved_port(config: Config) -> Iterator[int]:
+@asynccontextmanager
+async def _reserved_port(config: Config) -> AsyncIterator[int]:
     """Hold the port without listening, so that it stays ours while no worker runs."""
     host, port = config.server.host, config.server.port
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, proto) as probe:
+    with ExitStack() as held:
+        try:
             # Not shared: whoever listens there already is no worker of ours.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-        holder = socket.socket(family, kind, proto)
-        with ExitStack() as stack:
-            stack.enter_context(holder)
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            holder.bind(address)
-            stack.pop_all()
-    except OSError as exc:
-        problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
-        raise ListenError(exc.errno, problem) from exc
-    with holder:
-        yield holder.getsockname()[1]
+            for probe in await bind_sockets(host, port, share=False):
+                probe.close()
+            sockets = await bind_sockets(host, port, share=True)
+        except OSError as exc:
+            problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
+            raise ListenError(exc.errno, problem) from exc
+        for sock in sockets:
+            held.enter_context(sock)
+        yield sockets[0].getsockname()[1]
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
+from cfw.net import address_text
+
 from .decoder import Decoder
 from .errors import (
     HandshakeRejected,
@@ -515,7 +517,6 @@ def describe_peer(transport: trio.abc.Stream) -> str:
     if not isinstance(inner, trio.SocketStream):
         return repr(transport)
     try:
-        host, port = inner.socket.getpeername()[:2]
+        return address_text(inner.socket.getpeername())
     except OSError:
         return "a peer that has left"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
