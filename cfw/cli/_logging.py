@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from cfw.printable import printable
+
 
 def configure_logging(log_format: str, level: str) -> None:
     """Set up structlog for this process.
@@ -47,13 +49,7 @@ def _printable(
 ) -> structlog.types.EventDict:
     """Leave out what is None, and escape what a rig could move a terminal's cursor with."""
     return {
-        key: _escaped(value) if isinstance(value, str) else value
+        key: printable(value) if isinstance(value, str) else value
         for key, value in event.items()
         if value is not None
     }
-
-
-def _escaped(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

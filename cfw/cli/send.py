@@ -19,6 +19,7 @@ from cfw.cli.access import Access, accessed
 from cfw.cli.mjpeg import SourceError
 from cfw.cli.sources import Frames, is_endless
 from cfw.client import Capture, CaptureAborted, CaptureError, ConnectionLost, open_capture
+from cfw.printable import printable
 from schemas import SchemaError
 
 #: Called behind every frame.
@@ -93,11 +94,11 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
         with _progress(request, is_wanted=not no_progress) as report:
             capture = trio.run(_send, request, report, strict_exception_groups=True)
     except (SourceError, SchemaError, ValueError) as exc:
-        raise click.UsageError(str(exc)) from None
+        raise click.UsageError(printable(str(exc))) from None
     except CaptureError as exc:
         if as_json:
-            click.echo(json.dumps(_failure(request, exc)))
-        raise click.ClickException(str(exc)) from None
+            click.echo(printable(json.dumps(_failure(request, exc))))
+        raise click.ClickException(printable(str(exc))) from None
     receipt = capture.receipt
     assert receipt is not None
     if as_json:

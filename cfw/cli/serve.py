@@ -33,6 +33,7 @@ from cfw.config import Config, ConfigError, config_toml, load_config, parse_sett
 from cfw.listen import RESERVE, raise_descriptor_limit
 from cfw.native import code_in_use
 from cfw.plugins import OutOfReach
+from cfw.printable import printable
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
@@ -244,9 +245,9 @@ def _announce(addresses: Addresses, *others: Addresses, log_format: str) -> None
 
 
 def first_reason(group: BaseExceptionGroup[Exception]) -> str:
-    """What the first error of a group says."""
+    """What the first error of a group says, for a terminal."""
     first = first_of(group)
-    return (isinstance(first, OSError) and first.strerror) or str(first)
+    return printable((isinstance(first, OSError) and first.strerror) or str(first))
 
 
 def first_of(exc: BaseException) -> BaseException:

@@ -6,6 +6,7 @@ import click
 import trio
 
 from cfw.plugins import OutOfReach
+from cfw.printable import printable
 
 _MAX_CHARACTERS = 128
 
@@ -49,7 +50,7 @@ def set_command(
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
     except OutOfReach as exc:
-        raise click.ClickException(str(exc)) from None
+        raise click.ClickException(printable(str(exc))) from None
     click.echo(f"session {session_id} of {user} is {status}")
 
 

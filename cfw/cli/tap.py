@@ -15,6 +15,7 @@ import trio
 from cfw.cli.access import Access, accessed
 from cfw.client import ConnectionLost, open_feed
 from cfw.plugins import OutOfReach, redact_url
+from cfw.printable import printable
 from schemas import FeedAbort, FeedClose, to_json
 
 _Write: TypeAlias = Callable[[bytes], None]
@@ -93,7 +94,7 @@ def tap(
     except BrokenPipeError:
         return  # the reader, such as a closed ffplay, has seen enough
     except (ConnectionLost, OutOfReach) as exc:
-        raise click.ClickException(str(exc)) from None
+        raise click.ClickException(printable(str(exc))) from None
     if captures is not None and ended < captures:
         raise click.ClickException(
             f"the worker closed the feed after {ended} of {captures} captures"
@@ -189,17 +190,14 @@ async def _tap(
     async with opening as feed:
         click.echo(f"connected to {words}; waiting for captures", err=True)
         async for message, jpeg in feed:
-            data = jpeg if output == "mjpeg" else f"{to_json(message)}\n".encode()
+            data = jpeg if output == "mjpeg" else f"{printable(to_json(message))}\n".encode()
             if data is not None:
                 # In a thread, which a stalled reader may hold: Ctrl-C leaves it behind.
                 await trio.to_thread.run_sync(write, data, abandon_on_cancel=True)
             if isinstance(message, FeedAbort):
                 told = f": {message.detail}" if message.detail else ""
-                click.echo(
-                    f"capture {message.capture_id} was aborted: "
-                    f"{message.error_code.value}{told}",
-                    err=True,
-                )
+                line = f"capture {message.capture_id} was aborted: {message.error_code.value}"
+                click.echo(printable(line + told), err=True)
             if isinstance(message, FeedAbort | FeedClose):
                 ended += 1
                 if ended == captures:

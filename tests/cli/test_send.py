@@ -24,6 +24,7 @@ from cfw.cli.sources import PatternPainter
 from cfw.client import Receipt, open_capture
 from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode
 from tests.client.fake_worker import (
+    HOSTILE,
     JPEG,
     FakeWorker,
     Script,
@@ -143,6 +144,28 @@ async def test_abort_as_json() -> None:
         "limit": 8,
         "close_code": 1009,
     }
+
+
+async def test_nothing_that_a_worker_says_moves_the_cursor() -> None:
+    """An abort's detail, a close reason: escaped for people, the same value for programs."""
+
+    async def abort(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        await worker.tell_abort(ErrorCode.FORWARD_FAILED, detail=HOSTILE)
+        await worker.close(1011, "forward_failed")
+
+    async def close(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        await worker.close(1011, HOSTILE)
+
+    for script in (abort, close):
+        result, _ = await _send_to(script, "pattern:32x16", "--json")
+        assert result.exit_code == 1
+        for output in (result.stdout, result.stderr):
+            assert output.endswith("\n")
+            assert output.removesuffix("\n").isprintable(), output
+        detail = json.loads(result.stdout)["detail"]
+        assert HOSTILE in detail
 
 
 async def test_connection_lost() -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from click.testing import CliRunner, Result
@@ -20,6 +21,7 @@ from trio_websocket import ConnectionClosed
 from cfw.cli import main
 from schemas import CameraFeedWorkerFeed, parse_feed, to_json
 from tests.client.fake_worker import (
+    HOSTILE,
     JPEG,
     FakeWorker,
     Script,
@@ -32,7 +34,9 @@ OPENED, FRAME, CLOSED, ABORTED = feed_messages()
 CAPTURE = (OPENED, FRAME, JPEG, FRAME, JPEG, CLOSED)
 
 
-def _feed(*items: CameraFeedWorkerFeed | bytes, code: int | None = 1001) -> Script:
+def _feed(
+    *items: CameraFeedWorkerFeed | bytes, code: int | None = 1001, reason: str = "the reason"
+) -> Script:
     """A feed of these messages that then closes, or stays open if the code is None."""
 
     async def script(worker: FakeWorker) -> None:
@@ -43,7 +47,7 @@ def _feed(*items: CameraFeedWorkerFeed | bytes, code: int | None = 1001) -> Scri
         if code is None:
             await worker.read_to_end()
         else:
-            await worker.close(code, "the reason")
+            await worker.close(code, reason)
 
     return script
 
@@ -89,6 +93,20 @@ async def test_json() -> None:
     lines = result.stdout.splitlines()
     assert [parse_feed(line) for line in lines] == [OPENED, FRAME, FRAME, CLOSED]
     assert all("event" in json.loads(line) for line in lines)
+
+
+async def test_nothing_that_a_worker_says_moves_the_cursor() -> None:
+    """What it escapes, in ids and details, parses to what it was; each message is one line."""
+    opened = attrs.evolve(OPENED, user_id=HOSTILE, session_id=HOSTILE)
+    aborted = attrs.evolve(ABORTED, user_id=HOSTILE, detail=HOSTILE)
+    result, _ = await _tap(_feed(opened, aborted), "--format", "json")
+    lines = result.stdout.removesuffix("\n").split("\n")
+    assert [parse_feed(line) for line in lines] == [opened, aborted]
+    for line in (*lines, *result.stderr.removesuffix("\n").split("\n")):
+        assert line.isprintable(), line
+    assert told(result).count("\n") == 1
+    closing, _ = await _tap(_feed(*CAPTURE, code=1008, reason=HOSTILE))
+    assert told(closing).removesuffix("\n").isprintable()
 
 
 async def test_what_is_asked_for() -> None:

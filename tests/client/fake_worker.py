@@ -27,6 +27,8 @@ from schemas import (
 )
 
 JPEG = b"\xff\xd8 a picture \xff\xd9"
+#: A text that would clear a terminal, turn the rest of the line around and forge a line.
+HOSTILE = "a\x1b[2J\x9b2J\x7f\u202eb\u2066\nError: forged"
 Script: TypeAlias = "Callable[[FakeWorker], Awaitable[None]]"
 StreamPair: TypeAlias = "Callable[[], tuple[Any, Any]]"
 
