@@ -177,8 +177,9 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         ),
         "Check user and session for typing errors, or ask whoever runs the study for the right "
         "ones. If the detail says that it could not be checked, try again later.",
-        "`cfw config` shows the authority; the log line session.unreachable says why it did "
-        "not answer. For a list: cfw serve --session USER:SESSION.",
+        "`cfw config` shows the authority; the log line session.unreachable or "
+        "session.unanswered says why there was no answer. For a list: "
+        "cfw serve --session USER:SESSION.",
         ("times.session_check_s",),
     ),
     ErrorCode.SESSION_CLOSED: Explanation(
@@ -188,8 +189,8 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
             "The session authority went away in the middle of a capture and stayed away.",
         ),
         "Stop sending; ask for a new session before the next capture.",
-        "If sessions should be open, look for session.unreachable in the log; raise "
-        "times.session_grace_s to bridge longer outages.",
+        "If sessions should be open, look for session.unreachable and session.unanswered "
+        "in the log; raise times.session_grace_s to bridge longer outages.",
         ("times.session_recheck_s", "times.session_check_s", "times.session_grace_s"),
     ),
     ErrorCode.SERVER_SHUTDOWN: Explanation(

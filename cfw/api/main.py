@@ -22,7 +22,7 @@ from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
 from cfw.identity import TlsFiles, is_loopback
 from cfw.listen import Handler, serve_listeners
-from cfw.metrics import Metrics, ask_again, watch_stalls
+from cfw.metrics import Metrics, watch_stalls
 from cfw.net import address_text, open_listeners
 from cfw.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
@@ -149,7 +149,7 @@ async def _serve_connections(
             )
             listening.start_soon(access.keep)
             listening.start_soon(watch_stalls, metrics)
-            listening.start_soon(ask_again, authority, metrics, config.times)
+            listening.start_soon(router.sessions.watch)
             await listening.start(take, _over(tls, router.handle), listeners)
             task_status.started(Addresses(capture_url, admin, public_url))
             await shutdown.wait_requested()

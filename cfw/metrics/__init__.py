@@ -3,16 +3,16 @@
 `cfw.metrics.exposition` shows them to Prometheus; only the admin listener imports it.
 """
 
-from cfw.metrics._measures import BUCKETS_S, Histogram, Metrics, Refusal
-from cfw.metrics._watch import STALL_EVERY_S, ask_again, observe_delay, watch_stalls
+from cfw.metrics._measures import BUCKETS_S, CheckResult, Histogram, Metrics, Refusal
+from cfw.metrics._watch import STALL_EVERY_S, observe_delay, watch_stalls
 
 __all__ = [
     "BUCKETS_S",
     "STALL_EVERY_S",
+    "CheckResult",
     "Histogram",
     "Metrics",
     "Refusal",
-    "ask_again",
     "observe_delay",
     "watch_stalls",
 ]

@@ -17,8 +17,9 @@ Refusal: TypeAlias = Literal[
     "draining", "capacity", "address", "descriptors", "tls", "identity", "handshake"
 ]
 
-#: How a check of a session can end; `unreachable` is no answer at all.
-CHECK_RESULTS = ("active", "closed", "invalid", "unreachable")
+#: How a check of a session can end: `unreachable` is nobody there, `unanswered` an answer that
+#: says nothing about the session.
+CheckResult: TypeAlias = Literal["active", "closed", "invalid", "unreachable", "unanswered"]
 
 
 class Buffer(Protocol):
@@ -90,8 +91,8 @@ class Metrics:
         aborts: from a violation being noticed to the abort message having been sent.
         stalls: how late the event loop woke up a task that slept.
         session_checks: how long the checks of sessions took, by result.
-        unanswered: user_id and session_id of the last check, if it had no answer and none
-            has had one since; None while the authority answers.
+        is_authority_reachable: whether the session authority answers, as far as is known; True
+            before the first check.
     """
 
     connections: int = 0
@@ -100,10 +101,10 @@ class Metrics:
     ingest_to_sink: Histogram = attrs.Factory(Histogram)
     aborts: Histogram = attrs.Factory(Histogram)
     stalls: Histogram = attrs.Factory(Histogram)
-    session_checks: dict[str, Histogram] = attrs.field(
-        factory=lambda: {result: Histogram() for result in CHECK_RESULTS}
+    session_checks: dict[CheckResult, Histogram] = attrs.field(
+        factory=lambda: {result: Histogram() for result in get_args(CheckResult)}
     )
-    unanswered: tuple[str, str] | None = None
+    is_authority_reachable: bool = True
     _buffers: set[Buffer] = attrs.field(factory=set, init=False)
     _ended: Traffic = attrs.field(factory=Traffic, init=False)
 
@@ -117,15 +118,9 @@ class Metrics:
             self._buffers.remove(buffer)
             self._ended.add(buffer)
 
-    def record_check(self, user_id: str, session_id: str, result: str, seconds: float) -> None:
-        """Count one check of a session, and remember whether it had an answer."""
+    def record_check(self, result: CheckResult, seconds: float) -> None:
+        """Count one check of a session."""
         self.session_checks[result].observe(seconds)
-        self.unanswered = (user_id, session_id) if result == "unreachable" else None
-
-    @property
-    def is_authority_reachable(self) -> bool:
-        """Whether the last check of a session had an answer; True before the first."""
-        return self.unanswered is None
 
     def traffic(self) -> Traffic:
         """Frames and bytes of all captures, those that run included."""

@@ -1,21 +1,17 @@
-"""What is measured beside the connections: two tasks, and the way of a frame to its sink."""
+"""What is measured beside the connections: stalls, and the way of a frame to its sink."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
 import trio
 
-from cfw.limits import NS_PER_S, Times
+from cfw.limits import NS_PER_S
 from cfw.metrics._measures import Histogram, Metrics
-from cfw.sessions import SessionAuthority
 from cfw.state import Frame
 
 #: Rare enough to cost nothing, and often enough that a stall of a frame's time is seen.
 STALL_EVERY_S = 0.1
-
-_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
 
 async def watch_stalls(metrics: Metrics) -> None:
@@ -24,24 +20,6 @@ async def watch_stalls(metrics: Metrics) -> None:
         due = trio.current_time() + STALL_EVERY_S
         await trio.sleep_until(due)
         metrics.stalls.observe(trio.current_time() - due)
-
-
-async def ask_again(authority: SessionAuthority, metrics: Metrics, times: Times) -> None:
-    """Repeat the check that had no answer until one comes; never returns.
-
-    A worker that is not ready is sent no captures, and so would never ask again by itself.
-    """
-    while True:
-        await trio.sleep(times.session_recheck_s)
-        if (question := metrics.unanswered) is None:
-            continue
-        with trio.move_on_after(times.session_check_s):
-            try:
-                await authority.check(*question)
-            except Exception:  # still away; the capture it failed has told so
-                continue
-            metrics.unanswered = None
-            _log.info("session.reachable")
 
 
 def observe_delay(delays: Histogram, epoch_ns: int, frames: Sequence[Frame]) -> None:

@@ -81,7 +81,7 @@ class _Worker(Collector):
         yield checks
         yield _gauge(
             "cfw_session_authority_reachable",
-            "1 while the last check of a session had an answer, and before the first.",
+            "1 while the session authority answers, and before the first check.",
             metrics.is_authority_reachable,
         )
         yield _histogram(

@@ -33,7 +33,7 @@ from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.routes.reader import IngestClock, Reader, ask_soon
-from cfw.routes.session import verdict_of
+from cfw.routes.session import Sessions
 from cfw.service import SessionVerdict, Verdict
 from cfw.sessions import SessionAuthority, watching
 from cfw.sinks import CaptureSink, LeasedSink, Sink
@@ -106,6 +106,7 @@ class Router:
         self.authority = authority
         self.registry = registry
         self.metrics = Metrics() if metrics is None else metrics
+        self.sessions = Sessions(authority, times, self.metrics)
         self.gate = Gate(Origins("*")) if gate is None else gate
         self.wall_clock = wall_clock
         self.is_draining = False
@@ -346,14 +347,7 @@ class _Connection:
                 self._reader.decide(answered, self._clock.now())
 
     async def _check_session(self, user_id: str, session_id: str) -> Verdict:
-        began = trio.current_time()
-        within_s, authority = self._router.times.session_check_s, self._router.authority
-        verdict = await verdict_of(
-            authority, user_id, session_id, within_s=within_s, log=self._log
-        )
-        took_s = trio.current_time() - began
-        self._router.metrics.record_check(user_id, session_id, verdict.value, took_s)
-        return verdict
+        return await self._router.sessions.verdict_of(user_id, session_id, self._log)
 
     # --- the capture ------------------------------------------------------------------------
 

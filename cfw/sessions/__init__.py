@@ -6,23 +6,27 @@ through the entry-point group ``cfw.sessions``.
 """
 
 from cfw.sessions._authority import (
+    AuthorityError,
     AuthorityFactory,
     AuthorityUnreachable,
     NotifyingAuthority,
     SessionAuthority,
     SessionStatus,
     SessionUrlError,
+    UnusableAnswer,
     watching,
 )
 from cfw.sessions._registry import check_authority_url, open_authority
 
 __all__ = [
+    "AuthorityError",
     "AuthorityFactory",
     "AuthorityUnreachable",
     "NotifyingAuthority",
     "SessionAuthority",
     "SessionStatus",
     "SessionUrlError",
+    "UnusableAnswer",
     "check_authority_url",
     "open_authority",
     "watching",

@@ -1,7 +1,9 @@
 """What a session authority is, and what can be wrong with one.
 
 SessionUrlError (ValueError)   ours: the configuration names no usable authority
-AuthorityUnreachable           the world's: the authority gave no usable answer
+AuthorityError                 the world's: there is no word on the session
+├── AuthorityUnreachable       nobody is there who could answer anything
+└── UnusableAnswer             somebody answered, but not this question
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ class SessionStatus(enum.Enum):
 
 
 @attrs.define(slots=False, eq=False)
-class AuthorityUnreachable(Exception):
-    """The authority gave no usable answer; this says nothing about the session.
+class AuthorityError(Exception):
+    """The authority did not say whether the session is active.
 
     Args:
         detail: which authority and why, for the operator's log; holds no secret.
@@ -32,8 +34,22 @@ class AuthorityUnreachable(Exception):
 
     detail: str
 
+
+class AuthorityUnreachable(AuthorityError):
+    """No connection, no answer in time, or a server that says it cannot serve anybody now."""
+
     def __str__(self) -> str:
         return f"session authority out of reach: {self.detail}"
+
+
+class UnusableAnswer(AuthorityError):
+    """The authority is there, and its answer says nothing about this session.
+
+    That may be for what a rig calls itself, so it says nothing about other rigs either.
+    """
+
+    def __str__(self) -> str:
+        return f"session authority gave no usable answer: {self.detail}"
 
 
 @attrs.define(slots=False, eq=False)
@@ -72,7 +88,8 @@ class SessionAuthority(Protocol):
             session_id: 1-128 characters.
 
         Raises:
-            AuthorityUnreachable: there is no usable answer.
+            AuthorityUnreachable: nobody is there to answer.
+            UnusableAnswer: the answer says nothing about this session.
 
         Cancellation: safe at any point; the caller sets the deadline.
         """

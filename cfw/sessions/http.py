@@ -2,12 +2,18 @@
 
     POST {"user_id": ..., "session_id": ...}   ->   200 {"status": "active"}
 
-The status is ``active``, ``closed`` or ``invalid``; other fields are ignored. Any other
-answer counts as none: AuthorityUnreachable.
+The status is ``active``, ``closed`` or ``invalid``; other fields are ignored. A server that
+does not know a user or a session answers ``invalid``.
+
+No connection, no answer, and the statuses 408, 429 and 5xx mean that it is out of reach:
+AuthorityUnreachable. Any other answer is none to this question: UnusableAnswer.
+
+Nothing that an answer holds is kept: no cookie, no redirect, no credential that it asks for.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import socket
@@ -25,12 +31,23 @@ from cfw.sessions._authority import (
     SessionAuthority,
     SessionStatus,
     SessionUrlError,
+    UnusableAnswer,
     refuse_sessions,
 )
 
 # The answer is some 20 bytes; this leaves room for fields of the server's own.
 MAX_ANSWER_BYTES = 64 * 1024
+# Chunks of one byte each would cost a thousand times what they carry.
+MAX_ANSWER_PIECES = 1024
 
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Content-Type": "application/json",
+    "User-Agent": "cfw",
+}
+# What a server says that can serve nobody just now (RFC 9110, RFC 6585), whatever it is asked.
+_UNABLE = (408, 429)
 _FORM = ("http://HOST[:PORT]/PATH", "https://HOST[:PORT]/PATH")
 _SHOWABLE_STATUS = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
@@ -49,17 +66,18 @@ class HttpAuthority:
     """Asks a server, over connections that are kept and reused.
 
     Args:
-        client: does the asking; closed by its owner.
+        transport: carries the questions; closed by its owner. No client is put over it: that
+            would keep cookies, and read redirects and challenges.
         url: where to ask, without user info.
-        auth: basic credentials, or None.
+        headers: of every question.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, url: httpx.URL, auth: httpx.BasicAuth | None
+        self, transport: httpx.AsyncBaseTransport, url: httpx.URL, headers: Mapping[str, str]
     ) -> None:
-        self._client = client
+        self._transport = transport
         self._url = url
-        self._auth = auth
+        self._headers = headers
         self._name = redact_url(str(url))
 
     async def check(self, user_id: str, session_id: str) -> SessionStatus:
@@ -70,7 +88,8 @@ class HttpAuthority:
             session_id: sent as it is.
 
         Raises:
-            AuthorityUnreachable: no connection, or no answer of the form above.
+            AuthorityUnreachable: no connection, or a server that says it is unable.
+            UnusableAnswer: an answer that has not the form above.
 
         Cancellation: safe; a connection with a half-read answer is closed, not reused.
         """
@@ -87,32 +106,41 @@ class HttpAuthority:
         return self._read_status(answer)
 
     async def _ask(self, body: bytes) -> bytes:
-        request = self._client.build_request(
-            "POST", self._url, content=body, extensions={"trace": _HandshakeGuard()}
+        request = httpx.Request(
+            "POST",
+            self._url,
+            headers=self._headers,
+            content=body,
+            extensions={"trace": _HandshakeGuard()},
         )
         request.stream = _Body(body)
-        response = await self._client.send(request, auth=self._auth, stream=True)
+        response = await self._transport.handle_async_request(request)
         async with aclosing(response):
-            if response.status_code != 200:
-                raise self._unreachable(f"answered HTTP {response.status_code}, not 200")
+            status = response.status_code
+            if status in _UNABLE or status >= 500:
+                raise self._unreachable(f"answered HTTP {status}")
+            if status != 200:
+                raise self._unusable(f"answered HTTP {status}, not 200")
             return await self._read_bounded(response)
 
     async def _read_bounded(self, response: httpx.Response) -> bytes:
-        answer = bytearray()
+        answer, pieces, excess = bytearray(), 0, ""
         try:
             # Raw, because a small compressed body could unfold to a large one.
             async for chunk in response.aiter_raw():
-                if len(answer) <= MAX_ANSWER_BYTES:
+                if not excess:
                     answer += chunk
-                    if len(answer) > MAX_ANSWER_BYTES:
+                    pieces += 1
+                    excess = _excess(len(answer), pieces)
+                    if excess:
                         # Not left here: httpx nests generators, and all of them end well
                         # only if the end comes from below, as the next read's error.
                         await response.aclose()
         except httpx.HTTPError:
-            if len(answer) <= MAX_ANSWER_BYTES:
+            if not excess:
                 raise
-        if len(answer) > MAX_ANSWER_BYTES:
-            raise self._unreachable(f"answered more than {MAX_ANSWER_BYTES} bytes")
+        if excess:
+            raise self._unusable(f"answered more than {excess}")
         return bytes(answer)
 
     def _read_status(self, answer: bytes) -> SessionStatus:
@@ -120,20 +148,30 @@ class HttpAuthority:
             parsed = orjson.loads(answer)
         except orjson.JSONDecodeError:
             # Without the cause: it would carry the whole answer into a traceback.
-            raise self._unreachable("the answer is not JSON") from None
+            raise self._unusable("the answer is not JSON") from None
         if not isinstance(parsed, dict) or not isinstance(parsed.get("status"), str):
-            raise self._unreachable("the answer has no text field 'status'")
+            raise self._unusable("the answer has no text field 'status'")
         status: str = parsed["status"]
         try:
             return SessionStatus(status)
         except ValueError:
             shown = f" {status!r}" if _SHOWABLE_STATUS.fullmatch(status) else ""
-            raise self._unreachable(
+            raise self._unusable(
                 f"unknown status{shown}; known: active, closed, invalid"
             ) from None
 
     def _unreachable(self, why: str) -> AuthorityUnreachable:
         return AuthorityUnreachable(f"{self._name}: {why}")
+
+    def _unusable(self, why: str) -> UnusableAnswer:
+        return UnusableAnswer(f"{self._name}: {why}")
+
+
+def _excess(size: int, pieces: int) -> str:
+    """Which bound an answer is over; empty for none."""
+    if size > MAX_ANSWER_BYTES:
+        return f"{MAX_ANSWER_BYTES} bytes"
+    return f"{MAX_ANSWER_PIECES} pieces" if pieces > MAX_ANSWER_PIECES else ""
 
 
 class _Body(httpx.AsyncByteStream):
@@ -227,27 +265,21 @@ def open_http(
     if parsed.port is not None and not 1 <= parsed.port <= 65535:
         raise SessionUrlError(shown, "its port does not exist", _FORM, "use a port of 1-65535")
     refuse_sessions(parsed.scheme, shown, sessions)
-    # Credentials leave the URL here, because httpx logs the URL of each request.
-    auth = httpx.BasicAuth(parsed.username, parsed.password) if parsed.userinfo else None
-    return _open(parsed.copy_with(userinfo=b""), auth)
+    # Credentials leave the URL here, so that whoever names it shows none.
+    headers = dict(_HEADERS)
+    if parsed.userinfo:
+        pair = base64.b64encode(f"{parsed.username}:{parsed.password}".encode())
+        headers["Authorization"] = f"Basic {pair.decode()}"
+    return _open(parsed.copy_with(userinfo=b""), headers)
 
 
 @asynccontextmanager
-async def _open(
-    url: httpx.URL, auth: httpx.BasicAuth | None
-) -> AsyncIterator[SessionAuthority]:
-    async with httpx.AsyncClient(
-        headers={
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-        },
+async def _open(url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[SessionAuthority]:
+    async with httpx.AsyncHTTPTransport(
         verify=ssl.create_default_context() if url.scheme == "https" else False,
-        follow_redirects=False,
         trust_env=False,
-        timeout=None,
         # As many checks at a time as there are captures: one that queued here would use up
         # its deadline and refuse a rig that did nothing wrong.
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
-    ) as client:
-        yield HttpAuthority(client, url, auth)
+    ) as transport:
+        yield HttpAuthority(transport, url, headers)

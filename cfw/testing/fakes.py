@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
-from cfw.sessions import AuthorityUnreachable, SessionStatus
+from cfw.sessions import AuthorityUnreachable, SessionStatus, UnusableAnswer
 from cfw.state import Frame
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedOpened, Terminal
 
@@ -39,8 +39,9 @@ __all__ = [
 
 #: Where in a capture a sink stalls or fails: a frame by its seq, or one of its ends.
 Place: TypeAlias = int | Literal["open", "finish", "leave"]
-#: What an authority does when asked: answer, raise, be unreachable, never return.
-Answer: TypeAlias = SessionStatus | Exception | Literal["down", "stall"]
+#: What an authority does when asked: answer, raise, be unreachable, have no answer to this
+#: question, never return.
+Answer: TypeAlias = SessionStatus | Exception | Literal["down", "odd", "stall"]
 
 
 @attrs.define
@@ -344,6 +345,8 @@ class ScriptedAuthority:
             await trio.sleep_forever()
         if answer == "down":
             raise AuthorityUnreachable("planted: it is down")
+        if answer == "odd":
+            raise UnusableAnswer("planted: HTTP 422")
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, SessionStatus)

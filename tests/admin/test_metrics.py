@@ -21,23 +21,21 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from cfw.limits import Limits, Times
+from cfw.limits import Limits
 from cfw.metrics import (
     BUCKETS_S,
     STALL_EVERY_S,
     Histogram,
     Metrics,
-    ask_again,
     observe_delay,
     watch_stalls,
 )
 from cfw.metrics.exposition import exposition
 from cfw.registry import Registry
-from cfw.sessions import SessionStatus
 from cfw.state import Frame
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority, StallingSink
 from schemas import ErrorCode
-from tests.admin.served import make_app, served, until
+from tests.admin.served import make_app, served
 from tests.factories import START_NS, at, close_fields, jpeg, make_meta, meta_fields
 from tests.route.kit import Bench, Rig, bench
 from tests.smoke.worker import Worker, closing, ending, meta, opening, running
@@ -177,46 +175,10 @@ async def test_workers_in_one_process_count_apart(monkeypatch: pytest.MonkeyPatc
     assert b"cfw_" not in prometheus_client.generate_latest()
 
 
-async def test_readyz_is_red_while_the_authority_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """From the first check without an answer to the next with one; the metric agrees."""
-    authority = ScriptedAuthority()
-    async with running(monkeypatch, authority=authority) as worker:
-        readyz = f"{worker.addresses.admin}/readyz"
-        assert await capture(worker, 1) == 1000
-        assert (await get(readyz)).json() == {"status": "ready"}
-        authority.flip("down")
-        assert await capture(worker, 0) == 1008
-        answer = await get(readyz)
-        assert answer.status_code == 503
-        assert answer.json() == {"status": "authority_unreachable"}
-        assert (await scraped(worker))("cfw_session_authority_reachable") == 0
-        assert (await get(f"{worker.addresses.admin}/healthz")).status_code == 200
-        authority.flip(SessionStatus.INVALID)  # a refusal is an answer
-        assert await capture(worker, 0) == 1008
-        assert (await get(readyz)).status_code == 200
-        assert (await scraped(worker))("cfw_session_authority_reachable") == 1
-
-
-async def test_a_worker_without_captures_becomes_ready_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A balancer sends it nothing while it is red, so it asks by itself."""
-    authority = ScriptedAuthority(["down", "down", SessionStatus.ACTIVE])
-    async with running(
-        monkeypatch, authority=authority, times__session_recheck_s=0.05
-    ) as worker:
-        assert await capture(worker, 0) == 1008
-        await until(lambda: len(authority.asked) == 3)
-        assert (await get(f"{worker.addresses.admin}/readyz")).status_code == 200
-        assert set(authority.asked) == {("ada", "s-1")}
-
-
 async def test_draining_is_said_before_anything_else() -> None:
     """A worker that goes away does so whatever its authority does."""
     metrics = Metrics()
-    metrics.record_check("ada", "s-1", "unreachable", 2.0)
+    metrics.is_authority_reachable = False
     for is_ready, status in ((False, "draining"), (True, "authority_unreachable")):
         app = make_app(metrics=metrics, is_ready=lambda is_ready=is_ready: is_ready)
         async with served(app) as server:
@@ -235,7 +197,7 @@ async def test_all_series_are_there_before_anything_has_happened() -> None:
     assert found.labels("cfw_captures_ended_total") == {"end": ends}
     reasons = {"draining", "capacity", "address", "descriptors", "tls", "identity", "handshake"}
     assert found.labels("cfw_connections_refused_total") == {"reason": reasons}
-    results = {"active", "closed", "invalid", "unreachable"}
+    results = {"active", "closed", "invalid", "unreachable", "unanswered"}
     assert found.labels("cfw_session_check_seconds_count") == {"result": results}
     assert set(found.samples.values()) == {0.0, 1.0}
     assert [key[0] for key, value in found.samples.items() if value] == [
@@ -333,7 +295,6 @@ async def test_a_check_without_an_answer_took_as_long_as_it_was_given(
     name = "cfw_session_check_seconds"
     assert found(f"{name}_count", result="unreachable") == 1
     assert found(f"{name}_sum", result="unreachable") == pytest.approx(2)
-    assert found("cfw_session_authority_reachable") == 0
 
 
 async def test_an_abort_is_timed_from_the_violation(autojump_clock: MockClock) -> None:
@@ -379,29 +340,6 @@ async def test_a_stalled_loop_is_measured(autojump_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         assert metrics.stalls.count == 2
         assert metrics.stalls.sum_s == pytest.approx(0.7)
-        nursery.cancel_scope.cancel()
-
-
-async def test_the_authority_is_asked_again_only_while_it_is_away(
-    autojump_clock: MockClock,
-) -> None:
-    """Every session_recheck_s, each time for at most session_check_s, until it answers."""
-    authority = ScriptedAuthority(["stall", ValueError("a bug of theirs"), "down"])
-    metrics, times = Metrics(), Times()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask_again, authority, metrics, times)
-        await trio.sleep(21)
-        assert authority.asked == []
-        metrics.record_check("ada", "s-1", "unreachable", 0.1)
-        await trio.sleep(19)  # at 25, at 32 behind a stall of 2, at 37
-        assert authority.asked_at == [25, 32, 37]
-        assert metrics.unanswered == ("ada", "s-1")
-        authority.flip(SessionStatus.CLOSED)
-        with capture_logs() as lines:
-            await trio.sleep(20)
-        assert metrics.is_authority_reachable
-        assert authority.asked_at == [25, 32, 37, 42]
-        assert [line["event"] for line in lines] == ["session.reachable"]
         nursery.cancel_scope.cancel()
 
 

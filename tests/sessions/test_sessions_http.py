@@ -6,121 +6,16 @@ import base64
 import json
 import logging
 import os
-import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 
-from cfw.sessions import AuthorityUnreachable, SessionStatus
-from cfw.sessions.http import MAX_ANSWER_BYTES, open_http
-
-Answer = Callable[[trio.abc.Stream], Awaitable[None]]
-
-
-@attrs.frozen
-class Request:
-    """What arrived, and on which connection (0, 1, ...)."""
-
-    connection: int
-    head: str
-    body: bytes
-
-    def header(self, name: str) -> str | None:
-        found = re.search(rf"(?im)^{re.escape(name)}: *(.*?)\r?$", self.head)
-        return found[1] if found else None
-
-
-@attrs.define
-class ScriptedServer:
-    """An HTTP server that records requests and answers each by the script's next entry."""
-
-    url: str
-    script: list[Answer]
-    requests: list[Request] = attrs.field(factory=list)
-    connections: int = 0
-    live: int = 0
-    idle: trio.Event = attrs.field(factory=trio.Event)
-
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        connection, self.connections = self.connections, self.connections + 1
-        if not self.live:
-            self.idle = trio.Event()
-        self.live += 1
-        try:
-            async with stream:
-                await self._converse(connection, stream)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            self.live -= 1
-            if not self.live:
-                self.idle.set()
-
-    async def _converse(self, connection: int, stream: trio.abc.Stream) -> None:
-        buffer = b""
-        while True:
-            while b"\r\n\r\n" not in buffer:
-                data = await stream.receive_some()
-                if not data:
-                    return
-                buffer += data
-            head, _, buffer = buffer.partition(b"\r\n\r\n")
-            request = Request(connection, head.decode(), b"")
-            length = int(request.header("content-length") or 0)
-            while len(buffer) < length:
-                data = await stream.receive_some()
-                if not data:
-                    return
-                buffer += data
-            self.requests.append(attrs.evolve(request, body=buffer[:length]))
-            buffer = buffer[length:]
-            await (self.script.pop(0) if len(self.script) > 1 else self.script[0])(stream)
-
-
-def raw(data: bytes, *, hang_up: bool = False) -> Answer:
-    """Answer with exactly these bytes."""
-
-    async def answer(stream: trio.abc.Stream) -> None:
-        await stream.send_all(data)
-        if hang_up:
-            await stream.aclose()
-
-    return answer
-
-
-def http(body: bytes, *, status: str = "200 OK", headers: str = "") -> Answer:
-    """Answer with a well-formed response."""
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-    return raw(head.encode() + body)
-
-
-def says(status: object) -> Answer:
-    """Answer 200 with this status."""
-    return http(json.dumps({"status": status}).encode())
-
-
-@asynccontextmanager
-async def scripted_server(
-    *script: Answer, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[ScriptedServer]:
-    """Serve until the end of the block; the last entry answers all further requests."""
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        port = listener.socket.getsockname()[1]
-        scheme = "https" if tls else "http"
-        server = ScriptedServer(f"{scheme}://127.0.0.1:{port}/check", list(script))
-        listeners: list[trio.abc.Listener[trio.abc.Stream]] = [
-            trio.SSLListener(listener, tls) if tls else listener
-        ]
-        nursery.start_soon(trio.serve_listeners, server.serve, listeners)
-        yield server
-        nursery.cancel_scope.cancel()
+from cfw.sessions import AuthorityError, AuthorityUnreachable, SessionStatus, UnusableAnswer
+from cfw.sessions.http import MAX_ANSWER_BYTES, MAX_ANSWER_PIECES, open_http
+from tests.sessions.scripted import Answer, http, raw, says, scripted_server
 
 
 def trusted_tls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
@@ -142,8 +37,8 @@ async def check(url: str, user_id: str = "ada", session_id: str = "s1") -> Sessi
 
 
 async def failure(url: str) -> str:
-    """Return the detail of the AuthorityUnreachable that a check raises."""
-    with pytest.raises(AuthorityUnreachable) as caught:
+    """Return the detail of the error that a check raises."""
+    with pytest.raises(AuthorityError) as caught:
         await check(url)
     assert caught.value.detail in str(caught.value)
     return caught.value.detail
@@ -269,6 +164,44 @@ async def test_any_other_answer_is_none(answer: Answer, told: str) -> None:
     assert detail.startswith(server.url + ": ")
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599])
+async def test_a_server_that_can_serve_nobody_is_out_of_reach(status: int) -> None:
+    """It says so of itself, whatever it was asked."""
+    async with scripted_server(http(b"", status=f"{status} No")) as server:
+        with pytest.raises(AuthorityUnreachable, match=f"HTTP {status}"):
+            await check(server.url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(http(b"", status=f"{status} No") for status in (204, 301, 400, 401, 404, 422, 499)),
+        says("hm"),
+        http(b"{"),
+    ],
+)
+async def test_an_answer_that_is_none_to_this_question_is_not_out_of_reach(
+    answer: Answer,
+) -> None:
+    """It may be for the ids alone, which a rig chose."""
+    async with scripted_server(answer) as server:
+        with pytest.raises(UnusableAnswer):
+            await check(server.url)
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+async def test_an_answer_is_read_up_to_so_many_pieces(extra: int) -> None:
+    """Chunks of a byte each are bounded in number; a compressed body is never unfolded."""
+    body = b'{"status":"active"}'.rjust(MAX_ANSWER_PIECES + extra)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with scripted_server(raw(head + chunks + b"0\r\n\r\n")) as server:
+        if extra <= 0:
+            assert await check(server.url) is SessionStatus.ACTIVE
+        else:
+            assert f"more than {MAX_ANSWER_PIECES} pieces" in await failure(server.url)
+
+
 async def test_redirects_are_not_followed() -> None:
     """The ids go to the configured server only."""
     moved = http(b"", status="307 Moved", headers="Location: /elsewhere\r\n")
@@ -306,7 +239,7 @@ async def test_an_endless_answer_is_left() -> None:
         open_http(server.url, sessions=[]) as authority,
     ):
         with trio.fail_after(10):
-            with pytest.raises(AuthorityUnreachable, match="more than"):
+            with pytest.raises(UnusableAnswer, match="more than"):
                 await authority.check("ada", "s1")
             await server.idle.wait()
             assert await authority.check("ada", "s1") is SessionStatus.CLOSED
@@ -417,7 +350,7 @@ async def test_credentials_are_sent_and_never_shown(
         url = server.url.replace("//", "//us%40er:hunt%2Fer2@") + "?token=hunter3"
         async with open_http(url, sessions=[]) as authority:
             assert await authority.check("ada", "s1") is SessionStatus.ACTIVE
-            with pytest.raises(AuthorityUnreachable) as caught:
+            with pytest.raises(UnusableAnswer) as caught:
                 await authority.check("ada", "s1")
     for request in server.requests:
         expected = base64.b64encode(b"us@er:hunt/er2").decode()

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cfw.sessions import AuthorityUnreachable, SessionStatus
+from cfw.sessions import AuthorityUnreachable, SessionStatus, UnusableAnswer
 from cfw.state import Frame
 from cfw.testing.bytecuts import stream_pair
 from cfw.testing.fakes import (
@@ -203,14 +203,17 @@ def test_only_is_one() -> None:
 
 async def test_an_authority_answers_one_after_the_other(autojump_clock: MockClock) -> None:
     """The last answer is for ever; each question is recorded."""
-    authority = ScriptedAuthority([ACTIVE, "down", ValueError("foreign"), CLOSED], delay_s=1)
+    answers: list[Answer] = [ACTIVE, "down", ValueError("foreign"), "odd", CLOSED]
+    authority = ScriptedAuthority(answers, delay_s=1)
     assert await authority.check("ada", "s-1") is ACTIVE
     with pytest.raises(AuthorityUnreachable):
         await authority.check("ada", "s-1")
     with pytest.raises(ValueError, match="foreign"):
         await authority.check("bob", "s-2")
+    with pytest.raises(UnusableAnswer):
+        await authority.check("bob", "s-2")
     assert [await authority.check("ada", "s-1") for _ in range(2)] == [CLOSED, CLOSED]
-    assert authority.asked_at == [0, 1, 2, 3, 4]
+    assert authority.asked_at == [0, 1, 2, 3, 4, 5]
     assert authority.asked[2] == ("bob", "s-2")
 
 
