@@ -47,7 +47,8 @@ FEED: dict[str, type[CameraFeedWorkerFeed]] = {
     "capture.close": FeedClose,
     "capture.abort": FeedAbort,
 }
-#: Fields that an event must not carry although others do; unknown fields are ignored.
+#: Fields that an event must not carry although others do; null is as good as absent, and
+#: unknown fields are ignored.
 FORBIDDEN: dict[str, frozenset[str]] = {
     "capture.frame_meta": frozenset({"annotation"}),
     "capture.close": frozenset({"annotation"}),
@@ -94,10 +95,10 @@ def _structure(value: dict[str, Any], classes: dict[str, type[_M]]) -> _M:
         allowed = ", ".join(classes)
         problem = f"must be one of {allowed}; not {shown(event)}"
         raise SchemaError("event", problem if "event" in value else f"is missing ({allowed})")
-    forbidden = FORBIDDEN.get(event, _NOT_FORBIDDEN) if classes is INPUT else _NOT_FORBIDDEN
-    if not forbidden.isdisjoint(value):
-        name = ", ".join(forbidden.intersection(value))
-        raise SchemaError(name, f"is not allowed in {event}")
+    if classes is INPUT:
+        for name in FORBIDDEN.get(event, _NOT_FORBIDDEN):
+            if value.get(name) is not None:
+                raise SchemaError(name, f"is not allowed in {event}")
     try:
         return _CONVERTER.structure(value, classes[event])
     except KeyError as exc:

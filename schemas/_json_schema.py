@@ -21,7 +21,7 @@ def _rule(field: attrs.Attribute[Any]) -> Rule:
 def _class_schema(cls: type[attrs.AttrsInstance], forbidden: frozenset[str]) -> dict[str, Any]:
     fields = attrs.fields(cls)
     properties: dict[str, object] = {field.name: _rule(field).schema for field in fields}
-    properties |= dict.fromkeys(sorted(forbidden), False)
+    properties |= {name: {"type": "null"} for name in sorted(forbidden)}
     return {
         "title": cls.__name__,
         "description": inspect.cleandoc(cls.__doc__ or ""),

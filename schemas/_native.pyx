@@ -356,12 +356,13 @@ cdef class _Reader:
                     return False
                 at = _after_unknown(at)
             else:
-                if field.kind == FORBIDDEN:
-                    return False
                 seen |= field.bit
                 last.next = field
                 last = field
-                at = self._take(message, field, at)
+                if field.kind == FORBIDDEN:
+                    at = _after_shape(at, b"null")  # as good as absent
+                else:
+                    at = self._take(message, field, at)
             if at is NULL:
                 return False
             at = _after_space(at)

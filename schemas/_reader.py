@@ -29,13 +29,13 @@ def make_reader(
     Args:
         cls: a frozen class with slots whose fields have a `Rule` each.
         required: names that the object must have although the class has a default.
-        forbidden: names that it must not have.
+        forbidden: names that it must not have, unless they are null.
 
     Returns:
         A function of the text. None from it says that this is no text, or not one that is
         right, but not why.
     """
-    names: dict[str, Any] = {"new": object.__new__, "cls": cls, "forbidden": forbidden}
+    names: dict[str, Any] = {"new": object.__new__, "cls": cls}
     names |= {"loads": orjson.loads, "NotJson": orjson.JSONDecodeError}
     checks, sets = [], []
     for field in attrs.fields(cls):
@@ -60,7 +60,7 @@ def make_reader(
         "    try:",
         "        value = loads(text)",
         "        if type(value) is not dict: return None",
-        *(["        if not forbidden.isdisjoint(value): return None"] if forbidden else []),
+        *(f"        if value.get({name!r}) is not None: return None" for name in forbidden),
         *(f"        {line}" for line in checks),
         "    except (NotJson, KeyError):",
         "        return None",

@@ -11,7 +11,6 @@ import json
 import re
 import sys
 import tracemalloc
-import uuid
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -160,7 +159,7 @@ def test_it_takes_what_the_class_takes(changed: dict[str, str], missing: set[str
     if isinstance(message, CaptureFrameMeta):
         assert message == CaptureFrameMeta(**{n: v for n, v in fields.items() if n in FIELDS})
         assert fields["event"] == "capture.frame_meta"
-        assert "annotation" not in fields
+        assert fields.get("annotation") is None
 
 
 def test_every_beginning_and_every_stray_character_is_answered_as_the_long_way_does() -> None:
@@ -190,15 +189,41 @@ def test_of_a_name_that_is_there_twice_the_last_value_counts(name: str, first: b
 
 @pytest.mark.parametrize(
     "value",
-    [None, {"intent": "wave"}, "wave", 1, "2026-05-04T10:20:30Z", str(uuid.UUID(int=1))],
+    [{"intent": "wave"}, {}, "wave", "", "null", 0, 1, False, "2026-05-04T10:20:30Z"],
 )
 def test_what_is_forbidden_is_refused_whatever_it_holds(value: object) -> None:
-    """At the beginning as at the end, null too."""
+    """At the beginning as at the end, and whatever is false in Python."""
     fields = meta_fields()
     for wrong in (fields | {"annotation": value}, {"annotation": value} | fields):
         check_both_ways(json.dumps(wrong))
         with pytest.raises(SchemaError, match="annotation: is not allowed"):
             parse_input(json.dumps(wrong))
+
+
+@pytest.mark.parametrize("number", ["-01", "01", "-0", "00", "-00", "-", "+1", "1 1", "-1x"])
+@pytest.mark.parametrize("name", ["seq", "byte_length"])
+def test_an_integer_is_written_as_json_has_it(number: str, name: str) -> None:
+    """No zero in front of another digit, with a minus either, and no plus."""
+    text = meta_text(**{name: "here"}).replace('"here"', number)
+    check_both_ways(text)
+    if number != "-0":
+        with pytest.raises(SchemaError, match="JSON"):
+            parse_input(text)
+
+
+def test_null_means_absent_where_a_field_is_forbidden() -> None:
+    """It is as if it were not there; of a name that is there twice the last value counts."""
+    fields = meta_fields(**dict.fromkeys(OPTIONAL))
+    expected = parse_input(json.dumps({n: v for n, v in fields.items() if n not in OPTIONAL}))
+    for text in (
+        json.dumps(fields | {"annotation": None}),
+        json.dumps({"annotation": None} | fields),
+        json.dumps(fields)[:-1] + ', "annotation": {"intent": "wave"}, "annotation": null}',
+    ):
+        check_both_ways(text)
+        assert parse_input(text) == expected
+    for wrong in ("nul", "nulll", "null null", "NULL"):
+        check_both_ways(json.dumps(fields)[:-1] + f', "annotation": {wrong}}}')
 
 
 @pytest.mark.parametrize(

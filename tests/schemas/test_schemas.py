@@ -92,6 +92,36 @@ def test_optional_fields_may_be_null_and_unknown_ones_anything(
     assert is_valid(fields)
 
 
+@pytest.mark.parametrize("event", BUILDERS)
+def test_null_means_absent_in_every_optional_field_of_any_event(event: str) -> None:
+    """A client may write out one class that covers all messages, `annotation` included."""
+    fields = BUILDERS[event]()
+    names = [name for build in BUILDERS.values() for name in build(**OPTIONAL)]
+    all_of_them = dict.fromkeys([*names, "annotation"]) | fields
+    assert parse_input(json.dumps(all_of_them)) == parse_input(json.dumps(fields))
+    assert is_valid(all_of_them)
+
+
+def test_null_means_absent_in_what_the_worker_says() -> None:
+    """Whoever reads the feed or an abort may be told null by a worker of another make."""
+    abort = header(event="capture.abort", error_code="forward_failed")
+    counts = {"frames_accepted": 1, "bytes_accepted": 2}
+    counts |= {"frames_forwarded": 0, "bytes_forwarded": 0}
+    ended = {"timestamp_ingest": at(1), **counts}
+    for parse, fields in (
+        (parse_output, abort),
+        (parse_feed, abort | ended),
+        (parse_feed, close_fields() | ended),
+        (parse_feed, open_fields(event="capture.opened", timestamp_ingest=at(1))),
+        (parse_feed, meta_fields(event="capture.frame", timestamp_ingest=at(1))),
+    ):
+        message: Any = parse(json.dumps(fields))
+        optional = [f.name for f in attrs.fields(type(message)) if f.default is None]
+        assert "session_id" in optional or "annotation" in optional
+        nulls = dict.fromkeys(optional) | fields
+        assert parse(json.dumps(nulls)) == message
+
+
 @pytest.mark.parametrize("event", ["meta", "close"])
 def test_annotation_is_forbidden_behind_open(event: str) -> None:
     """The annotation is fixed at capture.open."""
