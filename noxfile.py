@@ -1,19 +1,26 @@
-"""One runner for people and for CI: `nox` does all of it, `nox -s NAME` one part.
+"""One runner for people and for CI: `nox` shows that a change is sound, `nox -s NAME` one part.
 
+quick         lint, and the tests that start no process; under a minute once it is installed
 lint          ruff, formatting, and the import contract of the house
 types         mypy, strict, on the code and its tests
 tests         everything but the long suites, on the Python that runs nox
 pure          the light tests of what is compiled, and the conformance cases, on the pure code
-pythons       the same as `tests` on each other supported Python that is installed
 conformance   the Autobahn cases against the wire
-fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
 hostile       overload, faults and attackers, with the table of what was measured; a long form
               with CFW_HOSTILE_LONG=1
+
+Not part of a plain `nox`, but of what CI runs:
+
 sweep         all byte cuts and cancellation sweeps, of a connection and of a lease, with
               their table (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
+fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
 slow          other tests that take many seconds: every measure of the bench, Ctrl-C at any time
-bench         the worker beside other servers; not part of a plain `nox`
-guard         machine instructions for one frame, under valgrind; not part of it either
+pythons       the tests of `quick` on each other supported Python that is installed
+
+When they are asked for:
+
+bench         the worker beside other servers
+guard         machine instructions for one frame, under valgrind
 """
 
 from __future__ import annotations
@@ -26,10 +33,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = [
-    *("lint", "types", "tests", "pure", "pythons"),
-    *("conformance", "fuzz", "hostile", "sweep", "slow"),
-]
+nox.options.sessions = ["lint", "types", "tests", "pure", "conformance", "hostile"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 # A Python that is not there is skipped, and said to be.
@@ -42,15 +46,24 @@ PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
 HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
+#: A session of its own runs all of them.
+SWEEPS = ("tests/sweep", "tests/valkey/test_sweep.py")
 #: Tests of what is compiled where cfw is installed.
 COMPILED = ("tests/core", "tests/route", "tests/schemas", "tests/wire")
+#: Tests that start no process.
+LIGHT = (
+    *COMPILED,
+    *("tests/sinks", "tests/sessions", "tests/identity", "tests/admin", "tests/api"),
+    *("tests/testing", "tests/guards/test_domain.py", "tests/guards/test_protocol.py"),
+    *("tests/guards/test_config_page.py", "tests/guards/test_pages.py"),
+)
 #: One test is a whole sweep, suite or fuzzer there: minutes are no sign that it hangs.
 PATIENT = ("-o", "timeout=900", "-o", "faulthandler_timeout=960")
 QUICK = ("-m", "not conformance and not sweep and not slow and not hostile")
 _installed: list[bool] = []
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
-OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != RUNNING]
+OTHERS = [version for version in ("3.11", "3.12", "3.13", "3.14") if version != RUNNING]
 
 
 def install(session: nox.Session) -> None:
@@ -86,6 +99,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def quick(session: nox.Session) -> None:
+    """What to run after every change; arguments go to pytest."""
+    lint(session)
+    run(session, "pytest", *PARALLEL, *QUICK, *(session.posargs or LIGHT))
+
+
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """mypy --strict."""
     run(session, "mypy", "cfw", "schemas", "tests", "noxfile.py", ".build/native.py")
@@ -94,8 +114,12 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The tests that a change must pass; arguments go to pytest."""
-    for part in parts(session):
-        run(session, "pytest", *part)
+    if session.posargs:
+        run(session, "pytest", *QUICK, *session.posargs)
+        return
+    elsewhere = (f"--ignore={path}" for path in (*HEAVY, *SWEEPS))
+    run(session, "pytest", *PARALLEL, *QUICK, *elsewhere)
+    run(session, "pytest", *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
 
 
 @nox.session(venv_backend="none")
@@ -108,18 +132,9 @@ def pure(session: nox.Session) -> None:
 
 @nox.session(python=OTHERS)
 def pythons(session: nox.Session) -> None:
-    """The same tests on another Python."""
+    """The light tests on another Python."""
     session.install("-e", ".[test]")
-    for part in parts(session):
-        session.run("pytest", *part)
-
-
-def parts(session: nox.Session) -> list[tuple[str, ...]]:
-    """The arguments of each run of pytest that `tests` and `pythons` are made of."""
-    if session.posargs:
-        return [(*QUICK, *session.posargs)]
-    light = tuple(f"--ignore={folder}" for folder in HEAVY)
-    return [(*PARALLEL, *QUICK, *light), (*QUICK, *HEAVY)]
+    session.run("python", "-m", "pytest", *PARALLEL, *QUICK, *(session.posargs or LIGHT))
 
 
 @nox.session(venv_backend="none")
@@ -144,8 +159,7 @@ def hostile(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def sweep(session: nox.Session) -> None:
     """Every fault at every instant, under every kind of sink, in several orders."""
-    paths = ("tests/sweep", "tests/valkey/test_sweep.py")
-    run(session, "pytest", "--sweep-jobs", "2", *PATIENT, *paths, *session.posargs)
+    run(session, "pytest", "--sweep-jobs", "2", *PATIENT, *SWEEPS, *session.posargs)
 
 
 @nox.session(venv_backend="none")
