@@ -1,8 +1,8 @@
 """What operators and viewers read over HTTP: health, running captures, and the feed."""
 
 from cfw.admin.app import create_app
-from cfw.admin.guard import same_origin_writes, token_only
-from cfw.admin.hosts import loopback_only
+from cfw.admin.guard import token_only
+from cfw.admin.hosts import loopback_only, same_origin_writes
 from cfw.admin.serve import AdminServer, serve_admin
 
 __all__ = [

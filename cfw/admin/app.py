@@ -1,4 +1,4 @@
-"""The ASGI application of the admin listener."""
+"""What the admin listener answers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from collections.abc import Callable
 
 import attrs
 import structlog
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
 
-from cfw.admin.feed import feed_endpoint
-from cfw.admin.hosts import is_from_elsewhere
+from cfw.admin.feed import feed_handler
+from cfw.admin.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.admin.pages import page_routes
+from cfw.admin.routing import CAPTURE_ID, App, Route
 from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits
 from cfw.metrics import Metrics
@@ -27,8 +21,6 @@ from schemas import ErrorCode
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
-# Every answer is about this moment.
-_HEADERS = {"cache-control": "no-store"}
 #: error_code -> what it means and what to do, for the pages; HTTP statuses are no page's.
 _CODES = {
     code.value: attrs.asdict(entry, filter=attrs.filters.exclude("keys"))
@@ -46,7 +38,7 @@ def create_app(
     limits: Limits,
     metrics: Metrics | None = None,
     needs_token: bool = False,
-) -> Starlette:
+) -> App:
     """The application: pages for people, JSON for programs, and the WebSocket `/feed`.
 
     It has no secrets to tell, and one way to change something: to end a capture.
@@ -65,21 +57,21 @@ def create_app(
     scrape = exposition(measured, registry)
 
     async def healthz(_: Request) -> Response:
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
         if not is_ready():
-            return _json({"status": "draining"}, 503)
+            return json_answer({"status": "draining"}, 503)
         if not measured.is_authority_reachable:
-            return _json({"status": "authority_unreachable"}, 503)
-        return _json({"status": "ready"})
+            return json_answer({"status": "authority_unreachable"}, 503)
+        return json_answer({"status": "ready"})
 
     async def show_metrics(request: Request) -> Response:
-        body, content_type = scrape(request.headers.get("accept", ""))
-        return Response(body, headers={**_HEADERS, "content-type": content_type})
+        body, content_type = scrape(request.header("accept") or "")
+        return Response(200, body, {**NO_STORE, "content-type": content_type})
 
     async def captures(_: Request) -> Response:
-        return _json(
+        return json_answer(
             {
                 "captures": [_capture(status) for status in registry.statuses()],
                 # Tells a reader that polls when it is time to ask for `/ended`.
@@ -88,18 +80,15 @@ def create_app(
         )
 
     async def revoke(request: Request) -> Response:
-        if is_from_elsewhere(request):
-            return _json({"error": "pages of another origin may not end captures"}, 403)
-        capture_id = request.path_params["capture_id"]
+        capture_id = request.path.rpartition("/")[2]
         if not registry.revoke(capture_id):
-            return _json({"error": "no running capture has this capture_id"}, 404)
-        by = None if request.client is None else request.client.host
-        _log.warning("capture.revoked", capture_id=capture_id, by=by)
-        return Response(status_code=204, headers=_HEADERS)
+            return problem("no running capture has this capture_id", 404)
+        _log.warning("capture.revoked", capture_id=capture_id, by=request.peer)
+        return Response(204)
 
     async def ended(_: Request) -> Response:
         counts = {code.value: n for code, n in registry.ends.items() if code is not None}
-        return _json(
+        return json_answer(
             {
                 "ended": [_ended(capture) for capture in reversed(registry.ended)],
                 "clean": registry.ends[None],
@@ -108,7 +97,7 @@ def create_app(
         )
 
     async def info(_: Request) -> Response:
-        return _json(
+        return json_answer(
             {
                 "capture_url": capture_url,
                 "has_feed": hub is not None,
@@ -118,31 +107,22 @@ def create_app(
         )
 
     async def codes(_: Request) -> Response:
-        return _json(_CODES)
+        return json_answer(_CODES)
 
-    app = Starlette(
-        routes=[
+    return App(
+        [
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", show_metrics),
             Route("/captures", captures),
-            Route("/captures/{capture_id}", revoke, methods=["DELETE"]),
+            Route(f"/captures/{CAPTURE_ID}", revoke, ("DELETE",)),
             Route("/ended", ended),
             Route("/info", info),
             Route("/codes", codes),
             *page_routes(capture_url),
-            WebSocketRoute("/feed", feed_endpoint(hub)),
-        ],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+            Route("/feed", feed_handler(hub), ("GET",)),
+        ]
     )
-    # A redirect would repeat whatever Host header the client made up.
-    app.router.redirect_slashes = False
-    app.router.default = _not_found
-    return app
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return JSONResponse(content, status, _HEADERS)
 
 
 def _capture(status: CaptureStatus) -> dict[str, object]:
@@ -176,23 +156,3 @@ def _ended(capture: EndedCapture) -> dict[str, object]:
         "clock_offset_min_ms": capture.clock_offset_min_ms,
         "clock_offset_max_ms": capture.clock_offset_max_ms,
     }
-
-
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    response = _json({"error": "not found"}, 404)
-    if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).send_denial_response(response)
-    else:
-        await response(scope, receive, send)
-
-
-async def _refused(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    return JSONResponse(
-        {"error": exc.detail.lower()}, exc.status_code, {**_HEADERS, **(exc.headers or {})}
-    )
-
-
-async def _failed(_: Request, __: Exception) -> Response:
-    # Starlette raises the exception again behind this answer, and serve_admin logs it.
-    return _json({"error": "internal error"}, 500)

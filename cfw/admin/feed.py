@@ -12,73 +12,101 @@ wrong or a lossless reader was too slow.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import cast, get_args
 
 import attrs
+import structlog
 import trio
-from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket
 
 from cfw.admin._pace import LivePace
 from cfw.admin.hosts import is_from_elsewhere
-from cfw.sinks.hub import Hub, Mode, SubscriberTooSlow, Subscription
+from cfw.admin.messages import Answer, Handler, Opening, Request, Upgrade, problem
+from cfw.sinks.hub import FeedItem, Hub, Mode, SubscriberTooSlow, Subscription
 from cfw.state import Frame
+from cfw.wire import (
+    KeepaliveTimeout,
+    MessageTimeout,
+    PeerClosed,
+    PeerGone,
+    WebSocket,
+    WireViolation,
+)
 from schemas import FeedOpened, SchemaError, to_json
 
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
+
 #: For the reader to answer the close frame, so that it is not lost in a reset.
-CLOSE_ANSWER_S = 1.0
-#: RFC 6455, section 5.5: a control frame carries 125 bytes, two of which are the code.
-_MAX_REASON_BYTES = 123
+LINGER_S = 1.0
+#: What a reader sends is ignored; but in this time not more than so many frames, of messages,
+#: pings and pongs together.
+TALK_S = 5.0
+MAX_TALK_FRAMES = 1_000
 
 
-def feed_endpoint(hub: Hub | None) -> Callable[[WebSocket], Awaitable[None]]:
-    """The handler of `/feed`.
+@attrs.frozen
+class _End:
+    """How a feed is closed.
+
+    Args:
+        code: close code.
+        reason: for the reader.
+        linger_s: seconds for the reader to take it, and to close too.
+    """
+
+    code: int
+    reason: str = ""
+    linger_s: float = LINGER_S
+
+
+def feed_handler(hub: Hub | None) -> Handler:
+    """What answers `/feed`.
 
     Args:
         hub: where to subscribe; None when the sink of this worker is another one.
     """
     pace = LivePace()
 
-    async def feed(websocket: WebSocket) -> None:
-        if is_from_elsewhere(websocket):
-            await websocket.send_denial_response(
-                JSONResponse({"error": "pages of another origin may not read the feed"}, 403)
-            )
-            return
-        # Subscribed before the handshake is answered: who has it misses nothing from then on.
-        with _subscribe(websocket, hub) as subscription:
-            # Accepted even if wrong: a refused handshake has no reason a browser could read.
-            await websocket.accept()
-            async with trio.open_nursery() as nursery:
-                is_gone = trio.Event()
-                nursery.start_soon(_watch, websocket, is_gone, nursery.cancel_scope)
-                code, reason = await _tell(websocket, subscription, pace)
-                await websocket.close(code, _fit(reason))
-                with trio.move_on_after(CLOSE_ANSWER_S):
-                    await is_gone.wait()
-                nursery.cancel_scope.cancel()
+    async def feed(request: Request) -> Answer:
+        if not request.is_websocket:
+            text = "this is a WebSocket endpoint; connect with a WebSocket client"
+            return problem(text, 426, {"upgrade": "websocket", "connection": "upgrade"})
+        if is_from_elsewhere(request):
+            return problem("pages of another origin may not read the feed", 403)
+        return Upgrade(partial(_serve, request.params, hub, pace))
 
     return feed
 
 
-async def _watch(websocket: WebSocket, is_gone: trio.Event, scope: trio.CancelScope) -> None:
-    """Ignore what the reader sends, and notice when it leaves."""
-    while (await websocket.receive())["type"] != "websocket.disconnect":
-        pass
-    is_gone.set()
-    scope.cancel()
+async def _serve(
+    params: Mapping[str, str],
+    hub: Hub | None,
+    pace: LivePace,
+    opening: Opening,
+    send_stall_s: float,
+) -> None:
+    # Subscribed before the handshake is answered: who has it misses nothing from then on.
+    with _subscribe(params, hub) as subscription:
+        # Accepted even if wrong: a refused handshake has no reason a browser could read.
+        async with opening as ws:
+            if isinstance(subscription, str):
+                end = _End(1008, subscription)
+            else:
+                live = pace if params.get("mode") == "live" else None
+                end = await _run(ws, subscription, live, send_stall_s)
+            await ws.close(end.code, _fit(end.reason), linger_s=end.linger_s)
 
 
 @contextmanager
-def _subscribe(websocket: WebSocket, hub: Hub | None) -> Iterator[Subscription | str]:
+def _subscribe(params: Mapping[str, str], hub: Hub | None) -> Iterator[Subscription | str]:
     """What the query asks for, or why it cannot be had."""
-    mode = websocket.query_params.get("mode", "lossless")
-    capture_id = websocket.query_params.get("capture_id")
-    problem = _problem(mode, capture_id)
-    if problem is not None:
-        yield problem
+    mode = params.get("mode", "lossless")
+    capture_id = params.get("capture_id")
+    wrong = _problem(mode, capture_id)
+    if wrong is not None:
+        yield wrong
     elif hub is None:
         yield "this worker's sink is not hub:, so it has no feed"
     else:
@@ -99,33 +127,71 @@ def _problem(mode: str, capture_id: str | None) -> str | None:
     return None
 
 
-async def _tell(
-    websocket: WebSocket, subscription: Subscription | str, pace: LivePace
-) -> tuple[int, str]:
-    """Send the feed for as long as there is one; answers how to close."""
-    if isinstance(subscription, str):
-        return 1008, subscription
-    is_live = websocket.query_params.get("mode") == "live"
+async def _run(
+    ws: WebSocket, subscription: Subscription, live: LivePace | None, send_stall_s: float
+) -> _End:
+    """Tell the reader and listen to it, until one of them has an end."""
+    end = _End(1011)
+
+    async def run(part: Callable[[], Awaitable[_End]]) -> None:
+        nonlocal end
+        end = await part()
+        nursery.cancel_scope.cancel()
+
     try:
-        with pace.viewer() if is_live else nullcontext():
-            await _send_items(websocket, subscription, pace if is_live else None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, partial(_listen, ws))
+            await run(partial(_tell, ws, subscription, live, send_stall_s))
+    except Exception:
+        # The reader learns that it was not its fault, and nothing else.
+        _log.exception("admin.failed")
+    return end
+
+
+async def _listen(ws: WebSocket) -> _End:
+    """Ignore what the reader sends, and notice when it leaves or does nothing but send."""
+    try:
+        while True:
+            heard, until = ws.frames_received, trio.current_time() + TALK_S
+            while trio.current_time() < until:
+                await ws.receive_batch(until=until)
+                if ws.frames_received - heard > MAX_TALK_FRAMES:
+                    text = f"over {MAX_TALK_FRAMES} frames within {TALK_S:g} s; a feed is read"
+                    return _End(1008, text)
+    except PeerClosed as exc:
+        return _End(exc.code or 1000)
+    except PeerGone:
+        return _End(1000, linger_s=0)
+    except (KeepaliveTimeout, MessageTimeout, WireViolation) as exc:
+        return _End(exc.close_code, exc.detail)
+
+
+async def _tell(
+    ws: WebSocket, subscription: Subscription, live: LivePace | None, send_stall_s: float
+) -> _End:
+    """Send the feed for as long as there is one and it is read."""
+    try:
+        with nullcontext() if live is None else live.viewer():
+            async for item in subscription:
+                with trio.fail_after(send_stall_s):
+                    await _send(ws, item)
+                if live is not None and isinstance(item, Frame):
+                    await live.rest()
     except SubscriberTooSlow as exc:
-        return 1008, str(exc)
-    return 1001, "the worker is shutting down"
+        # Told behind all that it has not taken yet.
+        return _End(1008, str(exc), linger_s=send_stall_s)
+    except (PeerGone, trio.TooSlowError):
+        return _End(1000, linger_s=0)
+    return _End(1001, "the worker is shutting down")
 
 
-async def _send_items(
-    websocket: WebSocket, subscription: Subscription, pace: LivePace | None
-) -> None:
-    async for item in subscription:
-        if isinstance(item, Frame):
-            await websocket.send_text(to_json(item.feed_message()))
-            await websocket.send_bytes(item.data)
-            if pace is not None:
-                await pace.rest()
-        else:
-            await websocket.send_text(to_json(item))
+async def _send(ws: WebSocket, item: FeedItem) -> None:
+    if isinstance(item, Frame):
+        await ws.send_text(to_json(item.feed_message()))
+        await ws.send_bytes(item.data)
+    else:
+        await ws.send_text(to_json(item))
 
 
 def _fit(reason: str) -> str:
-    return reason.encode("ascii", "replace")[:_MAX_REASON_BYTES].decode()
+    return reason.encode("ascii", "replace").decode()

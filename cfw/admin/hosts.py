@@ -1,50 +1,56 @@
-"""Who a request says it talks to: a loopback listener answers to loopback names only.
+"""Who a request says it talks to, and for whose page it is made.
 
-A page anywhere can have its own host name resolve to 127.0.0.1 and then read this listener
-as if it were its own (DNS rebinding); its requests carry that name.
+A page anywhere can have its own host name resolve to 127.0.0.1 and then read a loopback
+listener as if it were its own (DNS rebinding); its requests carry that name.
 """
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
-
+from cfw.admin.messages import SAFE_METHODS, Answer, Handler, Request, problem
 from cfw.identity import is_loopback, is_same_origin
 
 
-def loopback_only(app: ASGIApp) -> ASGIApp:
+def loopback_only(app: Handler) -> Handler:
     """An application that refuses requests made to any other host name, with 421."""
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or _is_ours(scope):
-            await app(scope, receive, send)
-            return
-        problem = "this listener answers to localhost, 127.0.0.1 and [::1] only"
-        refusal = JSONResponse({"error": problem}, 421, {"cache-control": "no-store"})
-        if scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).send_denial_response(refusal)
-        else:
-            await refusal(scope, receive, send)
+    async def guarded(request: Request) -> Answer:
+        if _names_loopback(request.host):
+            return await app(request)
+        return problem("this listener answers to localhost, 127.0.0.1 and [::1] only", 421)
 
     return guarded
 
 
-def is_from_elsewhere(request: HTTPConnection) -> bool:
+def same_origin_writes(app: Handler) -> Handler:
+    """An application that takes what may change something from no page but its own: 403.
+
+    A request without `Origin` comes from no page.
+    """
+
+    async def guarded(request: Request) -> Answer:
+        if request.method not in SAFE_METHODS and is_from_elsewhere(request):
+            return problem("pages of another origin may not do this", 403)
+        return await app(request)
+
+    return guarded
+
+
+def is_from_elsewhere(request: Request) -> bool:
     """Whether a request is made for a page that is not of this listener.
 
     Browsers let any page reach for any address, loopback included, but name the page.
     """
-    origin = request.headers.get("origin")
-    return origin is not None and not is_same_origin(origin, request.headers.get("host", ""))
+    return request.header("origin") is not None and not is_from_here(request)
 
 
-def _is_ours(scope: Scope) -> bool:
-    host = Headers(scope=scope).get("host", "")
+def is_from_here(request: Request) -> bool:
+    """Whether a request is made for a page of this listener."""
+    return is_same_origin(request.header("origin") or "", request.host)
+
+
+def _names_loopback(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:

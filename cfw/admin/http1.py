@@ -1,71 +1,220 @@
-"""Hypercorn's connection, kept to HTTP/1.1 and to what the admin listener wants of it."""
+"""HTTP/1.1 on one connection: whole requests in, answers out; h11 reads and writes them.
+
+A request is bounded in bytes, in pieces and in time before anybody is asked about it. What
+many tiny pieces cost is CPU, which captures need: it is spent in turns, one of them between
+two looks of the event loop at the rigs, however many connections there are.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from http import HTTPStatus
+from urllib.parse import unquote
 
+import attrs
 import h11
-from hypercorn.events import Closed
-from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.tcp_server import TCPServer
+import trio
 
-_EXTENSIONS = b"sec-websocket-extensions"
+from cfw.admin.messages import Request, Response
+from cfw.wire import (
+    MAX_HEAD_BYTES,
+    HandshakeReject,
+    PeerGone,
+    RequestBytes,
+    describe_peer,
+    read_head,
+    see_off,
+)
+
+#: A form with the longest token that there can be is far smaller, and nothing else has a body.
+MAX_BODY_BYTES = 4_096
+#: Chunks, and reads, that a body may come in.
+MAX_BODY_PIECES = 256
+#: So many are taken in one turn: half a millisecond.
+_PIECES_AT_ONCE = 32
+_READ_BYTES = 16 * 1024
 
 
-class Http1Server(TCPServer):
-    """Serves one connection in HTTP/1.1, whatever else the peer asks for.
+@attrs.define(eq=False)
+class Http1:
+    """The requests of one connection, one after the other.
 
-    Hypercorn would change to HTTP/2 for whoever sends its preface or `Upgrade: h2c`. Behind a
-    proxy the second is a way around the proxy's rules, and what is counted and cut here are
-    connections with one request at a time.
+    Args:
+        stream: its TLS handshake is done before the first request, if it has one.
+        port: where it came in.
+        turns: shared by all connections; whoever has it has the event loop next.
+        request_s: seconds until the next request begins, and from there until it is whole.
+        send_stall_s: seconds that one answer may take to be taken.
     """
 
-    @property  # type: ignore[override]
-    def protocol(self) -> H11Protocol:
-        """What reads and answers; Hypercorn sets it, as something that may become HTTP/2."""
-        return self._http1
+    stream: trio.abc.Stream
+    port: int
+    turns: trio.Lock = attrs.field(kw_only=True)
+    request_s: float = attrs.field(kw_only=True)
+    send_stall_s: float = attrs.field(kw_only=True)
+    _is_leaving: bool = attrs.field(init=False, default=False)
+    _deadline: float = attrs.field(init=False, default=0)
+    _waiting: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    _head: bytes = attrs.field(init=False, default=b"")
+    # What came behind the last request.
+    _rest: bytes = attrs.field(init=False, default=b"")
+    _h11: h11.Connection = attrs.field(init=False)
 
-    @protocol.setter
-    def protocol(self, made: ProtocolWrapper) -> None:
-        self._http1 = _Http1(
-            made.app,
-            made.config,
-            made.context,
-            made.task_group,
-            made.state,
-            made.ssl,
-            made.client,
-            made.server,
-            made.send,
+    @property
+    def received(self) -> RequestBytes:
+        """The last request as it came, for what takes the stream over."""
+        return RequestBytes(self._head, self._rest)
+
+    def leave(self) -> None:
+        """Await no further request."""
+        self._is_leaving = True
+        self._waiting.cancel()
+
+    async def next_request(self) -> Request | HandshakeReject | None:
+        """Read one request, or find why it is refused; None when no more will come.
+
+        Cancellation: the connection is of no use afterwards.
+        """
+        try:
+            return await self._read_request()
+        except h11.RemoteProtocolError as exc:
+            return HandshakeReject(exc.error_status_hint, str(exc)[:500])
+        except (PeerGone, trio.BrokenResourceError):
+            return None
+
+    async def _read_request(self) -> Request | HandshakeReject:
+        self._deadline = trio.current_time() + self.request_s
+        if not self._rest:
+            self._rest = await self._receive()
+        self._deadline = trio.current_time() + self.request_s
+        with self._in_time():
+            read = await read_head(self.stream, self._rest)
+        if isinstance(read, HandshakeReject):
+            return read
+        await self._wait_turn()
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._h11.receive_data(read.head)
+        head = self._h11.next_event()
+        assert isinstance(head, h11.Request), "the head is whole"
+        if head.http_version[:2] != b"1.":
+            raise _refused(505, "this listener speaks HTTP/1.1")
+        framing = {b"content-length", b"transfer-encoding"} & {name for name, _ in head.headers}
+        if len(framing) == 2:
+            # A proxy in front may have believed the other one, and taken what is another
+            # request here for a part of this one.
+            raise _refused(400, "a request has Content-Length or Transfer-Encoding, not both")
+        request = self._request(head, await self._read_body(read.rest))
+        if request.is_websocket and framing:
+            raise _refused(400, "a request for a WebSocket has no body")
+        self._head = read.head
+        return request
+
+    async def _read_body(self, begun: bytes) -> bytes:
+        if begun:  # nothing would be the end of the connection
+            self._h11.receive_data(begun)
+        body = b""
+        for piece in range(1, MAX_BODY_PIECES + 1):
+            event = self._h11.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                self._rest = self._h11.trailing_data[0]
+                return body
+            if isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > MAX_BODY_BYTES:
+                    raise _refused(413, f"the body is over {MAX_BODY_BYTES} bytes")
+            else:
+                await self._ask_on()
+                self._h11.receive_data(await self._receive())
+            if piece % _PIECES_AT_ONCE == 0:
+                await self._wait_turn()
+        raise _refused(413, f"the body comes in more than {MAX_BODY_PIECES} pieces")
+
+    async def _ask_on(self) -> None:
+        """Let a peer go on that sends its body only if it may."""
+        if self._h11.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            await self._send(self._h11.send(go_on))
+
+    def _request(self, head: h11.Request, body: bytes) -> Request:
+        headers = tuple(
+            (name.decode(), value.decode("latin-1")) for name, value in head.headers
+        )
+        target = head.target.decode("latin-1")
+        hosts = [value for name, value in headers if name == "host"]
+        if not target.startswith("/") and "://" in target:
+            # RFC 9112, 3.2.2: it counts, and what Host says does not.
+            _, _, rest = target.partition("://")
+            host, slash, rest = rest.partition("/")
+            hosts, target = [host], slash + rest or "/"
+        path, _, query = target.partition("?")
+        is_tls = isinstance(self.stream, trio.SSLStream)
+        return Request(
+            method=head.method.decode(),
+            host="".join(hosts),
+            path=unquote(path),
+            query=query,
+            headers=headers,
+            body=body,
+            scheme="https" if is_tls else "http",
+            port=self.port,
+            peer=describe_peer(self.stream).rpartition(":")[0].strip("[]"),
         )
 
+    async def answer(self, request: Request, response: Response) -> bool:
+        """Send an answer; False when the connection has ended with it.
 
-class _Http1(H11Protocol):
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Change to no other protocol."""
+        Cancellation: part of it may be out.
+        """
+        headers = [*response.headers.items(), ("date", formatdate(usegmt=True))]
+        if response.status != 204:
+            headers.append(("content-length", str(len(response.body))))
+        if self._is_leaving:
+            headers.append(("connection", "close"))
+        status = HTTPStatus(response.status)
+        head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+        body = b"" if request.method == "HEAD" else response.body
+        events = (head, h11.Data(data=body), h11.EndOfMessage())
+        try:
+            await self._send(b"".join(self._h11.send(event) or b"" for event in events))
+        except trio.BrokenResourceError:
+            return False
+        if self._h11.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            return True
+        await see_off(self.stream)
+        return False
 
-    async def _create_stream(self, request: h11.Request) -> None:
-        headers = dict(request.headers)
-        # Two lengths: a proxy in front may have believed the other one, and taken what is
-        # another request here for a part of this one.
-        is_ambiguous = b"content-length" in headers and b"transfer-encoding" in headers
-        # wsproto, which reads the headers of a WebSocket, would raise.
-        is_unreadable = b"upgrade" in headers and not all(map(bytes.isascii, headers.values()))
-        if is_ambiguous or is_unreadable:
-            await self._send_error_response(400)
-            await self.send(Closed())
+    async def _wait_turn(self) -> None:
+        """Wait for the event loop, in the order of asking; it is had until a checkpoint."""
+        async with self.turns:
+            await trio.lowlevel.checkpoint()
+
+    async def _receive(self) -> bytes:
+        with self._in_time():
+            data = await self.stream.receive_some(_READ_BYTES)
+        if not data:
+            raise PeerGone("the peer asks no more")
+        return bytes(data)
+
+    async def _send(self, data: bytes) -> None:
+        with trio.move_on_after(self.send_stall_s):
+            await self.stream.send_all(data)
             return
-        # Hypercorn compresses for every client that offers to, and cannot be told not to;
-        # JPEG does not shrink, and deflate would take 7 ms per 300 kB off the captures' core.
-        kept: list[Any] = [
-            item for item in request.headers.raw_items() if item[0].lower() != _EXTENSIONS
-        ]
-        await super()._create_stream(
-            h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=kept,
-                http_version=request.http_version,
-            )
-        )
+        raise trio.BrokenResourceError(f"the peer took nothing for {self.send_stall_s:g} s")
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Wait for bytes, and for nothing else, until the deadline of the request."""
+        with trio.CancelScope(deadline=self._deadline) as self._waiting:
+            if self._is_leaving:
+                self._waiting.cancel()
+            yield
+        if self._waiting.cancelled_caught:
+            if self._is_leaving or not self._rest:
+                raise PeerGone("nothing was asked")
+            raise _refused(408, f"the request took longer than {self.request_s:g} s")
+
+
+def _refused(status: int, reason: str) -> h11.RemoteProtocolError:
+    return h11.RemoteProtocolError(reason, error_status_hint=status)

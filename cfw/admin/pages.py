@@ -11,9 +11,8 @@ from importlib import resources
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from cfw.admin.messages import Request, Response
+from cfw.admin.routing import Route
 
 _PAGES = {"/": "live.html", "/capture": "capture.html"}
 _FILES = (
@@ -65,12 +64,13 @@ def page_routes(capture_url: str) -> list[Route]:
 
 def _route(path: str, name: str, headers: dict[str, str]) -> Route:
     content = resources.files("cfw.admin").joinpath("static", name).read_bytes()
-    media_type = _TYPES[PurePath(name).suffix]
+    typed = {**headers, "content-type": _TYPES[PurePath(name).suffix]}
+    answer = Response(200, content, typed)
 
-    async def answer(_: Request) -> Response:
-        return Response(content, headers=headers, media_type=media_type)
+    async def show(_: Request) -> Response:
+        return answer
 
-    return Route(path, answer)
+    return Route(path, show)
 
 
 def _policy(capture_url: str) -> str:

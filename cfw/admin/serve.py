@@ -1,57 +1,53 @@
-"""The admin listener: Hypercorn's Trio connections, on streams that can always be ended.
+"""The admin listener: HTTP/1.1 and the feed, on the connection shell of the rigs.
 
     serve_admin
     |-- accepting            ends first
     `-- connections          each its own failure boundary
-        `-- Http1Server, which is Hypercorn's, on a _Connection as its stream
+        |-- Http1            until it is answered for the last time, or asks for the feed
+        `-- cfw.wire         serves the feed from then on
 
 When there are too many connections, the one that has been quiet for longest makes room for
 the newest, so that nobody keeps a health check out by holding connections open; feeds stay.
-
-Hypercorn shields every `send_all` from cancellation and sets no deadline on it, so a reader
-that never reads would hold a shutdown for as long as its TCP connection lives. Its server
-takes no streams but those it accepts itself; its connections do, which is why they are run
-here. `_Connection` closes the socket under such a send, which ends it.
 """
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 from functools import partial
-from typing import Any, cast
 
-import h11
+import attrs
 import structlog
 import trio
-import wsproto.utilities
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.logging import Logger
-from hypercorn.trio.worker_context import EventWrapper, WorkerContext
-from hypercorn.typing import ConnectionState
-from starlette.types import ASGIApp
 
-from cfw.admin.http1 import Http1Server
+from cfw.admin.http1 import Http1
+from cfw.admin.messages import Answer, Handler, Upgrade, problem
 from cfw.identity import TlsFiles
 from cfw.listen import RESERVE, Throttle, serve_listeners
 from cfw.net import open_listeners
-from cfw.wire import PeerGone, TlsFailed, describe_peer, shake_tls
+from cfw.wire import (
+    HandshakeReject,
+    HandshakeRejected,
+    PeerGone,
+    TlsFailed,
+    accept,
+    describe_peer,
+    refuse,
+    refuse_now,
+    shake_tls,
+)
 
-_log = structlog.get_logger("cfw.admin")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
 #: Feeds, pages and polls that may be connected at a time.
 MAX_CONNECTIONS = 100
-#: What a reader of the feed may send, which is ignored anyway.
+#: What a reader of the feed may send in one message, which is ignored anyway.
 MAX_MESSAGE_BYTES = 4_096
+#: For such a message to arrive.
+MESSAGE_S = 10.0
 #: Keeps an idle feed open through proxies, which commonly give up after 60 s.
 PING_S = 20.0
-#: From a WebSocket close frame of ours to the end of the connection.
-LINGER_S = 2.0
-
-#: A peer's mistakes; Hypercorn lets some of them through.
-_PEER_ERRORS = (h11.ProtocolError, wsproto.utilities.ProtocolError)
-_CLOSE_FRAME = b"\x88"
-_SWITCHING = b"HTTP/1.1 101"
+#: For its pong, which may have to wait for all that the kernels hold for a slow reader.
+PONG_S = 120.0
 
 
 class AdminServer:
@@ -77,16 +73,6 @@ class AdminServer:
         """How many connections there are."""
         return len(self._connections)
 
-    def _end_quietest(self) -> bool:
-        """Make room; False if every connection is one that is meant to last."""
-        quiet = [c for c in self._connections if not c.is_websocket]
-        if not quiet:
-            return False
-        chosen = min(quiet, key=lambda connection: connection.told_at)
-        chosen.cut()
-        self._connections.discard(chosen)
-        return True
-
     def stop(self) -> None:
         """Take no more connections, and end those there are within the grace of `serve_admin`.
 
@@ -94,9 +80,19 @@ class AdminServer:
         """
         self._stopping.set()
 
+    def _end_quietest(self) -> bool:
+        """Make room; False if every connection is one that is meant to last."""
+        quiet = [c for c in self._connections if not c.is_websocket]
+        if not quiet:
+            return False
+        chosen = min(quiet, key=lambda connection: connection.told_at)
+        chosen.scope.cancel()
+        self._connections.discard(chosen)
+        return True
+
 
 async def serve_admin(
-    app: ASGIApp,
+    app: Handler,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
@@ -107,18 +103,19 @@ async def serve_admin(
     handshake_s: float = 10.0,
     task_status: trio.TaskStatus[AdminServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an ASGI application until it is stopped or cancelled.
+    """Serve an application until it is stopped or cancelled.
 
     Args:
-        app: what `create_app` made.
+        app: what `create_app` made, guarded or not.
         host: address or name to listen on, as in `cfw.net.open_listeners`.
         port: TCP port; 0 for one the system chooses, see `AdminServer.port`.
         grace_s: seconds from `AdminServer.stop` until what is still open is cut.
-        send_stall_s: seconds one send may take before its connection is cut.
+        send_stall_s: seconds one answer may take to be taken before its connection is cut.
         max_connections: one more ends the one that was told nothing for longest; if all are
-            WebSockets, it is closed itself.
+            WebSockets, it is refused itself.
         tls: the certificate to show; None speaks plain HTTP.
-        handshake_s: seconds for the TLS handshake.
+        handshake_s: seconds for the TLS handshake, for a connection to begin to ask, and for
+            each request to arrive.
         task_status: told the `AdminServer` once it listens.
 
     Raises:
@@ -128,40 +125,38 @@ async def serve_admin(
     """
     listeners = await open_listeners(host, port, share=False)
     server = AdminServer(listeners)
-    config = _config()
-    wrapped = ASGIWrapper(cast(Any, app))  # the same interface, typed more narrowly
+    throttle, turns = Throttle(), trio.Lock()
 
-    throttle = Throttle()
-
-    def note_refusal(reason: str) -> None:
+    async def turn_away(stream: trio.abc.Stream, reason: str) -> None:
         if (unwritten := throttle.unwritten()) is not None:
             _log.warning("admin.refused", reason=reason, unwritten=unwritten)
+        if tls is None:
+            await refuse_now(
+                stream, HandshakeReject(503, f"this listener has no room: {reason}")
+            )
 
-    async def shed(_: trio.abc.Stream) -> None:
-        note_refusal("the process has nearly used up its descriptors")
+    async def shed(stream: trio.abc.Stream) -> None:
+        await turn_away(stream, "the process has nearly used up its descriptors")
 
     async def serve(stream: trio.abc.Stream) -> None:
-        assert isinstance(stream, trio.SocketStream)
         if len(server._connections) >= max_connections and not server._end_quietest():
-            note_refusal(f"max_connections ({max_connections}), all of them WebSockets")
+            reason = f"max_connections ({max_connections}), all of them WebSockets"
+            await turn_away(stream, reason)
             return
-        connection = (
-            _Connection(stream, send_stall_s)
-            if tls is None
-            else _TlsConnection(stream, send_stall_s, tls.wrap(stream))
+        connection = _Connection(
+            Http1(
+                stream if tls is None else tls.wrap(stream),
+                server.port,
+                turns=turns,
+                request_s=handshake_s,
+                send_stall_s=send_stall_s,
+            )
         )
         server._connections.add(connection)
-        context = _Context(connection)
         try:
             with connection.scope:
-                if await _is_ready(connection, handshake_s):
-                    # Typed for TLS streams, of which it uses what every stream has.
-                    transport = cast(Any, connection)
-                    state = ConnectionState({})
-                    await Http1Server(wrapped, config, context, state, transport).run()
-        except* _PEER_ERRORS as group:
-            _log.info("admin.protocol_error", error=str(_first(group)))
-        except* Exception:
+                await connection.run(app)
+        except Exception:
             _log.exception("admin.connection_failed")
         finally:  # serve_listeners closes the stream
             server._connections.discard(connection)
@@ -184,184 +179,79 @@ async def serve_admin(
                 await server._stopping.wait()
                 accepting.cancel_scope.cancel()
             for connection in server._connections:
-                connection.is_leaving.set()
+                connection.http.leave()
             with trio.move_on_after(grace_s):
                 while server._connections:
                     await next(iter(server._connections)).ended.wait()
         finally:
-            for connection in server._connections:
-                connection.cut()
             handlers.cancel_scope.cancel()
 
 
-class _Connection(trio.abc.HalfCloseableStream):
-    """One accepted socket, as the stream Hypercorn reads and writes.
+@attrs.define(eq=False)
+class _Connection:
+    """One accepted connection.
 
-    `cut` ends it from outside at any time.
+    Attributes:
+        scope: cancelled, it ends at once.
+        told_at: when it was last sent something, or else accepted.
+        is_websocket: it is a feed.
+        ended: set once nothing is left of it.
     """
 
-    def __init__(self, stream: trio.SocketStream, send_stall_s: float) -> None:
-        self.tcp = stream
-        self._stream: trio.abc.Stream = stream
-        self._send_stall_s = send_stall_s
-        #: When it was last sent something, or else accepted.
-        self.told_at = trio.current_time()
-        self.is_websocket = False
-        self.scope = trio.CancelScope()
-        #: Set once nothing more will be read.
-        self.read_ended = trio.Event()
-        #: Set once no further request is to be awaited.
-        self.is_leaving = trio.Event()
-        #: Set once nothing is left of it.
-        self.ended = trio.Event()
+    http: Http1
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    told_at: float = attrs.field(factory=trio.current_time)
+    is_websocket: bool = False
+    ended: trio.Event = attrs.field(factory=trio.Event)
 
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        return self.tcp.socket
-
-    async def shake_hands(self) -> None:
-        """Do what has to be done before the first request."""
-
-    def cut(self) -> None:
-        self.socket.close()
-        self._end_reading()
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self.told_at = trio.current_time()
-        if data[:12] == _SWITCHING:
-            self.is_websocket = True
-        if data[:1] == _CLOSE_FRAME:
-            # Hypercorn has no deadline for the answer, and goes on buffering a message that
-            # it has refused as too long.
-            self.scope.deadline = min(self.scope.deadline, trio.current_time() + LINGER_S)
-        with trio.move_on_after(self._send_stall_s) as stall:
+    async def run(self, app: Handler) -> None:
+        """Answer one request after the other."""
+        if not await self._shake_hands():
+            return
+        while (request := await self.http.next_request()) is not None:
+            if isinstance(request, HandshakeReject):
+                await refuse(self.http.stream, request)
+                return
             try:
-                await self._stream.send_all(data)
-            except trio.BusyResourceError:
-                # Hypercorn's sends exclude each other, but not a ping and its `send_eof`.
-                raise trio.ClosedResourceError("the connection is being closed") from None
-        if stall.cancelled_caught:
-            self.cut()
-            raise trio.BrokenResourceError(
-                f"the peer did not read within {self._send_stall_s:g} s"
-            )
+                answer: Answer = await app(request)
+            except Exception:
+                _log.exception("admin.failed")
+                answer = problem("internal error", 500)
+            self.told_at = trio.current_time()
+            if isinstance(answer, Upgrade):
+                # Who gets no feed is told why, if anybody is there.
+                with suppress(HandshakeRejected, PeerGone):
+                    await self._serve_websocket(answer)
+                return
+            if not await self.http.answer(request, answer):
+                return
 
-    def _end_reading(self) -> None:
-        self.read_ended.set()
-        self.is_leaving.set()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._end_reading()
-            raise
-        if not data:
-            self._end_reading()
-        return data
-
-    async def send_eof(self) -> None:
-        await self.tcp.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class _TlsConnection(_Connection):
-    """The same over TLS, with what Hypercorn calls on a TLS stream only."""
-
-    def __init__(
-        self,
-        stream: trio.SocketStream,
-        send_stall_s: float,
-        tls: trio.SSLStream[trio.SocketStream],
-    ) -> None:
-        super().__init__(stream, send_stall_s)
-        self._stream = self._tls = tls
-        self.transport_stream = stream
-
-    async def shake_hands(self) -> None:
-        await shake_tls(self._tls)
-
-    async def do_handshake(self) -> None:
-        """It is done: Hypercorn would take no deadline of ours, and log nothing."""
-
-    def selected_alpn_protocol(self) -> str:
-        """Nothing else is offered."""
-        return "http/1.1"
-
-
-class _Context(WorkerContext):
-    """What Hypercorn's protocols share, here for one connection.
-
-    Hypercorn lets its ping and idle tasks sleep on when their connection has ended, and the
-    connection waits for them; these end with it.
-    """
-
-    def __init__(self, connection: _Connection) -> None:
-        super().__init__(None)
-        self._connection = connection
-        self.terminated = _AsyncEvent(connection.is_leaving)
-
-    async def sleep(self, wait: float) -> None:  # type: ignore[override]
-        """Pause between two pings."""
-        with trio.move_on_after(wait):
-            await self._connection.read_ended.wait()
-
-
-class _AsyncEvent(EventWrapper):
-    """A Trio event as Hypercorn calls it."""
-
-    def __init__(self, event: trio.Event) -> None:
-        self._event = event
-
-
-class _Log(Logger):
-    """Hypercorn's messages, in the log of the worker."""
-
-    def __init__(self, config: Config) -> None:
-        self.access_logger = None
-        self.error_logger = None
-
-    async def access(self, *args: Any) -> None:
-        """No access log: operators poll these pages."""
-
-    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
-        exc = sys.exc_info()[1]
-        if isinstance(exc, _PEER_ERRORS):
-            _log.info("admin.protocol_error", error=str(exc))
-        else:
-            _log.exception("admin.failed", during=message)
-
-
-async def _is_ready(connection: _Connection, handshake_s: float) -> bool:
-    """Do the TLS handshake if there is one; False when the connection is of no use."""
-    reason = f"the TLS handshake took longer than {handshake_s:g} s"
-    with trio.move_on_after(handshake_s):
-        try:
-            await connection.shake_hands()
+    async def _shake_hands(self) -> bool:
+        """Do the TLS handshake if there is one; False when the connection is of no use."""
+        stream, within_s = self.http.stream, self.http.request_s
+        if not isinstance(stream, trio.SSLStream):
             return True
-        except (TlsFailed, PeerGone) as exc:
-            reason = exc.detail
-    _log.info("admin.refused", reason=reason, remote=describe_peer(connection.tcp))
-    return False
+        reason = f"the TLS handshake took longer than {within_s:g} s"
+        with trio.move_on_after(within_s):
+            try:
+                await shake_tls(stream)
+                return True
+            except (TlsFailed, PeerGone) as exc:
+                reason = exc.detail
+        _log.info("admin.refused", reason=reason, remote=describe_peer(stream))
+        return False
 
-
-def _first(exc: BaseException) -> BaseException:
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
-
-
-def _config() -> Config:
-    config = Config()
-    config.logger_class = _Log
-    config.accesslog = None
-    config.errorlog = None
-    config.include_server_header = False
-    config.websocket_max_message_size = MAX_MESSAGE_BYTES
-    config.websocket_ping_interval = PING_S
-    return config
+    async def _serve_websocket(self, upgrade: Upgrade) -> None:
+        self.is_websocket = True
+        opening = accept(
+            self.http.stream,
+            path=None,
+            max_text_bytes=MAX_MESSAGE_BYTES,
+            max_binary_bytes=MAX_MESSAGE_BYTES,
+            handshake_s=self.http.request_s,
+            keepalive_s=PING_S,
+            keepalive_timeout_s=PONG_S,
+            message_s=MESSAGE_S,
+            request=self.http.received,
+        )
+        await upgrade.serve(opening, self.http.send_stall_s)

@@ -19,10 +19,21 @@ from .errors import (
     WireError,
     WireViolation,
 )
-from .handshake import HandshakeReject, Headers, close_now, refuse, refuse_now
+from .handshake import (
+    MAX_HEAD_BYTES,
+    HandshakeReject,
+    Headers,
+    RequestBytes,
+    close_now,
+    read_head,
+    refuse,
+    refuse_now,
+    see_off,
+)
 from .tls import shake_tls
 
 __all__ = [
+    "MAX_HEAD_BYTES",
     "Decoder",
     "HandshakeReject",
     "HandshakeRejected",
@@ -36,6 +47,7 @@ __all__ = [
     "PeerClosed",
     "PeerGone",
     "ProtocolFault",
+    "RequestBytes",
     "TlsFailed",
     "WebSocket",
     "WireCrashed",
@@ -44,7 +56,9 @@ __all__ = [
     "accept",
     "close_now",
     "describe_peer",
+    "read_head",
     "refuse",
     "refuse_now",
+    "see_off",
     "shake_tls",
 ]

@@ -25,6 +25,7 @@ from .handshake import (
     UNREADABLE,
     HandshakeReject,
     Headers,
+    RequestBytes,
     check_head,
     close_now,
     end_half,
@@ -52,7 +53,7 @@ LINGER_BYTES: Final = 64 * 1024 * 1024
 class WebSocket:
     """An open connection, made by `accept`.
 
-    One task at a time may call `receive_batch`; any task may call `send_text`.
+    One task at a time may call `receive_batch`; any task may send.
 
     Attributes:
         remote: the peer as "host:port", or the transport's repr where it has no address.
@@ -118,6 +119,11 @@ class WebSocket:
         messages, decoder.messages = decoder.messages, []
         return messages
 
+    @property
+    def frames_received(self) -> int:
+        """How many frames have come so far: of messages, pings and pongs."""
+        return self._decoder.frames
+
     def interrupt(self) -> None:
         """Let a `receive_batch` that waits return without a message."""
         self._receiver.wake()
@@ -176,7 +182,11 @@ class WebSocket:
                 )
 
     async def send_text(self, text: str) -> None:
-        """Send one text message.
+        """Send one text message; see `send_bytes`."""
+        await self._send(text)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send one binary message.
 
         Raises:
             PeerGone: the peer is away, or an earlier send was cancelled half way.
@@ -185,10 +195,13 @@ class WebSocket:
         Cancellation: the message may be out in part; then nothing more can be sent, and
         `close` sends no close frame.
         """
+        await self._send(data)
+
+    async def _send(self, message: str | bytes) -> None:
         if self._is_closing:
             raise trio.ClosedResourceError("this connection was closed")
         try:
-            await self._library.send_message(text)
+            await self._library.send_message(message)
         except ConnectionClosed:
             raise PeerGone("the peer was gone when a message was sent") from None
 
@@ -382,7 +395,7 @@ class _Host:
 async def accept(
     transport: trio.abc.Stream,
     *,
-    path: str,
+    path: str | None,
     max_text_bytes: int,
     max_binary_bytes: int,
     handshake_s: float,
@@ -392,6 +405,7 @@ async def accept(
     reject: HandshakeReject | None = None,
     judge: Judge | None = None,
     subprotocol: str | None = None,
+    request: RequestBytes | None = None,
 ) -> AsyncIterator[WebSocket]:
     """Answer one opening handshake and yield the open connection.
 
@@ -401,7 +415,8 @@ async def accept(
 
     Args:
         transport: a fresh connection; if it is a `trio.SSLStream`, its handshake is done here.
-        path: the only path answered, without a query.
+        path: the only path answered, without a query; None when whoever read the request has
+            seen to that.
         max_text_bytes: largest text message.
         max_binary_bytes: largest binary message.
         handshake_s: seconds for TLS, and for the whole request to arrive and be answered.
@@ -412,6 +427,7 @@ async def accept(
         reject: refuse any request with this answer; None to judge it.
         judge: asked about a request for this path; None lets every one in.
         subprotocol: selected where the peer offers it; no other ever is.
+        request: what was read of the transport already; None to read it.
 
     Raises:
         HandshakeRejected: there is no connection; the peer was told why.
@@ -433,7 +449,7 @@ async def accept(
         async with trio.open_nursery() as nursery:
             try:
                 judge_head = partial(_judge_head, path=path, reject=reject, judge=judge)
-                yield await _open(nursery, transport, host, handshake_s, judge_head)
+                yield await _open(nursery, transport, host, handshake_s, judge_head, request)
             except BaseException as exc:
                 failure = exc
                 raise
@@ -458,11 +474,12 @@ async def _open(
     host: _Host,
     handshake_s: float,
     judge_head: Callable[[bytes], HandshakeReject | None],
+    request: RequestBytes | None,
 ) -> WebSocket:
     with trio.move_on_after(handshake_s) as deadline:
         if isinstance(transport, trio.SSLStream):
             await shake_tls(transport)
-        refusal = await _shake_hands(nursery, transport, host, judge_head)
+        refusal = await _shake_hands(nursery, transport, host, judge_head, request)
         if host.socket is not None:
             return host.socket
     if deadline.cancelled_caught:
@@ -479,9 +496,10 @@ async def _shake_hands(
     transport: trio.abc.Stream,
     host: _Host,
     judge_head: Callable[[bytes], HandshakeReject | None],
+    begun: RequestBytes | None,
 ) -> HandshakeReject:
     """Fill `host.socket`, or say why not; an answer may have gone out already."""
-    request = await read_head(transport)
+    request = begun or await read_head(transport)
     if isinstance(request, HandshakeReject):
         return request
     refusal = judge_head(request.head)
@@ -502,9 +520,9 @@ async def _shake_hands(
 
 
 def _judge_head(
-    head: bytes, *, path: str, reject: HandshakeReject | None, judge: Judge | None
+    head: bytes, *, path: str | None, reject: HandshakeReject | None, judge: Judge | None
 ) -> HandshakeReject | None:
-    refusal = reject or check_head(head, path)
+    refusal = reject or (None if path is None else check_head(head, path))
     if refusal is not None or judge is None:
         return refusal
     headers = read_headers(head)

@@ -75,6 +75,7 @@ class Decoder:
         close: the peer's close frame; nothing behind it is decoded.
         error: the first violation; nothing behind it is decoded, what came before stays.
         is_behind: whole frames may be left, for a `feed` of nothing to go on with.
+        frames: how many frames have come, those of no message included.
     """
 
     def __init__(self, *, max_text_bytes: int, max_binary_bytes: int) -> None:
@@ -83,6 +84,7 @@ class Decoder:
         self.close: PeerClose | None = None
         self.error: WireViolation | None = None
         self.is_behind = False
+        self.frames = 0
         self._max_text_bytes = min(max_text_bytes, sys.maxsize)
         self._max_binary_bytes = min(max_binary_bytes, sys.maxsize)
         # What was not decoded: an unfinished header or control frame, unless it is behind.
@@ -192,6 +194,7 @@ class Decoder:
             self._is_final = first >= _FIN
             self._payload.expect(length, bytes(data[start - 4 : start]))
             pos = self._take_payload(data, start)
+        self.frames += FRAMES_AT_ONCE - left
         if self.error is None and pos < size:
             self._pending = bytes(data[pos:])
             self.is_behind = not left

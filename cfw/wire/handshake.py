@@ -62,26 +62,34 @@ class RequestBytes:
     rest: bytes
 
 
-async def read_head(transport: trio.abc.Stream) -> RequestBytes | HandshakeReject:
+async def read_head(
+    transport: trio.abc.Stream, begun: bytes = b""
+) -> RequestBytes | HandshakeReject:
     """Read one request head, or find why it must be refused.
+
+    Args:
+        transport: where it comes from.
+        begun: what was read of it already.
 
     Raises:
         PeerGone: the transport ended first.
 
     Cancellation: what was read is lost; the connection is of no use afterwards.
     """
-    data = bytearray()
+    data = bytearray(begun)
+    searched = 0
     while True:
-        try:
-            chunk = await transport.receive_some(_READ_BYTES)
-        except trio.BrokenResourceError:
-            chunk = b""
-        if not chunk:
-            raise PeerGone(f"the peer left after {len(data)} bytes of its request")
+        if len(data) == searched:
+            try:
+                chunk = await transport.receive_some(_READ_BYTES)
+            except trio.BrokenResourceError:
+                chunk = b""
+            if not chunk:
+                raise PeerGone(f"the peer left after {len(data)} bytes of its request")
+            data += chunk
         # The end may straddle two reads.
-        searched = max(0, len(data) - 2)
-        data += chunk
-        match = _HEAD_END.search(data, searched)
+        match = _HEAD_END.search(data, max(0, searched - 2))
+        searched = len(data)
         head = bytes(data[: match.end()] if match else data)
         if not head.isascii():
             return HandshakeReject(400, "the request head holds bytes that are not ASCII")

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import trio
-from starlette.applications import Starlette
 
 from cfw.admin import AdminServer, create_app, serve_admin
+from cfw.admin.messages import Handler
+from cfw.admin.routing import App
 from cfw.limits import Limits
 from cfw.registry import Registry
 from cfw.sinks.hub import Hub
@@ -20,7 +21,7 @@ PATIENCE_S = 20
 
 
 @asynccontextmanager
-async def served(app: Any, **options: Any) -> AsyncIterator[AdminServer]:
+async def served(app: Handler, **options: Any) -> AsyncIterator[AdminServer]:
     """The application behind a socket; stopped in the orderly way behind the block."""
     with trio.fail_after(6 * PATIENCE_S):
         async with trio.open_nursery() as nursery:
@@ -29,12 +30,12 @@ async def served(app: Any, **options: Any) -> AsyncIterator[AdminServer]:
             server.stop()
 
 
-def hub_app(hub: Hub | None) -> Starlette:
+def hub_app(hub: Hub | None) -> App:
     """The application around a hub."""
     return make_app(hub=hub)
 
 
-def make_app(**options: Any) -> Starlette:
+def make_app(**options: Any) -> App:
     """The application, with what the test does not care about filled in."""
     usual: dict[str, Any] = {
         "registry": Registry(Limits()),

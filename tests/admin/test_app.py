@@ -5,11 +5,10 @@ from __future__ import annotations
 import attrs
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 from structlog.testing import capture_logs
 
+from cfw.admin.messages import Request, Response
+from cfw.admin.routing import App, Route
 from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits
 from cfw.registry import CaptureStatus, EndedCapture, Registry
@@ -20,7 +19,7 @@ from tests.admin.served import make_app, served, until
 OPENED = Timestamp.parse("2026-05-04T10:20:30.123456789+02:00")
 
 
-async def get(app: Starlette, path: str, method: str = "GET") -> httpx.Response:
+async def get(app: App, path: str, method: str = "GET") -> httpx.Response:
     async with served(app) as server, httpx.AsyncClient(trust_env=False) as client:
         return await client.request(method, f"http://127.0.0.1:{server.port}{path}")
 
@@ -168,7 +167,7 @@ async def test_a_bug_is_told_to_the_log_and_not_to_the_client() -> None:
         raise LookupError("a private detail")
 
     app = make_app()
-    app.add_route("/broken", broken)
+    app = App([*app.routes.values(), Route("/broken", broken)])
     async with served(app) as server, httpx.AsyncClient(trust_env=False) as client:
         url = f"http://127.0.0.1:{server.port}"
         with capture_logs() as logs:

@@ -11,13 +11,12 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 from websockets.trio.client import connect
 
 from cfw.admin import same_origin_writes, token_only
+from cfw.admin.messages import Request, Response, json_answer
 from cfw.identity import Tokens, make_token
 from tests.admin.served import PATIENCE_S, served
 from tests.identity.certificates import bound_context, client_context, issued
@@ -190,12 +189,17 @@ async def test_nobody_is_signed_in_from_another_page(worker: Worker) -> None:
 
 
 async def test_a_form_has_one_deadline_and_may_be_left(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    token_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No byte of it begins its time anew, and who leaves in the middle is no fault of ours."""
-    monkeypatch.setattr("cfw.admin.guard._FORM_S", 0.5)
-    own = worker.addresses.admin
-    assert own is not None
+    settings: dict[str, Any] = {"admin__token_file": token_file, "times__handshake_s": 0.5}
+    async with running(monkeypatch, **settings) as worker:
+        assert worker.addresses.admin is not None
+        await leave_forms(worker.addresses.admin)
+
+
+async def leave_forms(own: str) -> None:
+    """One that trickles, and one whose sender goes."""
     host, _, port = own.removeprefix("http://").partition(":")
     head = f"POST /signin HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {own}\r\n"
     head += "Content-Length: 4000\r\n\r\n"
@@ -250,9 +254,9 @@ async def test_a_cookie_of_another_process_is_worth_nothing(
     assert cookies[0] != cookies[1]
 
 
-async def anything(scope: Scope, receive: Receive, send: Send) -> None:
+async def anything(request: Request) -> Response:
     """An application that does whatever it is asked to."""
-    await JSONResponse({"done": scope["method"]})(scope, receive, send)
+    return json_answer({"done": request.method})
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

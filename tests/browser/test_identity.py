@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import trio
-from starlette.responses import HTMLResponse
 
+from cfw.admin.messages import Request, Response
 from cfw.identity import make_token
 from tests.admin.served import served
 from tests.browser.chromium import Page, open_page
@@ -96,7 +96,9 @@ async def test_a_page_from_elsewhere_reaches_nothing(
 ) -> None:
     """Neither the captures nor the feed of a worker on the machine of whoever opened it."""
 
-    foreign = HTMLResponse("<title>foreign</title>")
+    async def foreign(_: Request) -> Response:
+        return Response(200, b"<title>foreign</title>", {"content-type": "text/html"})
+
     async with (
         running(monkeypatch) as worker,
         served(foreign) as server,

@@ -164,8 +164,7 @@ def test_the_readme_tells_every_path_of_the_admin_listener() -> None:
         capture_url="ws://127.0.0.1:8765/",
         limits=Limits(),
     )
-    served = {getattr(route, "path", "") for route in app.routes}
-    assert set(told) == {path for path in served if not path.startswith("/static/")}
+    assert set(told) == {path for path in app.routes if not path.startswith("/static/")}
 
 
 def test_every_log_line_is_told_with_its_level() -> None:

@@ -1,0 +1,47 @@
+"""Which request is answered by what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from cfw.admin.messages import Answer, Handler, Request, problem
+
+#: What a path ends in that stands for any last part.
+CAPTURE_ID = "{capture_id}"
+
+
+@attrs.frozen
+class Route:
+    """What one path has to say.
+
+    Args:
+        path: compared as it is, but for `CAPTURE_ID` at its end.
+        handler: answers, or makes a WebSocket.
+        methods: HEAD belongs to GET.
+    """
+
+    path: str
+    handler: Handler
+    methods: tuple[str, ...] = ("GET", "HEAD")
+
+
+class App:
+    """An application: a `Handler` of its routes, and of what is on none of them."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = {route.path: route for route in routes}
+
+    async def __call__(self, request: Request) -> Answer:
+        """Answer a request: 404 for a path that is unknown, 405 for a method."""
+        parent, _, last = request.path.rpartition("/")
+        route = self.routes.get(request.path)
+        if route is None and last:
+            route = self.routes.get(f"{parent}/{CAPTURE_ID}")
+        if route is None:
+            return problem("not found", 404)
+        if request.method not in route.methods:
+            allow = {"allow": ", ".join(route.methods)}
+            return problem("method not allowed", 405, allow)
+        return await route.handler(request)
