@@ -253,9 +253,13 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
     ),
     400: Explanation(
         "The request cannot be read as HTTP/1.1.",
-        ("Something else than a WebSocket client.", "A header that is not ASCII."),
-        "Use a WebSocket library, ASCII headers, and ws:// or wss:// as the ready line of the "
-        "worker says.",
+        (
+            "Something else than a WebSocket client.",
+            "wss:// at a worker that speaks no TLS, or ws:// at one that does.",
+            "A program that writes the request by hand.",
+        ),
+        "The answer says which line or header it is. Use a WebSocket library, and ws:// or "
+        "wss:// as the ready line of the worker says.",
         "The log line connection.refused says what was wrong; port scanners cause it too.",
     ),
     401: Explanation(

@@ -11,7 +11,7 @@ import trio
 from cfw.identity.origins import Origins
 from cfw.identity.tls import users_of
 from cfw.identity.tokens import Entry, Tokens
-from cfw.wire import HandshakeReject, Headers
+from cfw.wire import HandshakeReject, Request
 
 #: The only subprotocol that is ever selected; browsers offer it beside their token.
 SUBPROTOCOL = "cfw.v1"
@@ -50,21 +50,21 @@ class Gate:
         self.origins = origins
         self._tokens = tokens
 
-    def judge(self, headers: Headers, stream: trio.abc.Stream) -> Identity | HandshakeReject:
+    def judge(self, request: Request, stream: trio.abc.Stream) -> Identity | HandshakeReject:
         """Say who it is, or why nobody is let in.
 
         Args:
-            headers: of the request.
+            request: what it asked for.
             stream: what it came over; its TLS handshake is done, if it has one.
         """
-        for name, value in headers:
-            if name == "origin" and not self.origins.allows(value):
+        for origin in request.values("origin"):
+            if not self.origins.allows(origin):
                 return HandshakeReject(
-                    403, f"pages of {value[:100]!r} may not connect (server.origins)"
+                    403, f"pages of {origin[:100]!r} may not connect (server.origins)"
                 )
         users = users_of(stream)
         if self._tokens is not None:
-            entry = _first_known(self._tokens, headers)
+            entry = _first_known(self._tokens, request)
             if entry is None:
                 return _NO_TOKEN
             if entry.user_id is not None:
@@ -79,18 +79,17 @@ def bearer(value: str) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _first_known(tokens: Tokens, headers: Headers) -> Entry | None:
+def _first_known(tokens: Tokens, request: Request) -> Entry | None:
     # One in each place where it may stand: to look up as many as fit into a head would cost
     # the worker more than whoever sends them.
-    found = (tokens.find(token) for token in islice(_offered(headers), 2))
+    found = (tokens.find(token) for token in islice(_offered(request), 2))
     return next(filter(None, found), None)
 
 
-def _offered(headers: Headers) -> Iterator[str]:
-    for name, value in headers:
-        if name == "authorization" and (token := bearer(value)) is not None:
+def _offered(request: Request) -> Iterator[str]:
+    for value in request.values("authorization"):
+        if (token := bearer(value)) is not None:
             yield token
-        elif name == "sec-websocket-protocol":
-            for offered in map(str.strip, value.split(",")):
-                if offered.startswith(BEARER_SUBPROTOCOL):
-                    yield offered.removeprefix(BEARER_SUBPROTOCOL)
+    for offered in request.items("sec-websocket-protocol"):
+        if offered.startswith(BEARER_SUBPROTOCOL):
+            yield offered.removeprefix(BEARER_SUBPROTOCOL)

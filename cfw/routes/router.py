@@ -41,8 +41,8 @@ from cfw.state import Active, Idle
 from cfw.wire import (
     HandshakeReject,
     HandshakeRejected,
-    Headers,
     PeerGone,
+    Request,
     WebSocket,
     accept,
     describe_peer,
@@ -221,9 +221,9 @@ class _Connection:
             # A bug of ours must not reach the other connections.
             self._log.exception("connection.failed")
 
-    def _judge(self, stream: trio.abc.Stream, headers: Headers) -> HandshakeReject | None:
+    def _judge(self, stream: trio.abc.Stream, request: Request) -> HandshakeReject | None:
         """Learn who it is, once the request is there; or why nobody is let in."""
-        verdict = self._router.gate.judge(headers, stream)
+        verdict = self._router.gate.judge(request, stream)
         if isinstance(verdict, HandshakeReject):
             return verdict
         self._reader.state = Idle(self._router.limits, self._router.times, verdict.users)

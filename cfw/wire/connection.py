@@ -22,24 +22,23 @@ from .errors import (
     WireError,
 )
 from .handshake import (
-    UNREADABLE,
     HandshakeReject,
-    Headers,
+    Request,
     RequestBytes,
-    check_head,
+    check_upgrade,
     close_now,
     end_half,
     read_head,
-    read_headers,
+    read_request,
     refuse,
-    see_off,
+    upgrade_head,
 )
 from .receiver import Receiver
 from .stream import WireStream
 from .tls import shake_tls
 
-# Says why a request with these headers is refused; None to let it in.
-Judge: TypeAlias = Callable[[Headers], HandshakeReject | None]
+# Says why a request is refused; None to let it in.
+Judge: TypeAlias = Callable[[Request], HandshakeReject | None]
 
 # RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
@@ -335,10 +334,10 @@ class _Host:
         keepalive_s: float,
         keepalive_timeout_s: float,
         message_s: float,
-        subprotocol: str | None,
     ) -> None:
         self.stream = WireStream(transport)
         self.socket: WebSocket | None = None
+        self.crash: ExceptionGroup[Exception] | None = None
         self.settled = trio.Event()
         # A cancelled body still says its last words, and needs these tasks for it; `accept`
         # cancels this scope as soon as the body is left.
@@ -347,11 +346,9 @@ class _Host:
         self.decoder = decoder
         self._keepalive = (keepalive_s, keepalive_timeout_s)
         self._message_s = message_s
-        self._subprotocol = subprotocol
 
     async def run(self) -> None:
         """Answer the request, then serve until the stream is closed."""
-        crash: ExceptionGroup[Exception] | None = None
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
@@ -360,9 +357,9 @@ class _Host:
                     request = await wrap_server_stream(
                         nursery, self.stream, receive_buffer_size=None
                     )
-                    is_offered = self._subprotocol in request.proposed_subprotocols
+                    # What is offered in the head that it was given is to be selected.
                     library = await request.accept(
-                        subprotocol=self._subprotocol if is_offered else None
+                        subprotocol=next(iter(request.proposed_subprotocols), None)
                     )
                     self.socket = WebSocket(
                         self._transport,
@@ -376,13 +373,13 @@ class _Host:
                     self.settled.set()
         except* Exception as group:
             # Whatever a peer's bytes or a bug made it raise: UnicodeError, AssertionError.
-            crash = group
+            self.crash = group
         finally:
             self.stream.close_nowait()
             self.settled.set()
-        if crash is not None and self.socket is not None:
+        if self.crash is not None and self.socket is not None:
             fault = WireCrashed("the connection's background task failed")
-            fault.__cause__ = crash
+            fault.__cause__ = self.crash
             self.socket._fail(fault)
 
     async def _cancel_when_closed(self) -> None:
@@ -432,6 +429,7 @@ async def accept(
     Raises:
         HandshakeRejected: there is no connection; the peer was told why.
         PeerGone: the peer left during the handshake.
+        WireCrashed: a bug below this connection.
 
     Cancellation: the transport is closed at once.
     """
@@ -442,14 +440,15 @@ async def accept(
         keepalive_s=keepalive_s,
         keepalive_timeout_s=keepalive_timeout_s,
         message_s=message_s,
-        subprotocol=subprotocol,
     )
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
-                judge_head = partial(_judge_head, path=path, reject=reject, judge=judge)
-                yield await _open(nursery, transport, host, handshake_s, judge_head, request)
+                answer = partial(
+                    _answer, path=path, reject=reject, judge=judge, subprotocol=subprotocol
+                )
+                yield await _open(nursery, transport, host, handshake_s, answer, request)
             except BaseException as exc:
                 failure = exc
                 raise
@@ -473,21 +472,20 @@ async def _open(
     transport: trio.abc.Stream,
     host: _Host,
     handshake_s: float,
-    judge_head: Callable[[bytes], HandshakeReject | None],
+    answer: Callable[[bytes], bytes | HandshakeReject],
     request: RequestBytes | None,
 ) -> WebSocket:
     with trio.move_on_after(handshake_s) as deadline:
         if isinstance(transport, trio.SSLStream):
             await shake_tls(transport)
-        refusal = await _shake_hands(nursery, transport, host, judge_head, request)
-        if host.socket is not None:
-            return host.socket
+        result = await _shake_hands(nursery, transport, host, answer, request)
+        if isinstance(result, WebSocket):
+            return result
+        refusal = result
     if deadline.cancelled_caught:
         refusal = HandshakeReject(408, f"the handshake took longer than {handshake_s:g} s")
     if host.stream.http_status is None:
         await refuse(transport, refusal)
-    elif not deadline.cancelled_caught:
-        await see_off(transport)
     raise HandshakeRejected(refusal.reason, refusal.status)
 
 
@@ -495,38 +493,47 @@ async def _shake_hands(
     nursery: trio.Nursery,
     transport: trio.abc.Stream,
     host: _Host,
-    judge_head: Callable[[bytes], HandshakeReject | None],
+    answer: Callable[[bytes], bytes | HandshakeReject],
     begun: RequestBytes | None,
-) -> HandshakeReject:
-    """Fill `host.socket`, or say why not; an answer may have gone out already."""
+) -> WebSocket | HandshakeReject:
+    """Answer the request with a connection, or say why there is none."""
     request = begun or await read_head(transport)
     if isinstance(request, HandshakeReject):
         return request
-    refusal = judge_head(request.head)
-    if refusal is not None:
-        return refusal
-    host.stream.give_head(request.head)
+    head = answer(request.head)
+    if isinstance(head, HandshakeReject):
+        return head
+    host.stream.give_head(head)
     nursery.start_soon(host.run)
     await host.settled.wait()
     if host.stream.is_broken:
         raise PeerGone("the peer left before its handshake was answered")
+    if host.socket is None:
+        # A bug: the head was made here.
+        raise WireCrashed("the handshake failed") from host.crash
     host.decoder.feed(request.rest)
     host.stream.put_control(host.decoder.control)
-    if host.socket is not None:
-        host.socket._count_down(trio.current_time())
-    if host.stream.http_status is None:
-        return HandshakeReject(400, UNREADABLE)
-    return HandshakeReject(host.stream.http_status, "this is not a WebSocket handshake")
+    host.socket._count_down(trio.current_time())
+    return host.socket
 
 
-def _judge_head(
-    head: bytes, *, path: str | None, reject: HandshakeReject | None, judge: Judge | None
-) -> HandshakeReject | None:
-    refusal = reject or (None if path is None else check_head(head, path))
-    if refusal is not None or judge is None:
+def _answer(
+    head: bytes,
+    *,
+    path: str | None,
+    reject: HandshakeReject | None,
+    judge: Judge | None,
+    subprotocol: str | None,
+) -> bytes | HandshakeReject:
+    """The head to give to trio-websocket, or why there is no connection."""
+    request = reject or read_request(head, path)
+    if isinstance(request, HandshakeReject):
+        return request
+    refusal = check_upgrade(request) or (judge and judge(request))
+    if refusal is not None:
         return refusal
-    headers = read_headers(head)
-    return headers if isinstance(headers, HandshakeReject) else judge(headers)
+    is_offered = subprotocol in request.items("sec-websocket-protocol")
+    return upgrade_head(request, subprotocol if is_offered else None)
 
 
 def describe_peer(transport: trio.abc.Stream) -> str:

@@ -183,7 +183,7 @@ async def test_feeds_are_not_ended_for_others() -> None:
         (UPGRADE, b"\x82\x01a", b"not masked"),
         (UPGRADE, b"\xff\xff\xff\xff", b"a reserved bit is set"),
         (UPGRADE + b"\x82\x01a", b"", b"not masked"),  # before the handshake is answered
-        (b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"", b"illegal request line"),
+        (b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"", b"not an HTTP/1.1 request"),
         (b"GET / HTTP/1.1\r\n\r\n", b"", b"Host"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100), b"", b"speaks HTTP/1.1"),
     ],

@@ -12,15 +12,27 @@ from cfw.routes import PATH
 from tests.factories import jpeg
 from tests.route.kit import ending_of
 from tests.smoke.worker import Worker, closing, ending, meta, opening, running
-from tests.wire.peer import REQUEST, close, frame, header, parse_frames, text
+from tests.wire.peer import REQUEST, binary, close, frame, header, parse_frames, text
 
-BAD_HEADERS = [
-    b"Host: w\xc3\xb6rker",
-    b"Connection: Upgrade, \xff",
+#: Headers that nobody reads here, as other programs on the same host write them.
+ODD_HEADERS = [
+    "Cookie: name=José".encode(),
+    "Cookie: name=José".encode("latin-1"),
+    b"User-Agent: caf\xe9",
+    b"Host: w\xf6rker",
+    b"Authorization: Basic \xe9",
     b"Sec-WebSocket-Protocol: caf\xe9",
     b"Sec-WebSocket-Extensions: permessage-\x80",
     b"X-Anything: \xf0\x9f\x93\xb7",
 ]
+#: Requests that cannot be read -> part of the answer.
+BAD_HEADERS = {
+    b"caf\xe9: 1": b"line 2 is no `Name: value`",
+    b"Authorization : Bearer x": b"line 2 is no `Name: value`",
+    b"Cookie: a\x00b": b"line 2 holds a control character",
+    b"Sec-WebSocket-Key: caf\xe9": b"Sec-WebSocket-Key, made of ASCII",
+    b"Upgrade: \xff": b"Upgrade does not say websocket",
+}
 #: What is sent after a good handshake -> error code or none, close code, part of the reason.
 BAD_MESSAGES = {
     "malformed JSON": (text("{nope"), 1008, "is not JSON"),
@@ -58,19 +70,38 @@ async def check_others(worker: Worker, ws: object, seq: int) -> None:
     await ws.send(jpeg())  # type: ignore[attr-defined]
 
 
+def with_line(line: bytes) -> bytes:
+    """A request with this header in the place of its own of the same name."""
+    name = line.split(b":")[0]
+    kept = [part for part in REQUEST.split(b"\r\n") if not part.startswith(name)]
+    return b"\r\n".join([kept[0], line, *kept[1:]])
+
+
 async def test_bad_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte >= 0x80 in any header is answered with 400; the bystander gets its receipt."""
+    """Each is answered with what was wrong; the bystander gets its receipt."""
     async with running(monkeypatch) as worker, worker.connect() as ws:
         await ws.send(opening(capture_id="bystander"))
-        for seq, line in enumerate(BAD_HEADERS, 1):
-            name = line.split(b":")[0]
-            kept = [part for part in REQUEST.split(b"\r\n") if not part.startswith(name)]
-            answer = await talk(worker, b"\r\n".join([kept[0], line, *kept[1:]]))
-            assert answer.startswith(b"HTTP/1.1 400 "), answer
+        for seq, (line, words) in enumerate(BAD_HEADERS.items(), 1):
+            head, _, body = (await talk(worker, with_line(line))).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 4"), head
+            assert words in body
             await check_others(worker, ws, seq)
         await ws.send(closing(capture_id="bystander"))
         _, code, receipt = await ending(ws)
     assert (code, json.loads(receipt)["frames"]) == (1000, len(BAD_HEADERS))
+
+
+@pytest.mark.parametrize("line", ODD_HEADERS)
+async def test_a_header_that_nobody_reads_keeps_no_rig_out(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes above ASCII in it are no reason to refuse a capture."""
+    film = text(opening()) + text(meta(1)) + binary(jpeg()) + text(closing())
+    async with running(monkeypatch) as worker:
+        head, _, rest = (await talk(worker, with_line(line) + film)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    told = ending_of(parse_frames(rest))
+    assert (told.aborts, told.code, told.receipt["frames"]) == ([], 1000, 1)
 
 
 async def test_bad_messages(monkeypatch: pytest.MonkeyPatch) -> None:
