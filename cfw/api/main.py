@@ -26,7 +26,7 @@ from cfw.metrics import Metrics, watch_stalls
 from cfw.net import address_text, open_listeners
 from cfw.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
-from cfw.sinks import Sink, open_sink
+from cfw.sinks import CountingSink, Sink, open_sink
 from cfw.sinks.hub import Hub
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
@@ -122,6 +122,8 @@ async def _serve_connections(
 ) -> None:
     registry = Registry(config.limits)
     metrics = Metrics()
+    if isinstance(sink, CountingSink):
+        metrics.unreadable = lambda: sink.unreadable
     router = Router(
         limits=config.limits,
         times=config.times,

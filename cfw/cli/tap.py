@@ -22,7 +22,8 @@ _Write: TypeAlias = Callable[[bytes], None]
 #: What a shared feed counts, in words.
 _LOSSES = {
     "missed": "messages were no longer on the server: this reader is slower than maxlen allows",
-    "expired": "captures expired before they were read to their end",
+    "data_losses": "times the server had lost its data: reading went on with what was there",
+    "expired": "captures were gone from the server before they were read to their end",
     "taken_away": "captures were given to another of the group: this reader was silent",
 }
 
@@ -176,6 +177,10 @@ class _Told:
             if more := count - self._told.get(name, 0):
                 click.echo(f"{more} {words}", err=True)
             self._told[name] = count
+        if (count := self._feed.unreadable) != self._told.get("unreadable", 0):
+            more, self._told["unreadable"] = count - self._told.get("unreadable", 0), count
+            words = "things on the server could not be read and were left out, the last: "
+            click.echo(printable(f"{more} {words}{self._feed.last_unreadable}"), err=True)
 
 
 async def _tap(

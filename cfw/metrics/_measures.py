@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -93,6 +93,7 @@ class Metrics:
         session_checks: how long the checks of sessions took, by result.
         is_authority_reachable: whether the session authority answers, as far as is known; True
             before the first check.
+        unreadable: asks how many things the sink has found that it could not read.
     """
 
     connections: int = 0
@@ -105,6 +106,7 @@ class Metrics:
         factory=lambda: {result: Histogram() for result in get_args(CheckResult)}
     )
     is_authority_reachable: bool = True
+    unreadable: Callable[[], int] = int
     _buffers: set[Buffer] = attrs.field(factory=set, init=False)
     _ended: Traffic = attrs.field(factory=Traffic, init=False)
 

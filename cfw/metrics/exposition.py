@@ -68,6 +68,11 @@ class _Worker(Collector):
             | {code.value: registry.ends[code] for code in ErrorCode},
         )
         yield from self._traffic()
+        yield CounterMetricFamily(
+            "cfw_sink_unreadable",
+            "What the sink found on its server that no worker can have written; put aside.",
+            self._metrics.unreadable(),
+        )
         yield _histogram(
             "cfw_ingest_to_sink_seconds",
             "From having all of a frame to the sink having taken it.",

@@ -12,16 +12,24 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import trio
-
+from cfw.background import running_beside
 from cfw.plugins import redact_url
 from cfw.sessions._authority import (
     AuthorityUnreachable,
     SessionAuthority,
     SessionStatus,
+    UnusableAnswer,
     refuse_sessions,
 )
-from cfw.valkey import Address, Link, ValkeyFailed, hear_sessions, look_up_session, open_link
+from cfw.valkey import (
+    Address,
+    Link,
+    Unreadable,
+    ValkeyFailed,
+    hear_sessions,
+    look_up_session,
+    open_link,
+)
 
 
 class ValkeyAuthority:
@@ -39,12 +47,15 @@ class ValkeyAuthority:
         """Return what the session's key says; INVALID if there is none, or another user's.
 
         Raises:
-            AuthorityUnreachable: the server is out of reach, or the key says nothing known.
+            AuthorityUnreachable: the server is out of reach, or refuses.
+            UnusableAnswer: the key is of another type, or says nothing known.
 
         Cancellation: safe.
         """
         try:
             user, status = await look_up_session(self._link, session_id)
+        except Unreadable as exc:
+            raise UnusableAnswer(f"{self._link.address.name}: {exc}") from exc
         except ValkeyFailed as exc:
             raise AuthorityUnreachable(str(exc)) from exc
         if user is None or user != user_id.encode():
@@ -52,7 +63,7 @@ class ValkeyAuthority:
         for known in (SessionStatus.ACTIVE, SessionStatus.CLOSED):
             if status == known.value.encode():
                 return known
-        raise AuthorityUnreachable(
+        raise UnusableAnswer(
             f"{self._link.address.name}: the status of a session must be active or closed"
         )
 
@@ -75,7 +86,11 @@ class ValkeyAuthority:
                 del self._watchers[name]
 
     async def listen(self) -> None:
-        """Hear of changes; never returns."""
+        """Hear of changes, until the connection breaks.
+
+        Raises:
+            ValkeyFailed: it could not be made, or broke.
+        """
         await hear_sessions(self._link, self._changed)
 
     def _changed(self, session_id: bytes | None) -> None:
@@ -104,8 +119,8 @@ def open_valkey(
 
 @asynccontextmanager
 async def _open(address: Address) -> AsyncIterator[SessionAuthority]:
-    async with open_link(address) as link, trio.open_nursery() as nursery:
+    async with open_link(address) as link:
         authority = ValkeyAuthority(link)
-        nursery.start_soon(authority.listen)
-        yield authority
-        nursery.cancel_scope.cancel()
+        # The re-checks go on while nobody listens, and tell of a server that is away.
+        async with running_beside("sessions.valkey.changes", authority.listen):
+            yield authority

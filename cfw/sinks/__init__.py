@@ -19,6 +19,7 @@ from schemas import FeedOpened, Terminal
 __all__ = [
     "BatchSink",
     "CaptureSink",
+    "CountingSink",
     "LeasedSink",
     "Sink",
     "SinkFactory",
@@ -88,6 +89,19 @@ class Sink(Protocol):
                 has one of that id; the rig is told this error. Any other exception is
                 `forward_failed`.
         """
+
+
+@runtime_checkable
+class CountingSink(Protocol):
+    """A `Sink` that finds foreign things where it writes to; it may have this too.
+
+    What must go on beside its captures it runs with `cfw.background.running_beside`.
+    """
+
+    @property
+    def unreadable(self) -> int:
+        """How many things were there that it could not read, and left out."""
+        ...
 
 
 class SinkFactory(Protocol):

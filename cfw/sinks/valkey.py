@@ -5,17 +5,18 @@ VALKEY.md beside this file tells the keys, the options and what is guaranteed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 import trio
 
+from cfw.background import running_beside
 from cfw.errors import ProtocolViolation
 from cfw.state import Frame
 from cfw.valkey import (
     PARTITIONS,
+    SOURCE,
     Address,
     CaptureStore,
     CaptureTaken,
@@ -23,25 +24,23 @@ from cfw.valkey import (
     Run,
     ScriptStore,
     TailLost,
+    Unreadable,
     ValkeyFailed,
+    ValkeyRefused,
+    abort_of,
     open_link,
     partition_of,
 )
 from schemas import (
-    SCHEMA_VERSION,
     ErrorCode,
     FeedAbort,
     FeedClose,
     FeedOpened,
-    SchemaError,
     Terminal,
-    Timestamp,
-    parse_feed,
     restate,
     to_json,
 )
 
-SOURCE = "camera_feed_worker"
 #: A lease is renewed, and others' are looked at, so many times while it lasts.
 LOOKS_PER_LEASE = 4
 
@@ -59,6 +58,11 @@ class ValkeySink:
     def __init__(self, store: CaptureStore, lease_s: float) -> None:
         self._store = store
         self._lease_s = lease_s
+
+    @property
+    def unreadable(self) -> int:
+        """See `cfw.sinks.CountingSink`."""
+        return self._store.unreadable
 
     @asynccontextmanager
     async def capture(self, opened: FeedOpened) -> AsyncIterator[ValkeyCapture]:
@@ -114,21 +118,26 @@ class ValkeySink:
         """Give each capture whose lease has run out its terminal, if no other worker does.
 
         Raises:
-            ValkeyFailed: the server is out of reach or refused.
+            ValkeyFailed: the server is out of reach or refused; if it only refused to end one
+                of them, all others have been looked at.
         """
+        refused: ValkeyRefused | None = None
         for capture in await self._store.lost(partition):
             try:
-                terminal = _worker_lost(capture)
-            except SchemaError as exc:
-                _log.error("capture.unreadable", capture_id=capture.capture_id, detail=str(exc))
-                continue
-            if await self._store.seal(capture, to_json(terminal).encode()):
-                _log.warning(
-                    "capture.worker_lost",
-                    capture_id=capture.capture_id,
-                    frames=capture.frames,
-                    bytes=capture.bytes,
-                )
+                await self._seal(capture)
+            except ValkeyRefused as exc:
+                refused = exc
+        if refused is not None:
+            raise refused
+
+    async def _seal(self, capture: LostCapture) -> None:
+        if await self._store.seal(capture, to_json(_worker_lost(capture)).encode()):
+            _log.warning(
+                "capture.worker_lost",
+                capture_id=capture.capture_id,
+                frames=capture.frames,
+                bytes=capture.bytes,
+            )
 
 
 class ValkeyCapture:
@@ -153,6 +162,7 @@ class ValkeyCapture:
             ValkeyFailed: the server is out of reach or refused.
             LeaseLost: another worker has ended the capture.
             TailLost: a failover has lost frames that had been acknowledged.
+            Unreadable: somebody else has written into the lease.
 
         Cancellation: they may have been written, or may be until the terminal is.
         """
@@ -205,22 +215,17 @@ class ValkeyCapture:
 
 
 def _worker_lost(capture: LostCapture) -> FeedAbort:
-    now = Timestamp.from_ns(time.time_ns())
-    return restate(
-        parse_feed(capture.opened),
-        FeedAbort,
-        schema_version=SCHEMA_VERSION,
-        timestamp=now,
-        source=SOURCE,
-        timestamp_ingest=now,
-        error_code=ErrorCode.WORKER_LOST,
-        detail="the worker of the capture fell silent and its lease ran out",
-        # What it had accepted and not written is known to nobody any more.
-        frames_accepted=capture.frames,
-        bytes_accepted=capture.bytes,
-        frames_forwarded=capture.frames,
-        bytes_forwarded=capture.bytes,
+    return abort_of(
+        capture.opened,
+        ErrorCode.WORKER_LOST,
+        "the worker of the capture fell silent and its lease ran out",
+        frames=capture.frames,
+        bytes=capture.bytes,
     )
+
+
+def _unreadable(odd: Unreadable) -> None:
+    _log.error("valkey.unreadable", key=odd.key, detail=odd.problem)
 
 
 def open_valkey(url: str) -> AbstractAsyncContextManager[ValkeySink]:
@@ -234,8 +239,7 @@ def open_valkey(url: str) -> AbstractAsyncContextManager[ValkeySink]:
 
 @asynccontextmanager
 async def _open(address: Address) -> AsyncIterator[ValkeySink]:
-    async with open_link(address) as link, trio.open_nursery() as nursery:
-        sink = ValkeySink(ScriptStore(link), address.lease_s)
-        nursery.start_soon(sink.keep_looking)
-        yield sink
-        nursery.cancel_scope.cancel()
+    async with open_link(address) as link:
+        sink = ValkeySink(ScriptStore(link, _unreadable), address.lease_s)
+        async with running_beside("sinks.valkey.leases", sink.keep_looking):
+            yield sink

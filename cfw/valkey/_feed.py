@@ -8,28 +8,36 @@ on from there.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
 
-from cfw.valkey import _scripts as scripts
+from cfw.valkey._aborts import abort_of
 from cfw.valkey._address import Address
-from cfw.valkey._link import Argument, Link, ValkeyFailed, open_link
-from cfw.valkey._names import LAST_ID, NOTHING_ID, PARTITIONS, Names
-from schemas import CameraFeedWorkerFeed, FeedAbort, FeedClose, SchemaError, parse_feed
+from cfw.valkey._group import FULL_S, GONE, KEPT, Entry, Given, Group, ScriptGroup
+from cfw.valkey._link import GroupLost, ValkeyFailed, ValkeyRefused, open_link
+from cfw.valkey._names import LAST_ID, NOTHING_ID, PARTITIONS
+from cfw.valkey._replies import Unreadable
+from schemas import (
+    CameraFeedWorkerFeed,
+    ErrorCode,
+    FeedAbort,
+    FeedClose,
+    FeedFrame,
+    FeedOpened,
+)
 
-#: Entries of one stream that are fetched at once: at most 2.4 MB of the largest frames.
-BATCH = 8
-#: How long the server holds a question that has no answer yet.
-BLOCK_S = 1.0
-#: Looked at so often when a consumer follows as many captures as it may.
-FULL_S = 0.05
+_T = TypeVar("_T")
+#: From one question that nobody answered to the next, at first and at most.
+PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 
 
 @attrs.define(eq=False)
@@ -37,29 +45,63 @@ class _Held:
     """A capture that this consumer has been given.
 
     Args:
-        names: of its partition.
-        index_id: its entry in the index.
-        stream: the key of its stream.
+        partition: where it is.
+        capture: its entry in the index, and its stream.
         reached: the id of the last entry fetched.
+        opened: how it opened; None when that is not known.
+        frames: frames fetched.
+        bytes: bytes of those.
         is_read: its terminal has been fetched.
-        is_lost: another consumer has it, or it has expired.
+        is_lost: another consumer has it, or the server has lost it.
     """
 
-    names: Names
-    index_id: str
-    stream: str
+    partition: int
+    capture: Given
     reached: str
+    opened: FeedOpened | None
+    frames: int = 0
+    bytes: int = 0
     is_read: bool = False
     is_lost: bool = False
+
+    def cut(self, why: str) -> FeedAbort | None:
+        """The end that a reader is told who will not see that of the worker."""
+        if self.opened is None:
+            return None
+        code = ErrorCode.FORWARD_FAILED
+        return abort_of(self.opened, code, why, frames=self.frames, bytes=self.bytes)
 
 
 @attrs.frozen
 class _Item:
+    """What the reader is given next.
+
+    Args:
+        held: the capture.
+        entry_id: the entry to note as processed; None for none.
+        message: what is given out; None when it only has to be noted.
+        jpeg: the image of a frame.
+        missed: messages that should have come before it.
+    """
+
     held: _Held
-    entry_id: str
-    message: CameraFeedWorkerFeed
-    jpeg: bytes | None
-    missed: int
+    entry_id: str | None
+    message: CameraFeedWorkerFeed | None
+    jpeg: bytes | None = None
+    missed: int = 0
+
+
+@attrs.define
+class _Place:
+    """How far a partition's index is known.
+
+    Args:
+        seen: its newest entry that has been seen.
+        has_news: whether there may be captures that nobody has taken.
+    """
+
+    seen: str = NOTHING_ID
+    has_news: bool = True
 
 
 class ValkeyFeed:
@@ -71,32 +113,44 @@ class ValkeyFeed:
     capture come in order; those of several captures mix. A message counts as processed when
     the next one is asked for. It never ends by itself. One task iterates.
 
+    A capture whose rest the server does not have any more ends with a `FeedAbort` that the feed
+    makes: `forward_failed`, with the frames that this reader was given.
+
     Attributes:
         missed: messages that were not there any more when their turn came: trimmed behind a
             reader slower than `maxlen`, or lost in a failover. `__anext__` adds them as it
             gives out the message behind the hole.
-        expired: captures whose streams expired before they had been read to their end.
+        expired: captures whose streams were gone before they had been read to their end.
         taken_away: captures that another consumer of the group has claimed, because this
             one was silent for `claim_s`.
+        data_losses: times that the server had lost its data, the group with them. It was
+            joined again from the beginning of what was there.
     """
 
-    def __init__(
-        self, link: Link, group: str, consumer: str, max_captures: int, claim_s: float
-    ) -> None:
+    def __init__(self, group: Group, max_captures: int, claim_s: float) -> None:
         self.missed = 0
         self.expired = 0
         self.taken_away = 0
-        self._link = link
+        self.data_losses = 0
         self._group = group
-        self._consumer = consumer
         self._room = max_captures
         self._claim_s = claim_s
-        self._keep_ms = round(2000 * link.address.keep_s)
-        self._names = [Names(link.address.prefix, number) for number in range(PARTITIONS)]
+        self._places = [_Place() for _ in range(PARTITIONS)]
         self._held: list[dict[str, _Held]] = [{} for _ in range(PARTITIONS)]
         self._send, self._receive = trio.open_memory_channel[_Item](0)
         self._failure: ValkeyFailed | None = None
         self._current: _Item | None = None
+        self._joining = trio.Lock()
+
+    @property
+    def unreadable(self) -> int:
+        """What was found on the server that no worker can have written; it is left out."""
+        return self._group.unreadable
+
+    @property
+    def last_unreadable(self) -> Unreadable | None:
+        """The last of it: which key, and what is wrong there."""
+        return self._group.last_unreadable
 
     def __aiter__(self) -> ValkeyFeed:
         return self
@@ -105,21 +159,23 @@ class ValkeyFeed:
         """Say that the last message was processed, and wait for the next one.
 
         Raises:
-            ValkeyFailed: the server is out of reach or refused. What was not processed comes
-                again, to this consumer or another of the group.
+            ValkeyFailed: the server was out of reach for `claim_s`, or refused. What was not
+                processed comes again, to this consumer or another of the group.
 
         Cancellation: safe; the next call goes on where this one was.
         """
-        await self.processed()
         while True:
+            await self.processed()
             try:
                 item = await self._receive.receive()
             except trio.EndOfChannel:
                 assert self._failure is not None
                 raise self._failure from None
-            if not item.held.is_lost:
-                self._current = item
-                self.missed += item.missed
+            if item.held.is_lost and item.entry_id is not None:
+                continue
+            self._current = item
+            self.missed += item.missed
+            if item.message is not None:
                 return item.message, item.jpeg
 
     async def processed(self) -> None:
@@ -135,18 +191,18 @@ class ValkeyFeed:
             self._current = None
 
     async def _acknowledge(self, item: _Item) -> None:
-        held, names = item.held, item.held.names
-        progress = names.progress(self._group)
-        if item.entry_id != LAST_ID:
-            args: list[Argument] = [held.stream, item.entry_id, self._keep_ms]
-            await self._link.script(scripts.PROCESSED, [progress], args)
+        held = item.held
+        if item.entry_id is None or held.is_lost:
             return
-        done = [self._group, held.index_id, held.stream]
-        await self._link.script(scripts.DONE, [names.index, progress], done)
-        self._drop(held)
+        if item.entry_id == LAST_ID:
+            await self._asked(partial(self._group.done, held.partition, held.capture))
+            self._drop(held)
+            return
+        noted = partial(self._group.processed, held.partition, held.capture.stream)
+        await self._asked(partial(noted, item.entry_id))
 
     def _drop(self, held: _Held) -> None:
-        if self._held[held.names.partition].pop(held.index_id, None) is not None:
+        if self._held[held.partition].pop(held.capture.index_id, None) is not None:
             self._room += 1
 
     # --- the tasks behind it ------------------------------------------------------------------
@@ -155,10 +211,12 @@ class ValkeyFeed:
         """Fetch until cancelled, or until the server fails; then the iteration raises."""
         try:
             async with trio.open_nursery() as nursery:
-                newest = [await self._join(names) for names in self._names]
+                self._nursery = nursery
+                for partition in range(PARTITIONS):
+                    await self._join(partition)
                 nursery.start_soon(self._keep_all)
-                for names, seen in zip(self._names, newest, strict=True):
-                    nursery.start_soon(self._fetch, names, seen)
+                for partition in range(PARTITIONS):
+                    nursery.start_soon(self._fetch, partition)
         except* ValkeyFailed as group:
             failure: BaseException = group
             while isinstance(failure, BaseExceptionGroup):
@@ -168,104 +226,164 @@ class ValkeyFeed:
         finally:
             self._send.close()
 
-    async def _join(self, names: Names) -> str:
-        """Join the group of a partition; answers with the newest entry of its index."""
-        newest: bytes = await self._link.script(scripts.JOIN, [names.index], [self._group])
-        await self._take(scripts.RESUME, names, self._room)
-        return newest.decode()
+    async def _asked(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """The answer of a server that may be away for a while.
 
-    async def _fetch(self, names: Names, seen: str) -> None:
-        """Take captures of a partition, and read the streams of those that are held."""
-        held, has_news = self._held[names.partition], True
+        Raises:
+            ValkeyFailed: it was out of reach for `claim_s`, or refused.
+        """
+        give_up_at, pause_s = math.inf, PAUSE_S
         while True:
-            while has_news and self._room > 0:
-                has_news = await self._take(scripts.TAKE, names, 1)
-            streams = {one.stream: one.reached for one in held.values() if not one.is_read}
-            if self._room > 0:
-                streams[names.index] = seen
-            if not streams:
+            try:
+                return await ask()
+            except ValkeyRefused:
+                raise
+            except ValkeyFailed:
+                now = trio.current_time()
+                give_up_at = min(give_up_at, now + self._claim_s)
+                if now + pause_s > give_up_at:
+                    raise
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _asked_the_group(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """The same, of a server that may have lost the group."""
+        while True:
+            try:
+                return await self._asked(ask)
+            except GroupLost:
+                await self._join_again()
+
+    async def _join(self, partition: int) -> None:
+        """Join the group, and go on with what a consumer of this name had."""
+        join = partial(self._group.join, partition, after="$")
+        self._places[partition].seen, _ = await self._asked(join)
+        await self._ask_for(partition, self._room, self._group.resume)
+
+    async def _join_again(self) -> None:
+        """Make the group anew wherever it is gone, and give up what went with it."""
+        async with self._joining:
+            renewed = []
+            for partition in range(PARTITIONS):
+                join = partial(self._group.join, partition, after=None)
+                if (await self._asked(join))[1]:
+                    renewed.append(partition)
+                    self._places[partition] = _Place()
+            if renewed:
+                self.data_losses += 1
+        for partition in renewed:
+            await self._keep(partition)
+
+    async def _fetch(self, partition: int) -> None:
+        """Take captures of a partition, and read the streams of those that are held."""
+        held = self._held[partition]
+        while True:
+            await self._take(partition)
+            streams = {
+                one.capture.stream: one.reached for one in held.values() if not one.is_read
+            }
+            seen = self._places[partition].seen if self._room > 0 else None
+            if not streams and seen is None:
                 await trio.sleep(FULL_S)
                 continue
-            found = await self._read(streams, BLOCK_S if self._room > 0 else FULL_S)
-            if news := found.pop(names.index.encode(), ()):
-                seen, has_news = news[-1].identifier.decode(), True
-            by_stream = {one.stream.encode(): one for one in held.values()}
-            for stream, entries in found.items():
+            news = await self._asked(partial(self._group.read, partition, streams, seen))
+            if news.index_id is not None:
+                self._places[partition] = _Place(news.index_id)
+            by_stream = {one.capture.stream: one for one in held.values()}
+            for stream, entries in news.entries.items():
                 if stream in by_stream:
                     await self._hand_over(by_stream[stream], entries)
 
-    async def _read(self, streams: dict[str, str], block_s: float) -> dict[bytes, Any]:
-        ids: dict[str | bytes, str] = dict(streams.items())
-        found = await self._link.ask_again(
-            lambda: self._link.client.xread(ids, count=BATCH, block=round(1000 * block_s)),
-            extra_s=block_s,
-        )
-        return dict(found or {})
+    async def _take(self, partition: int) -> None:
+        """Take captures as long as there are any, and room for them."""
+        while self._places[partition].has_news and self._room > 0:
+            place = self._places[partition]
+            if await self._ask_for(partition, 1, self._group.take) is None:
+                place.has_news = False
 
-    async def _hand_over(self, held: _Held, entries: Any) -> None:
+    async def _hand_over(self, held: _Held, entries: list[Entry]) -> None:
         for entry in entries:
-            entry_id = entry.identifier.decode()
-            fields = entry.field_values
-            try:
-                message = parse_feed(fields[b"message"])
-            except (KeyError, SchemaError) as exc:
-                raise ValkeyFailed(
-                    f"{held.stream} {entry_id} is no message of the feed"
-                ) from exc
-            missed = _missed(held.reached, entry_id, message)
-            held.is_read = entry_id == LAST_ID
-            held.reached = entry_id
-            jpeg = fields.get(b"jpeg")
-            await self._send.send(_Item(held, entry_id, message, jpeg, missed))
+            if held.is_lost:
+                return
+            if (item := self._item(held, entry)) is not None:
+                await self._send.send(item)
 
-    async def _take(self, script: str, names: Names, most: int, *more: int) -> bool:
-        """Ask for captures of a partition; whether there were any."""
+    def _item(self, held: _Held, entry: Entry) -> _Item | None:
+        """What the reader is given of an entry; None for one that is left out."""
+        message, before = entry.message, held.reached
+        held.reached = entry.entry_id
+        held.is_read = entry.entry_id == LAST_ID
+        if message is None:
+            if not held.is_read:
+                return None
+            end = held.cut("the end of this capture cannot be read")
+            return _Item(held, entry.entry_id, end)
+        if isinstance(message, FeedOpened):
+            held.opened = message
+        if isinstance(message, FeedFrame):
+            held.frames += 1
+            held.bytes += message.byte_length
+        missed = _missed(before, entry.entry_id, message)
+        return _Item(held, entry.entry_id, message, entry.jpeg, missed)
+
+    async def _ask_for(
+        self,
+        partition: int,
+        most: int,
+        ask: Callable[[int, int], Awaitable[list[Given] | None]],
+    ) -> list[Given] | None:
+        """Ask for captures of a partition, at most so many, and hold them."""
         if most < 1:
-            return False
+            return None
         self._room -= most
         added = 0
         try:
-            args: list[Argument] = [self._group, self._consumer, most, *more]
-            for index_id, fields in await self._link.script(script, [names.index], args):
-                known = dict(zip(fields[::2], fields[1::2], strict=True))
-                stream = known[b"stream"].decode()
-                if index_id.decode() not in self._held[names.partition]:
-                    await self._hold(names, index_id.decode(), stream)
+            given = await self._asked_the_group(partial(ask, partition, most))
+            for capture in given or ():
+                # What is claimed again goes on; begun anew, it would be given out twice.
+                if capture.index_id not in self._held[partition]:
+                    await self._hold(partition, capture)
                     added += 1
         finally:
             self._room += most - added
-        return added > 0
+        return given
 
-    async def _hold(self, names: Names, index_id: str, stream: str) -> None:
-        progress = names.progress(self._group)
-        reached = await self._link.script(scripts.REACHED, [progress], [stream])
-        self._held[names.partition][index_id] = _Held(names, index_id, stream, reached.decode())
+    async def _hold(self, partition: int, capture: Given) -> None:
+        reached, opened = await self._asked(
+            partial(self._group.reached, partition, capture.stream)
+        )
+        self._held[partition][capture.index_id] = _Held(partition, capture, reached, opened)
 
     async def _keep_all(self) -> None:
         """Say that this consumer is alive, and claim captures of those that are not."""
         while True:
             await trio.sleep(self._claim_s / 3)
-            for names in self._names:
-                await self._keep(names)
-                idle_ms = round(1000 * self._claim_s)
-                await self._take(scripts.CLAIM, names, self._room, idle_ms)
+            for partition in range(PARTITIONS):
+                await self._keep(partition)
+                await self._ask_for(partition, self._room, self._group.claim)
 
-    async def _keep(self, names: Names) -> None:
-        held = [*self._held[names.partition].values()]
+    async def _keep(self, partition: int) -> None:
+        held = [*self._held[partition].values()]
         if not held:
             return
-        keys = [names.index, *(one.stream for one in held)]
-        args = [self._group, self._consumer, *(one.index_id for one in held)]
-        states = await self._link.script(scripts.KEEP, keys, args)
+        captures = [one.capture for one in held]
+        states = await self._asked_the_group(partial(self._group.keep, partition, captures))
         for one, state in zip(held, states, strict=True):
-            if state == 1 or one.index_id not in self._held[names.partition]:
+            is_held = self._held[partition].get(one.capture.index_id) is one
+            # One that has been read to its end is only waiting for its reader.
+            if state == KEPT or not is_held or (state == GONE and one.is_read):
                 continue
             one.is_lost = True
             self._drop(one)
-            if state == -1:
+            if state == GONE:
                 self.expired += 1
+                self._tell(one.cut("the server does not have the rest of this capture"), one)
             else:
                 self.taken_away += 1
+
+    def _tell(self, end: FeedAbort | None, held: _Held) -> None:
+        if end is not None:
+            self._nursery.start_soon(self._send.send, _Item(held, None, end))
 
 
 def _missed(reached: str, entry_id: str, message: CameraFeedWorkerFeed) -> int:
@@ -306,7 +424,8 @@ async def open_valkey_feed(
         max_captures: how many captures it follows at a time; others of the group, or it
             later, take what is above.
         claim_s: seconds after which the captures of a silent consumer are given to others;
-            the same for the whole group.
+            the same for the whole group. For so long it also waits for a server that is out
+            of reach.
 
     Raises:
         ValueError: the URL or a number is none.
@@ -322,7 +441,8 @@ async def open_valkey_feed(
     name = consumer or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     failure: BaseException | None = None
     async with open_link(address) as link, trio.open_nursery() as nursery:
-        feed = ValkeyFeed(link, group, name, max_captures, claim_s)
+        asked = ScriptGroup(link, group, name, claim_s)
+        feed = ValkeyFeed(asked, max_captures, claim_s)
         nursery.start_soon(feed.run)
         try:
             yield feed

@@ -15,8 +15,17 @@ import trio
 try:
     import coredis
     from coredis.connection import ClusterConnection, TCPConnection, TCPLocation
+    from coredis.exceptions import (
+        AskError,
+        ClusterDownError,
+        ReadOnlyError,
+        RedisError,
+        ResponseError,
+        StreamConsumerGroupError,
+        TryAgainError,
+        WrongTypeError,
+    )
     from coredis.exceptions import ConnectionError as ConnectionLost
-    from coredis.exceptions import RedisError
     from coredis.pool import ClusterConnectionPool, ConnectionPool
     from coredis.retry import NoRetryPolicy
 except ImportError as exc:
@@ -45,6 +54,34 @@ class ValkeyFailed(OutOfReach):
 
     def __str__(self) -> str:
         return f"valkey: {self.detail}"
+
+
+class ValkeyRefused(ValkeyFailed):
+    """The server answered, and the answer is no; asked again it would be the same."""
+
+
+class WrongKind(ValkeyRefused):
+    """A key holds another type than the command is for."""
+
+
+class GroupLost(ValkeyRefused):
+    """The group of consumers is not there, nor perhaps the stream that it was on."""
+
+
+#: Answers of a server or cluster that is changing; another one may come soon.
+_PASSING = (AskError, ClusterDownError, ReadOnlyError, TryAgainError)
+
+
+def _failed(exc: Exception) -> type[ValkeyFailed]:
+    match exc:
+        case WrongTypeError():
+            return WrongKind
+        case StreamConsumerGroupError():
+            return GroupLost
+        case ResponseError() if not isinstance(exc, _PASSING):
+            return ValkeyRefused
+        case _:
+            return ValkeyFailed
 
 
 def _keepalive(seconds: float) -> dict[int, int | bytes]:
@@ -125,7 +162,7 @@ class Link:
         """Run a command, within `timeout_s` and no longer than `extra_s` on top.
 
         Raises:
-            ValkeyFailed: out of reach, late, or refused.
+            ValkeyFailed: out of reach, late, or refused; in the last case `ValkeyRefused`.
         """
         timeout_s = self.address.timeout_s + extra_s
         try:
@@ -135,14 +172,16 @@ class Link:
             raise ValkeyFailed(
                 f"{self.address.name} gave no answer within {timeout_s:g} s"
             ) from None
-        except (RedisError, OSError) as exc:
-            raise ValkeyFailed(f"{self.address.name}: {_words(exc)}") from exc
+        except Exception as exc:
+            # Whatever it is: the client raises its own errors, and what an answer that it did
+            # not expect makes of its parsers.
+            raise _failed(exc)(f"{self.address.name}: {_words(exc)}") from exc
 
 
 def _words(exc: BaseException) -> str:
     cause = exc.__cause__
     if not isinstance(cause, OSError):
-        return str(exc)
+        return str(exc) or type(exc).__name__
     # A deadline has no words of its own; one side alone with TLS ends at it as well.
     why = str(cause) or "no answer in time; see that both sides use TLS, or neither"
     return f"{exc} ({why})"

@@ -45,6 +45,32 @@ def partition_of(capture_id: str) -> int:
     return crc32(capture_id.encode()) % PARTITIONS
 
 
+def capture_of(stream: str) -> str:
+    """The capture_id of a capture's stream, from its key."""
+    return stream.partition("}:frames:")[2].rpartition(":")[0]
+
+
+#: The type that each key of a partition has.
+_KINDS = {
+    "index": "stream",
+    "deadlines": "zset",
+    "lease": "hash",
+    "frames": "stream",
+    "progress": "hash",
+}
+
+
+def kind_of(key: str) -> str:
+    """The type that a key of a partition has, as the server calls it."""
+    return _KINDS[key.partition("}:")[2].partition(":")[0]]
+
+
+def aside(key: str) -> str:
+    """Where a key of a partition is moved that is not what it should be."""
+    base, brace, rest = key.partition("}:")
+    return f"{base}{brace}unreadable:{rest}"
+
+
 def session_key(prefix: str, session_id: str) -> str:
     """Hash: a session's `user` and `status`."""
     return f"{prefix}:session:{session_id}"
@@ -93,6 +119,10 @@ class Names:
     def frames(self, capture_id: str, opened_ns: int) -> str:
         """Stream: one capture, from its `capture.opened` to its terminal."""
         return f"{self._base}:frames:{capture_id}:{opened_ns}"
+
+    def is_stream(self, key: str) -> bool:
+        """Whether a key is that of a capture's stream in this partition."""
+        return key.startswith(f"{self._base}:frames:")
 
     def progress(self, group: str) -> str:
         """Hash: how far the consumers of a group have come in each capture's stream."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-import trio
 from coredis.retry import NoRetryPolicy
 
-from cfw.valkey._link import Argument, Link
+from cfw.valkey._link import Argument, Link, ValkeyFailed, WrongKind
 from cfw.valkey._names import session_channel, session_key
+from cfw.valkey._replies import Unreadable
 
-#: How long to wait before listening again after the connection broke.
-LISTEN_AGAIN_S = 1.0
 #: A session lasts a millisecond at least and ten years at most, or for ever.
 SHORTEST_EXPIRE_S = 0.001
 LONGEST_EXPIRE_S = 315_360_000
@@ -63,31 +62,38 @@ async def look_up_session(link: Link, session_id: str) -> tuple[bytes | None, by
 
     Raises:
         ValkeyFailed: the server is out of reach or refused.
+        Unreadable: its key holds another type.
     """
     key = session_key(link.address.prefix, session_id)
-    user, status = await link.ask(lambda: link.client.hmget(key, ["user", "status"]))
+    try:
+        user, status = await link.ask(lambda: link.client.hmget(key, ["user", "status"]))
+    except WrongKind:
+        raise Unreadable(key, "is no hash") from None
     return user, status
 
 
 async def hear_sessions(link: Link, changed: Callable[[bytes | None], object]) -> None:
-    """Listen for changes of sessions; never returns.
+    """Listen for changes of sessions, until the connection breaks.
 
     Args:
         link: an open connection.
         changed: called with the id of a session that has changed, or with None when any may
             have, because nobody listened for a while.
+
+    Raises:
+        ValkeyFailed: the connection could not be made, or broke.
     """
     channel = session_channel(link.address.prefix)
     client: Any = link.client
-    while True:
-        try:
-            async with client.pubsub(
-                channels=[channel], ignore_subscribe_messages=True, retry_policy=NoRetryPolicy()
-            ) as messages:
-                changed(None)
-                async for message in messages:
-                    changed(message["data"])
-        except Exception:
-            # Whatever broke: the re-checks go on meanwhile, and tell of a server that is away.
-            pass
-        await trio.sleep(LISTEN_AGAIN_S)
+
+    async def listen() -> None:
+        subscribed = client.pubsub(
+            channels=[channel], ignore_subscribe_messages=True, retry_policy=NoRetryPolicy()
+        )
+        async with subscribed as messages:
+            changed(None)
+            async for message in messages:
+                changed(message["data"])
+
+    await link.ask(listen, extra_s=math.inf)
+    raise ValkeyFailed(f"{link.address.name} ended a subscription")

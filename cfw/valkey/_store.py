@@ -7,17 +7,28 @@ the lease first, so a worker that has lost it cannot write behind whoever ended 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
 
 from cfw.valkey import _scripts as scripts
-from cfw.valkey._link import Argument, Link
-from cfw.valkey._names import Names
+from cfw.valkey._aside import Partitions
+from cfw.valkey._link import Argument, Link, WrongKind
+from cfw.valkey._names import Names, aside
+from cfw.valkey._replies import (
+    LEASE_FIELDS,
+    LostCapture,
+    Unreadable,
+    lost_capture,
+    name_of,
+    shown,
+)
 
 #: Captures that are looked at in one go after their workers died.
 _AT_A_TIME = 100
+#: What `PUT_ASIDE` answers when there was a lease to put aside.
+_WITH_LEASE = 2
 
 
 @attrs.define(slots=False, eq=False)
@@ -54,29 +65,15 @@ class Run:
     owner: str = attrs.field(factory=lambda: secrets.token_hex(16))
 
 
-@attrs.frozen(kw_only=True)
-class LostCapture:
-    """A capture whose lease has run out.
+class CaptureStore(Protocol):
+    """What the sink needs of a server. All of it may raise ValkeyFailed.
 
-    Args:
-        capture_id: its id.
-        owner: the run that left it behind.
-        stream: the key of its stream.
-        opened: its `capture.opened` as JSON.
-        frames: frames in its stream.
-        bytes: bytes of those.
+    Attributes:
+        unreadable: what it has found there that no worker can have written.
     """
 
-    capture_id: str
-    owner: str
-    stream: str
-    opened: bytes
-    frames: int
-    bytes: int
-
-
-class CaptureStore(Protocol):
-    """What the sink needs of a server. All of it may raise ValkeyFailed."""
+    @property
+    def unreadable(self) -> int: ...
 
     async def begin(self, run: Run, opened: bytes) -> None:
         """Take the lease, start the stream with `opened`, and tell the index.
@@ -93,6 +90,7 @@ class CaptureStore(Protocol):
         Raises:
             LeaseLost: nothing was written.
             TailLost: nothing was written; frame `first_seq - 1` is not the last one there.
+            Unreadable: nothing was written; the lease is not what it was.
         """
 
     async def renew(self, run: Run) -> None:
@@ -116,10 +114,16 @@ class CaptureStore(Protocol):
         """
 
     async def lost(self, partition: int) -> list[LostCapture]:
-        """Captures of a partition whose lease has run out."""
+        """Captures of a partition whose lease has run out.
+
+        A lease that cannot be read is put aside, so that it is not found again.
+        """
 
     async def seal(self, capture: LostCapture, terminal: bytes) -> bool:
         """Write the terminal of a lost capture; whether it was this call that did."""
+
+
+def _ignore(*_: object) -> None: ...
 
 
 class ScriptStore:
@@ -127,19 +131,27 @@ class ScriptStore:
 
     Args:
         link: an open connection.
+        told: called with each thing found there that no worker can have written; must not
+            raise.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, told: Callable[[Unreadable], object] = _ignore) -> None:
         self._link = link
+        self._partitions = Partitions(link, told)
         address = link.address
         self._prefix = address.prefix
         self._lease_ms = round(1000 * address.lease_s)
         self._keep_ms = round(1000 * address.keep_s)
 
+    @property
+    def unreadable(self) -> int:
+        """See `CaptureStore`."""
+        return self._partitions.unreadable
+
     async def begin(self, run: Run, opened: bytes) -> None:
         """See `CaptureStore`."""
         names = Names.of(self._prefix, run.capture_id)
-        reply = await self._link.script(
+        reply = await self._partitions.run(
             scripts.BEGIN,
             [*self._keys(run), names.index],
             [
@@ -168,32 +180,57 @@ class ScriptStore:
         ]
         for pair in frames:
             args += pair
-        _check(await self._link.script(scripts.APPEND, self._keys(run), args))
+        await self._checked(scripts.APPEND, run, args)
 
     async def renew(self, run: Run) -> None:
         """See `CaptureStore`."""
         args: list[Argument] = [run.capture_id, run.owner, self._lease_ms, self._keep_ms]
-        _check(await self._link.script(scripts.RENEW, self._keys(run), args))
+        await self._checked(scripts.RENEW, run, args)
 
     async def finish(self, run: Run, terminal: bytes, last_seq: int | None) -> None:
         """See `CaptureStore`."""
         last = -1 if last_seq is None else last_seq
         args: list[Argument] = [run.capture_id, run.owner, self._keep_ms, terminal, last]
-        _check(await self._link.script(scripts.FINISH, self._keys(run), args))
+        await self._checked(scripts.FINISH, run, args)
 
     async def lost(self, partition: int) -> list[LostCapture]:
         """See `CaptureStore`."""
         names = Names(self._prefix, partition)
-        found = await self._link.script(scripts.EXPIRED, [names.deadlines], [_AT_A_TIME])
-        lost = []
-        for capture_id in [name.decode() for name in found]:
+        found = await self._partitions.run(scripts.EXPIRED, [names.deadlines], [_AT_A_TIME])
+        return [
+            capture
+            for member in found
+            if (capture := await self._lost(names, member)) is not None
+        ]
+
+    async def _lost(self, names: Names, member: bytes) -> LostCapture | None:
+        """The capture behind a member of the deadlines; if there is none, it is put aside."""
+        key = names.lease(shown(member))
+        odd: Unreadable | None = None
+        try:
+            capture_id = name_of(names, member)
             key = names.lease(capture_id)
-            fields = await self._link.ask(lambda key=key: self._link.client.hgetall(key))  # type: ignore[misc]
+            values = await self._link.ask(lambda: self._link.client.hmget(key, LEASE_FIELDS))
+            fields = {
+                name: value
+                for name, value in zip(LEASE_FIELDS, values, strict=True)
+                if value is not None
+            }
             if fields:
-                lost.append(_lost(capture_id, fields))
-            else:
-                await self._link.script(scripts.FORGET, [key, names.deadlines], [capture_id])
-        return lost
+                return lost_capture(names, capture_id, fields)
+        except WrongKind:
+            odd = Unreadable(key, "is no hash")
+        except Unreadable as exc:
+            odd = exc
+        args: list[Argument] = [member, self._keep_ms]
+        put = await self._link.script(
+            scripts.PUT_ASIDE, [key, names.deadlines, aside(key)], args
+        )
+        if put == _WITH_LEASE and odd is None:
+            odd = Unreadable(key, "has no field of a lease")
+        if put and odd is not None:
+            self._partitions.note(odd)
+        return None
 
     async def seal(self, capture: LostCapture, terminal: bytes) -> bool:
         """See `CaptureStore`."""
@@ -206,28 +243,22 @@ class ScriptStore:
             terminal,
             capture.frames,
         ]
-        return bool(await self._link.script(scripts.SEAL, keys, args))
+        return bool(await self._partitions.run(scripts.SEAL, keys, args))
 
     def _keys(self, run: Run) -> list[str]:
         names = Names.of(self._prefix, run.capture_id)
         stream = names.frames(run.capture_id, run.opened_ns)
         return [names.lease(run.capture_id), names.deadlines, stream]
 
-
-def _check(reply: Any) -> None:
-    if reply == b"LOST":
-        raise LeaseLost("the lease of the capture has run out")
-    if reply == b"TAIL":
-        raise TailLost("the server has lost frames that it had acknowledged")
-    assert reply == b"OK", reply
-
-
-def _lost(capture_id: str, fields: dict[bytes, bytes]) -> LostCapture:
-    return LostCapture(
-        capture_id=capture_id,
-        owner=fields[b"owner"].decode(),
-        stream=fields[b"stream"].decode(),
-        opened=fields[b"opened"],
-        frames=int(fields[b"last"]),
-        bytes=int(fields[b"bytes"]),
-    )
+    async def _checked(self, script: str, run: Run, args: Sequence[Argument]) -> None:
+        """Run a script that first looks whether the lease is the run's."""
+        keys = self._keys(run)
+        reply: Any = await self._partitions.run(script, keys, args)
+        if reply == b"LOST":
+            raise LeaseLost("the lease of the capture has run out")
+        if reply == b"TAIL":
+            raise TailLost("the server has lost frames that it had acknowledged")
+        if reply != b"OK":
+            odd = Unreadable(keys[0], "has lost count of its frames")
+            self._partitions.note(odd)
+            raise odd

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from cfw.valkey import Address, CaptureStore, Names, Run, ScriptStore, open_link
-from tests.valkey.fake_store import Entry, FakeStore
+from tests.valkey.fake_store import Entry, FakeStore, key_of
 from tests.valkey.servers import Servers
 
 LEASE_S = 120
@@ -32,7 +32,7 @@ class Arena:
     def entries(self, run: Run) -> list[Entry]:
         """What a run's stream holds."""
         if isinstance(self.one, FakeStore):
-            return self.one.streams[f"{run.capture_id}:{run.opened_ns}"]
+            return self.one.streams[key_of(run)]
         assert self._servers is not None
         key = Names.of(self._prefix, run.capture_id).frames(run.capture_id, run.opened_ns)
         return [

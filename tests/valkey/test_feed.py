@@ -24,15 +24,17 @@ from cfw.valkey import (
     open_valkey_feed,
 )
 from schemas import (
+    ErrorCode,
+    FeedAbort,
     FeedClose,
     FeedFrame,
-    FeedOpened,
     Timestamp,
     parse_feed,
     restate,
     to_json,
 )
-from tests.factories import START_NS, make_close, make_meta, make_open
+from tests.factories import START_NS, make_close, make_meta
+from tests.valkey.fake_store import opened_as
 from tests.valkey.servers import Servers, until
 
 INGEST = {"timestamp_ingest": Timestamp.from_ns(START_NS)}
@@ -44,14 +46,13 @@ COUNTS = dict.fromkeys(
 class Writer:
     """A capture as a worker writes it."""
 
-    def __init__(self, link: Link, capture_id: str) -> None:
+    def __init__(self, link: Link, capture_id: str, opened_ns: int = 1) -> None:
         self.store = ScriptStore(link)
-        self.run = Run(capture_id=capture_id, opened_ns=1)
+        self.run = Run(capture_id=capture_id, opened_ns=opened_ns)
         self.seq = 0
 
     async def begin(self) -> Writer:
-        opened = restate(make_open(capture_id=self.run.capture_id), FeedOpened, **INGEST)
-        await self.store.begin(self.run, to_json(opened).encode())
+        await self.store.begin(self.run, opened_as(self.run.capture_id))
         return self
 
     async def frames(self, count: int) -> Writer:
@@ -249,7 +250,7 @@ async def test_a_consumer_learns_that_its_capture_was_taken_away(
 async def test_a_capture_that_expired_is_counted_and_given_up(
     one_server: Servers, prefix: str
 ) -> None:
-    """Its stream is gone before its end was read."""
+    """Its stream is gone before its end was read, and its reader is told so."""
     url, names = one_server.url(prefix=prefix), Names.of(prefix, "cap-1")
     async with (
         open_link(Address.parse(url)) as link,
@@ -260,6 +261,10 @@ async def test_a_capture_that_expired_is_counted_and_given_up(
         assert await read(feed, 2) == ["cap-1 opened", "cap-1 1"]
         one_server.client().delete(names.frames("cap-1", 1))
         await until(lambda: feed.expired == 1)
+        with trio.fail_after(20):
+            end, _ = await feed.__anext__()
+        assert isinstance(end, FeedAbort)
+        assert (end.error_code, end.frames_forwarded) == (ErrorCode.FORWARD_FAILED, 1)
     assert one_server.client().xpending(names.index, "g")["pending"] == 0
 
 
@@ -309,7 +314,7 @@ async def test_a_server_that_dies_ends_the_iteration(mortal: Servers, prefix: st
     with pytest.raises(KeyError, match="mine"):
         async with open_valkey_feed(url, group="g") as feed:
             raise KeyError("mine")
-    async with open_valkey_feed(url, group="g") as feed:
+    async with open_valkey_feed(url, group="g", claim_s=0.5) as feed:
         await joined(mortal, prefix, "g")
         mortal.kill()
         with pytest.raises(ValkeyFailed, match=r"127\.0\.0\.1"):

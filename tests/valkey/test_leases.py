@@ -33,7 +33,7 @@ from schemas import (
     to_json,
 )
 from tests.factories import START_NS, make_close, make_meta, make_open
-from tests.valkey.fake_store import FakeStore
+from tests.valkey.fake_store import FakeStore, key_of
 
 LEASE_S = 10.0
 
@@ -162,8 +162,8 @@ async def test_a_capture_that_cannot_be_read_does_not_stop_the_look(
             nursery.start_soon(sink.keep_looking)
             await trio.sleep(2 * LEASE_S)
             nursery.cancel_scope.cancel()
-        assert [*store.leases] == ["cap-1"]
-        (_, message, _) = store.streams[f"{other}:1"][-1]
+        assert (store.unreadable, store.leases) == (1, {})
+        (_, message, _) = store.streams[key_of(Run(capture_id=other, opened_ns=1))][-1]
         assert getattr(parse_feed(message), "error_code", None) is ErrorCode.WORKER_LOST
 
 

@@ -14,6 +14,7 @@ from cfw.sessions import (
     AuthorityUnreachable,
     SessionStatus,
     SessionUrlError,
+    UnusableAnswer,
     check_authority_url,
     open_authority,
 )
@@ -42,8 +43,11 @@ async def test_what_a_session_key_says(servers: Servers, prefix: str) -> None:
         assert await authority.check("ada", "s-3") is SessionStatus.INVALID
         assert await authority.check(odd, odd) is SessionStatus.ACTIVE
         servers.client().hset(f"{prefix}:session:s-1", "status", "perhaps")
-        with pytest.raises(AuthorityUnreachable, match="must be active or closed"):
+        with pytest.raises(UnusableAnswer, match="must be active or closed"):
             await authority.check("ada", "s-1")
+        servers.client().set(f"{prefix}:session:s-4", "active")
+        with pytest.raises(UnusableAnswer, match=f"{prefix}:session:s-4 is no hash"):
+            await authority.check("ada", "s-4")
 
 
 async def test_an_expired_session_is_unknown(one_server: Servers, prefix: str) -> None:

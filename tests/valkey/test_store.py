@@ -18,8 +18,12 @@ from cfw.valkey import (
     open_link,
     partition_of,
 )
+from schemas import parse_feed
 from tests.valkey.arenas import arena
+from tests.valkey.fake_store import opened_as
 from tests.valkey.servers import Servers
+
+OPENED = opened_as("cap-1")
 
 
 def run(capture_id: str = "cap-1", opened_ns: int = 1) -> Run:
@@ -67,12 +71,12 @@ async def test_a_capture_id_has_one_owner_until_it_ends(
     """A second run is refused, from any worker, and let in after the first one's end."""
     async with arena(place, prefix) as there:
         first, second = run(), run(opened_ns=2)
-        await there.one.begin(first, b"o")
+        await there.one.begin(first, OPENED)
         with pytest.raises(CaptureTaken) as caught:
-            await there.other.begin(second, b"o")
+            await there.other.begin(second, OPENED)
         assert not caught.value.is_expired
         await there.one.finish(first, b"t", 0)
-        await there.other.begin(second, b"o")
+        await there.other.begin(second, OPENED)
         with pytest.raises(LeaseLost):
             await there.one.renew(first)
 
@@ -82,7 +86,7 @@ async def test_every_step_may_be_asked_for_twice(place: Servers | None, prefix: 
     async with arena(place, prefix) as there:
         mine = run()
         for _ in range(2):
-            await there.one.begin(mine, b"o")
+            await there.one.begin(mine, OPENED)
         for _ in range(2):
             await there.one.append(mine, 1, [(b"m", b"j"), (b"m", b"j")])
         for _ in range(2):
@@ -99,14 +103,14 @@ async def test_nothing_is_written_behind_a_hole(place: Servers | None, prefix: s
     """A stream that lost its end, as in a failover, takes neither a frame nor a close."""
     async with arena(place, prefix) as there:
         mine = run()
-        await there.one.begin(mine, b"o")
+        await there.one.begin(mine, OPENED)
         await there.one.append(mine, 1, [(b"m", b"j")])
         with pytest.raises(TailLost):
             await there.one.append(mine, 3, [(b"m", b"j")])
         with pytest.raises(TailLost):
             await there.one.finish(mine, b"closed", 2)
         await there.one.finish(mine, b"aborted", None)
-        assert [message for _, message, _ in there.entries(mine)] == [b"o", b"m", b"aborted"]
+        assert [message for _, message, _ in there.entries(mine)] == [OPENED, b"m", b"aborted"]
 
 
 async def test_a_lease_that_ran_out_is_sealed_once_and_its_owner_is_locked_out(
@@ -115,15 +119,15 @@ async def test_a_lease_that_ran_out_is_sealed_once_and_its_owner_is_locked_out(
     """One of two workers writes the terminal; the old owner writes nothing any more."""
     async with arena(place, prefix) as there:
         mine, partition = run(), partition_of("cap-1")
-        await there.one.begin(mine, b"o")
+        await there.one.begin(mine, OPENED)
         await there.one.append(mine, 1, [(b"m", b"jpeg")])
         assert await there.other.lost(partition) == []
         there.expire("cap-1")
         with pytest.raises(CaptureTaken) as caught:
-            await there.other.begin(run(opened_ns=2), b"o")
+            await there.other.begin(run(opened_ns=2), OPENED)
         assert caught.value.is_expired
         (lost,) = await there.other.lost(partition)
-        assert (lost.frames, lost.bytes, lost.opened) == (1, 4, b"o")
+        assert (lost.frames, lost.bytes, lost.opened) == (1, 4, parse_feed(OPENED))
         (again,) = await there.one.lost(partition)
         assert await there.other.seal(lost, b"lost")
         assert not await there.one.seal(again, b"lost too")
@@ -135,8 +139,8 @@ async def test_a_lease_that_ran_out_is_sealed_once_and_its_owner_is_locked_out(
         ):
             with pytest.raises(LeaseLost):
                 await late
-        await there.other.begin(run(opened_ns=2), b"o")
-        assert [message for _, message, _ in there.entries(mine)] == [b"o", b"m", b"lost"]
+        await there.other.begin(run(opened_ns=2), OPENED)
+        assert [message for _, message, _ in there.entries(mine)] == [OPENED, b"m", b"lost"]
 
 
 async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
@@ -145,7 +149,7 @@ async def test_a_lease_that_is_renewed_in_time_is_not_sealed(
     """Seen as lost and renewed before the seal: the owner keeps it."""
     async with arena(place, prefix) as there:
         mine, partition = run(), partition_of("cap-1")
-        await there.one.begin(mine, b"o")
+        await there.one.begin(mine, OPENED)
         there.expire("cap-1")
         (lost,) = await there.other.lost(partition)
         await there.one.renew(mine)
@@ -159,7 +163,7 @@ async def test_a_full_server_refuses_all_or_nothing(mortal: Servers, prefix: str
     client = mortal.client()
     async with arena(mortal, prefix) as there:
         mine = run()
-        await there.one.begin(mine, b"o")
+        await there.one.begin(mine, OPENED)
         await there.one.append(mine, 1, [(b"m", b"j")])
         there.expire("cap-1")
         (lost,) = await there.other.lost(partition_of("cap-1"))
@@ -184,14 +188,14 @@ async def test_streams_and_index_are_bounded(one_server: Servers, prefix: str) -
     address = Address.parse(one_server.url(prefix=prefix, maxlen=100, index=100, keep_s=50))
     async with open_link(address) as link:
         store, mine = ScriptStore(link), run()
-        await store.begin(mine, b"o")
+        await store.begin(mine, OPENED)
         for seq in range(1, 501):
             await store.append(mine, seq, [(b"m", b"j")])
         for number in range(500):
             other = run("cap-1", number + 2)
             if number == 0:
                 await store.finish(mine, b"t", 500)
-            await store.begin(other, b"o")
+            await store.begin(other, OPENED)
             await store.finish(other, b"t", 0)
     names, client = Names.of(prefix, "cap-1"), one_server.client()
     stream = names.frames("cap-1", 1)
