@@ -111,7 +111,9 @@ class Times:
     session_grace_s: float = _time(
         10, "How long a capture may go on while the session authority is out of reach."
     )
-    handshake_s: float = _time(10, "The whole handshake, TLS included.")
+    handshake_s: float = _time(
+        10, "The whole handshake, TLS included; each request to the admin listener."
+    )
     open_s: float = _time(10, "From the handshake to `capture.open`.")
     message_s: float = _time(
         5, "From the first byte of a message to its last, while the worker reads."

@@ -25,6 +25,7 @@ from cfw.wire import (
     RequestBytes,
     describe_peer,
     read_head,
+    read_request,
     see_off,
 )
 
@@ -94,22 +95,31 @@ class Http1:
         if isinstance(read, HandshakeReject):
             return read
         await self._wait_turn()
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self._h11.receive_data(read.head)
-        head = self._h11.next_event()
-        assert isinstance(head, h11.Request), "the head is whole"
-        if head.http_version[:2] != b"1.":
-            raise _refused(505, "this listener speaks HTTP/1.1")
-        framing = {b"content-length", b"transfer-encoding"} & {name for name, _ in head.headers}
-        if len(framing) == 2:
+        head = read_request(read.head)
+        if isinstance(head, HandshakeReject):
+            return head
+        if head.values("content-length") and head.values("transfer-encoding"):
             # A proxy in front may have believed the other one, and taken what is another
             # request here for a part of this one.
             raise _refused(400, "a request has Content-Length or Transfer-Encoding, not both")
-        request = self._request(head, await self._read_body(read.rest))
-        if request.is_websocket and framing:
-            raise _refused(400, "a request for a WebSocket has no body")
+        line = f"{head.method} / HTTP/{head.version}\r\n".encode()
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._h11.receive_data(line + read.head.partition(b"\n")[2])
+        self._h11.next_event()
         self._head = read.head
-        return request
+        is_tls = isinstance(self.stream, trio.SSLStream)
+        return Request(
+            head.method,
+            unquote(head.path),
+            head.query,
+            head.version,
+            head.host,
+            head.headers,
+            body=await self._read_body(read.rest),
+            scheme="https" if is_tls else "http",
+            port=self.port,
+            peer=describe_peer(self.stream).rpartition(":")[0].strip("[]"),
+        )
 
     async def _read_body(self, begun: bytes) -> bytes:
         if begun:  # nothing would be the end of the connection
@@ -136,31 +146,6 @@ class Http1:
         if self._h11.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             await self._send(self._h11.send(go_on))
-
-    def _request(self, head: h11.Request, body: bytes) -> Request:
-        headers = tuple(
-            (name.decode(), value.decode("latin-1")) for name, value in head.headers
-        )
-        target = head.target.decode("latin-1")
-        hosts = [value for name, value in headers if name == "host"]
-        if not target.startswith("/") and "://" in target:
-            # RFC 9112, 3.2.2: it counts, and what Host says does not.
-            _, _, rest = target.partition("://")
-            host, slash, rest = rest.partition("/")
-            hosts, target = [host], slash + rest or "/"
-        path, _, query = target.partition("?")
-        is_tls = isinstance(self.stream, trio.SSLStream)
-        return Request(
-            method=head.method.decode(),
-            host="".join(hosts),
-            path=unquote(path),
-            query=query,
-            headers=headers,
-            body=body,
-            scheme="https" if is_tls else "http",
-            port=self.port,
-            peer=describe_peer(self.stream).rpartition(":")[0].strip("[]"),
-        )
 
     async def answer(self, request: Request, response: Response) -> bool:
         """Send an answer; False when the connection has ended with it.

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from cfw.wire import Headers, WebSocket
+from cfw.wire import Request as RequestHead
+from cfw.wire import WebSocket
 
 #: Every answer is about this moment.
 NO_STORE = {"cache-control": "no-store"}
@@ -19,26 +20,16 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 @attrs.frozen
-class Request:
-    """One request, whole.
+class Request(RequestHead):
+    """One request, whole; the path without percent signs.
 
     Args:
-        method: as it came: `GET`.
-        host: whom it is made to, as a name and perhaps a port; empty when it does not say.
-        path: without the query, and without percent signs.
-        query: as it came; empty when there is none.
-        headers: names in lower case.
         body: all of it.
         scheme: `http` or `https`.
         port: the TCP port that it came to.
         peer: the address that it came from.
     """
 
-    method: str
-    host: str
-    path: str
-    query: str
-    headers: Headers
     body: bytes
     scheme: str
     port: int
@@ -46,12 +37,12 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """A header's value, those of several lines joined by commas; None without any."""
-        values = [value for key, value in self.headers if key == name]
+        values = self.values(name)
         return ", ".join(values) if values else None
 
     def cookie(self, name: str) -> str:
         """The value of a cookie; empty without one. What others are called is no matter."""
-        lines = (value for key, value in self.headers if key == "cookie")
+        lines = self.values("cookie")
         pairs = (pair.strip().partition("=") for line in lines for pair in line.split(";"))
         return {key: value for key, _, value in pairs}.get(name, "")
 
@@ -63,11 +54,7 @@ class Request:
     @property
     def is_websocket(self) -> bool:
         """Whether it asks for a WebSocket."""
-        return self._lists("upgrade", "websocket") and self._lists("connection", "upgrade")
-
-    def _lists(self, name: str, wanted: str) -> bool:
-        listed = (self.header(name) or "").lower().split(",")
-        return wanted in map(str.strip, listed)
+        return "websocket" in map(str.lower, self.items("upgrade"))
 
 
 @attrs.frozen

@@ -19,6 +19,8 @@ from .errors import PeerGone
 
 # As much as h11 takes, so that every head passed on is parsed.
 MAX_HEAD_BYTES: Final = 16 * 1024
+# Browsers send some twenty. Each costs h11 some microseconds, however short it is.
+MAX_HEAD_LINES: Final = 128
 # How long a refused peer may take to read why, and to leave.
 REFUSE_S: Final = 1.0
 
@@ -100,6 +102,8 @@ async def read_head(
             return HandshakeReject(400, "this is not an HTTP/1.1 request")
         if len(head) > MAX_HEAD_BYTES:
             return HandshakeReject(431, f"the request head is over {MAX_HEAD_BYTES} bytes")
+        if head.count(b"\n") > MAX_HEAD_LINES:
+            return HandshakeReject(431, f"the request head is over {MAX_HEAD_LINES} lines")
         if match:
             return RequestBytes(head, bytes(data[match.end() :]))
 
@@ -111,6 +115,7 @@ class Request:
     Args:
         method: such as `GET`.
         path: without its query.
+        query: empty when there is none.
         version: of HTTP, `1.1` or `1.0`.
         host: whom it is for, as the client wrote it; the target's word counts before the
             header's.
@@ -119,6 +124,7 @@ class Request:
 
     method: str
     path: str
+    query: str
     version: str
     host: str
     headers: Headers
@@ -143,7 +149,7 @@ def read_request(head: bytes, only_path: str | None = None) -> Request | Handsha
     line = _REQUEST_LINE.match(head)
     if line is None:
         return HandshakeReject(400, "this is not an HTTP/1.1 request")
-    authority, path = _split(line[2])
+    authority, path, query = _split(line[2])
     if path != (only_path or path):
         return HandshakeReject(404, f"the only endpoint here is {only_path}")
     reader = h11.Connection(h11.SERVER)
@@ -158,18 +164,19 @@ def read_request(head: bytes, only_path: str | None = None) -> Request | Handsha
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in parsed.headers
     )
     host = dict(headers).get("host", "") if authority is None else authority
-    return Request(line[1].decode(), path, f"1.{line[3].decode()}", host, headers)
+    return Request(line[1].decode(), path, query, f"1.{line[3].decode()}", host, headers)
 
 
-def _split(target: bytes) -> tuple[str | None, str]:
-    """The authority of a target, if it has one, and its path."""
+def _split(target: bytes) -> tuple[str | None, str, str]:
+    """The authority of a target, if it has one, its path and its query."""
     authority = None
     if absolute := _ABSOLUTE.match(target):
         authority = absolute[1].decode("latin-1")
         target = target[absolute.end() :]
         if not target.startswith(b"/"):
             target = b"/" + target
-    return authority, target.partition(b"?")[0].decode("latin-1")
+    path, _, query = target.decode("latin-1").partition("?")
+    return authority, path, query
 
 
 def _fault_of(head: bytes) -> str:

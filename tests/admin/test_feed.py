@@ -16,7 +16,10 @@ from cfw.sinks.hub import LOSSLESS_ITEMS, FeedItem, Hub, SubscriberTooSlow
 from cfw.state import Frame
 from schemas import parse_feed, to_json
 from tests.admin.served import PATIENCE_S, hub_app, served, until
+from tests.admin.test_serve import UPGRADE, dial, read_all, say
 from tests.sinks.items import abort, close, frame, opened, running
+from tests.wire.peer import frame as peer_frame
+from tests.wire.peer import ping, text
 
 
 def feed(
@@ -272,3 +275,70 @@ async def test_a_reader_too_slow_for_lossless_is_told_so(
         code, reason, _ = await read_to_close(client)
     assert (code, reason) == (1008, str(SubscriberTooSlow()))
     assert len(reason) <= 123
+
+
+TALK: dict[str, tuple[bytes, int, bytes]] = {
+    "pings": (ping(), 1008, b"over 20 frames within 0.2 s"),
+    "pongs": (peer_frame(0x8A), 1008, b"over 20 frames within 0.2 s"),
+    "empty messages": (text(""), 1008, b"over 20 frames within 0.2 s"),
+    "empty fragments": (peer_frame(0x01) + peer_frame(0x00) * 5_000, 1002, b"fragments"),
+}
+
+
+@pytest.mark.parametrize("name", TALK)
+async def test_a_reader_that_does_nothing_but_send_is_closed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sends is ignored, but it costs; it reads why."""
+    monkeypatch.setattr("cfw.admin.feed.MAX_TALK_FRAMES", 20)
+    monkeypatch.setattr("cfw.admin.feed.TALK_S", 0.2)
+    data, code, said = TALK[name]
+    hub = Hub()
+    async with served(hub_app(hub)) as server, await dial(server, UPGRADE) as stream:
+        await until(lambda: hub.subscribers)
+
+        async def talk() -> None:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(data)
+                    await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talk)
+            answer = await read_all(stream)
+            nursery.cancel_scope.cancel()
+        close = answer[answer.index(b"\x88", -127) :]
+        assert int.from_bytes(close[2:4], "big") == code
+        assert said in close
+        await until(lambda: not hub.subscribers and not server.connections)
+
+
+@pytest.mark.parametrize(("frames", "is_kept"), [(19, True), (20, True), (21, False)])
+async def test_a_reader_may_say_so_much(
+    frames: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """n-1, n and n+1 frames within the time for which they are counted."""
+    monkeypatch.setattr("cfw.admin.feed.MAX_TALK_FRAMES", 20)
+    hub = Hub()
+    async with served(hub_app(hub)) as server, feed(server) as client:
+        await until(lambda: hub.subscribers)
+        for _ in range(frames):
+            await client.send("hello")
+        if is_kept:
+            async with running(hub):
+                pass
+            assert await read(client, 2) == wire(opened(), close())
+        else:
+            assert (await read_to_close(client))[0] == 1008
+
+
+async def test_a_reader_that_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is gone does not keep its place."""
+    monkeypatch.setattr("cfw.admin.serve.PING_S", 0.1)
+    monkeypatch.setattr("cfw.admin.serve.PONG_S", 0.2)
+    hub = Hub()
+    async with served(hub_app(hub)) as server:
+        answer = await say(server, UPGRADE)
+        assert b"\x89" in answer
+        assert b"no pong came within 0.2 s" in answer
+        await until(lambda: not hub.subscribers and not server.connections)

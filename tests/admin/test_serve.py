@@ -185,7 +185,7 @@ async def test_feeds_are_not_ended_for_others() -> None:
         (UPGRADE + b"\x82\x01a", b"", b"not masked"),  # before the handshake is answered
         (b"\x16\x03\x01\x02\x00garbage\r\n\r\n", b"", b"not an HTTP/1.1 request"),
         (b"GET / HTTP/1.1\r\n\r\n", b"", b"Host"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100), b"", b"speaks HTTP/1.1"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100), b"", b"not an HTTP/1.1 request"),
     ],
 )
 async def test_garbage_ends_its_connection_only(data: bytes, more: bytes, said: bytes) -> None:
@@ -219,7 +219,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
     [
         (HEALTH + H2C, [b"200"]),
         (HEALTH + b"\r\n" + HEALTH + H2C, [b"200", b"200"]),
-        (PREFACE, [b"505"]),
+        (PREFACE, [b"400"]),
     ],
 )
 async def test_nothing_but_http_1_is_spoken(data: bytes, answered: list[bytes]) -> None:

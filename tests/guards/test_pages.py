@@ -14,6 +14,8 @@ import pytest
 
 import cfw
 from cfw.admin import create_app
+from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
+from cfw.admin.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
 from cfw.admin.serve import PING_S
 from cfw.cli import main
 from cfw.config import Config
@@ -26,7 +28,7 @@ from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.routes.outcome import LADDER
 from cfw.routes.router import FILLING_S
 from cfw.sinks.hub import LOSSLESS_ITEMS
-from cfw.wire.handshake import MAX_HEAD_BYTES
+from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from cfw.wire.receiver import MAX_READ_BYTES
 
 ROOT = Path(cfw.__file__).parent.parent
@@ -229,7 +231,9 @@ FIGURES = [
     f"subscriber {LOSSLESS_ITEMS} items, ",
     f"one space of {MAX_READ_BYTES // 1024} KiB that",
     f"not waited for if there are more than {REFUSED_AT_A_TIME}",
-    f"{MAX_HEAD_BYTES // 1024} KiB of head",
+    f"{MAX_HEAD_BYTES // 1024} KiB of head in {MAX_HEAD_LINES} lines",
+    f"{MAX_HEAD_LINES} lines of head, {MAX_BODY_BYTES} bytes of body in {MAX_BODY_PIECES} "
+    f"pieces, {MAX_TALK_FRAMES} frames of a feed's reader in {TALK_S:g} s",
     f"The feed is pinged every {PING_S:g} s",
 ]
 

@@ -56,6 +56,7 @@ def changed(old: bytes, new: bytes) -> bytes:
         (changed(b"HTTP/1.1", b"HTTP/1.0"), 426, "needs HTTP/1.1"),
         (b"GET " + b"a" * 20_000, 431, "16384"),
         (changed(b"worker", b"w" * 16_384), 431, "16384"),
+        (changed(b"Host", b"a:\n" * 122 + b"Host"), 431, "128 lines"),
         (f"GET {PATH} HTTP/1.1\r\nHost: worker\r\n\r\n".encode(), 426, "WebSocket client"),
         (changed(b"Upgrade: websocket\r\n", b""), 426, "Upgrade does not say websocket"),
         (changed(b"Upgrade: websocket", b"Upgrade: websockets"), 426, "Upgrade does not say"),
@@ -256,6 +257,16 @@ async def test_no_extension_is_accepted() -> None:
     """Compression that a client offers is not taken up."""
     offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
     assert "xtensions" not in await let_in(changed(b"Host", offer + b"Host"))
+
+
+@pytest.mark.parametrize("more", [120, 121])
+async def test_a_head_may_have_so_many_lines(more: int) -> None:
+    """n-1 and n; one more is refused, see above."""
+    transport, peer = pair()
+    assert REQUEST.count(b"\n") == 7
+    await peer.send(changed(b"Host", b"a:\n" * more + b"Host") + text("first"))
+    async with serve(transport) as socket:
+        assert await socket.receive_batch() == ["first"]
 
 
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\n\r\n"])
