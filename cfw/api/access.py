@@ -1,9 +1,16 @@
-"""The files that say who may connect: opened at the start, read again when asked to."""
+"""The files that say who may connect: opened at the start, read again when asked to.
+
+They may lie on a file system that is gone, where a read never comes back. So they are read in
+threads, under a deadline; a read that comes back later than that changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import structlog
@@ -17,8 +24,17 @@ from cfw.identity import (
     TlsFiles,
     TokenFileError,
     Tokens,
+    UnusableFile,
     is_loopback,
+    read_regular,
 )
+
+#: For the files of one kind at one listener together; a disk that spins up needs half of it.
+READ_S = 10.0
+#: Reads of the same files that may hang at a time; each holds a thread for as long.
+MAX_HANGING = 4
+
+T = TypeVar("T")
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
@@ -39,26 +55,103 @@ class Reload:
         self._asked = trio.Event()
 
 
+class Reader:
+    """Reads files that belong together, in threads and under a deadline.
+
+    Args:
+        section: of the configuration.
+        paths: the keys of the section that name the files, with what they name.
+    """
+
+    def __init__(self, section: str, paths: Mapping[str, Path]) -> None:
+        self._section = section
+        self._paths = paths
+        self._threads = trio.CapacityLimiter(MAX_HANGING)
+
+    @property
+    def key(self) -> str:
+        """The key that stands for all of them."""
+        return f"{self._section}.{next(iter(self._paths))}"
+
+    async def read(self, make: Callable[[], T]) -> T:
+        """Make something of the files.
+
+        Args:
+            make: reads them, in a thread; nobody may be waiting for it any more.
+
+        Raises:
+            ConfigError: they cannot be used, or were not read within `READ_S`.
+
+        Cancellation: leaves a read that hangs behind.
+        """
+        at = ("", Path())
+        try:
+            with trio.fail_after(READ_S):
+                # One by one, to know which of them it is that hangs.
+                for at in self._paths.items():
+                    await self._in_thread(partial(_touch, at[1]))
+                return await self._in_thread(make)
+        except trio.TooSlowError:
+            problem = f"{at[1]} was not read within {READ_S:g} s; is its file system gone?"
+        except TlsFileError as exc:
+            at, problem = (exc.key, Path()), exc.problem
+        except TokenFileError as exc:
+            problem = str(exc)
+        except OSError as exc:
+            # It was replaced between two looks at it.
+            problem = f"{at[1]} cannot be read: {exc.strerror or exc}"
+        raise ConfigError(f"{self._section}.{at[0]}", problem)
+
+    async def _in_thread(self, read: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(
+            read, abandon_on_cancel=True, limiter=self._threads
+        )
+
+
+def _touch(path: Path) -> None:
+    """Read a file to see whether that comes to an end; what is wrong with it is said later."""
+    with suppress(UnusableFile):
+        read_regular(path)
+
+
+@attrs.frozen
+class Kept:
+    """Files that can be read again.
+
+    Args:
+        reader: reads them.
+        files: as they are in force.
+        otherwise: what is still so when they cannot be read.
+    """
+
+    reader: Reader
+    files: TlsFiles | Tokens
+    otherwise: str
+
+    async def reload(self) -> None:
+        """Read them again and put them in force; the log says what came of it."""
+        try:
+            use = await self.reader.read(self.files.read_again)
+        except ConfigError as exc:
+            _log.error("reload.failed", key=exc.key, detail=f"{exc.problem}; {self.otherwise}")
+        else:
+            use()
+            _log.info("reload.done", key=self.reader.key)
+
+
 @attrs.frozen
 class Door:
     """Who may connect to one listener.
 
     Args:
-        name: the section of the configuration.
         tls: its TLS; None when it speaks none.
         tokens: its tokens; None when it asks for none.
+        kept: the files of both.
     """
 
-    name: str
     tls: TlsFiles | None
     tokens: Tokens | None
-
-    def files(self) -> Iterator[tuple[str, TlsFiles | Tokens]]:
-        """What can be read again, each with the key of the configuration it stands for."""
-        if self.tls is not None:
-            yield f"{self.name}.cert_file", self.tls
-        if self.tokens is not None:
-            yield f"{self.name}.token_file", self.tokens
+    kept: tuple[Kept, ...]
 
 
 @attrs.frozen
@@ -81,18 +174,16 @@ class Access:
         """Read the files again whenever that is asked for; runs until it is cancelled."""
         while True:
             await self.reload.wait_requested()
-            for key, files in (*self.server.files(), *self.admin.files()):
-                try:
-                    # In a thread: a disk that is slow must not stop the captures.
-                    await trio.to_thread.run_sync(files.reload, abandon_on_cancel=True)
-                except (TlsFileError, TokenFileError, OSError) as exc:
-                    # OSError: a file that was replaced between two looks at it.
-                    _log.error("reload.failed", key=key, detail=f"{exc}; the old ones stay")
-                else:
-                    _log.info("reload.done", key=key)
+            kept = (*self.server.kept, *self.admin.kept)
+            if not kept:
+                _log.info("reload.nothing", detail="there are no tokens and no certificates")
+            # Side by side: one that hangs does not hold up the others.
+            async with trio.open_nursery() as nursery:
+                for files in kept:
+                    nursery.start_soon(files.reload)
 
 
-def open_access(config: Config, reload: Reload) -> Access:
+async def open_access(config: Config, reload: Reload) -> Access:
     """Read the files that the configuration names.
 
     Args:
@@ -100,32 +191,36 @@ def open_access(config: Config, reload: Reload) -> Access:
         reload: tells when to read them again.
 
     Raises:
-        ConfigError: one of them cannot be used.
+        ConfigError: one of them cannot be used, or was not read within `READ_S`.
+
+    Cancellation: leaves a read that hangs behind.
     """
-    server, admin = _door("server", config.server), _door("admin", config.admin)
+    server = await _door("server", config.server)
+    admin = await _door("admin", config.admin)
     gate = Gate(Origins(config.server.origins), server.tokens)
     return Access(server, admin, gate, reload)
 
 
-def _door(name: str, section: ServerConfig | AdminConfig) -> Door:
+async def _door(name: str, section: ServerConfig | AdminConfig) -> Door:
     tls = tokens = None
-    try:
-        if section.cert_file:
-            tls = TlsFiles(
-                Path(section.cert_file),
-                Path(section.key_file),
-                Path(section.client_ca_file) if section.client_ca_file else None,
-            )
-        if section.token_file:
-            tokens = Tokens(Path(section.token_file))
-    except TlsFileError as exc:
-        raise ConfigError(f"{name}.{exc.key}", exc.problem) from None
-    except TokenFileError as exc:
-        raise ConfigError(f"{name}.token_file", str(exc)) from None
+    kept = []
+    if section.cert_file:
+        paths = {"cert_file": Path(section.cert_file), "key_file": Path(section.key_file)}
+        if section.client_ca_file:
+            paths["client_ca_file"] = Path(section.client_ca_file)
+        reader = Reader(name, paths)
+        tls = await reader.read(partial(TlsFiles, **paths))
+        kept.append(Kept(reader, tls, "the old certificates stay in force"))
+    if section.token_file:
+        path = Path(section.token_file)
+        reader = Reader(name, {"token_file": path})
+        tokens = await reader.read(partial(Tokens, path))
+        words = "the old tokens stay in force, also those that are no longer in the file"
+        kept.append(Kept(reader, tokens, words))
     if tokens is not None and tls is None and not is_loopback(section.host):
         _log.warning(
             "tokens.in_clear",
             detail=f"tokens for {section.host} cross the network unencrypted",
             hint=f"set {name}.cert_file and {name}.key_file",
         )
-    return Door(name, tls, tokens)
+    return Door(tls, tokens, tuple(kept))

@@ -21,6 +21,7 @@ from cfw.api.access import Access, Reload, open_access
 from cfw.api.routes.camera_feed_worker_routes import PATH, Router
 from cfw.config import Config
 from cfw.identity import TlsFiles, is_loopback
+from cfw.limits import Times
 from cfw.listen import Handler, serve_listeners
 from cfw.metrics import Metrics, watch_stalls
 from cfw.net import address_text, open_listeners
@@ -30,6 +31,10 @@ from cfw.sinks import CountingSink, Sink, open_sink
 from cfw.sinks.hub import Hub
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
+
+
+#: For the admin listener to end what is still open there.
+ADMIN_GRACE_S = 2.0
 
 
 @attrs.frozen
@@ -73,6 +78,19 @@ class Shutdown:
         await self._now.wait()
 
 
+def longest_stop_s(times: Times, *, drain: bool = True) -> float:
+    """Seconds within which a worker ends that is asked to, whatever anybody beside it does.
+
+    Args:
+        times: of its configuration.
+        drain: captures may finish; otherwise they are aborted at once.
+    """
+    captures_s = times.drain_s if drain else 0.0
+    # The terminal, the rig, the admin listener, then sink and authority.
+    closing_s = times.close_flush_s + times.linger_s + ADMIN_GRACE_S + times.close_flush_s
+    return captures_s + closing_s
+
+
 async def serve(
     config: Config,
     *,
@@ -89,14 +107,14 @@ async def serve(
         task_status: `nursery.start` gets the addresses once connections are taken.
 
     Raises:
-        ConfigError: a file of tokens or certificates cannot be used.
+        ConfigError: a file of tokens or certificates cannot be used, or not be read in time.
         ListenError: an address cannot be listened on.
 
     Cancellation: every capture is aborted with `server_shutdown`; its terminal, abort
     message and close frame are still sent, under their deadlines.
     """
     shutdown = shutdown or Shutdown()
-    access = open_access(config, reload or Reload())
+    access = await open_access(config, reload or Reload())
     # A sink or an authority that hangs while it is closed must not keep the process.
     with trio.CancelScope() as closing:
         async with (
@@ -212,6 +230,7 @@ async def _admin(
     async with trio.open_nursery() as nursery:
         serve = partial(
             serve_admin,
+            grace_s=ADMIN_GRACE_S,
             max_connections=config.admin.max_connections,
             tls=tls,
             handshake_s=config.times.handshake_s,

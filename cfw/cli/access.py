@@ -13,7 +13,7 @@ import attrs
 import click
 
 from cfw.identity import TokenFileError
-from cfw.identity.tokens import read_tokens
+from cfw.identity.tokens import parse_tokens
 
 #: A value on the command line would show in the list of processes.
 TOKEN_VARIABLE = "CFW_TOKEN"
@@ -82,7 +82,10 @@ def _token(path: Path | None) -> str | None:
     if path is None:
         return os.environ.get(TOKEN_VARIABLE) or None
     try:
-        tokens = read_tokens(path)
+        # A pipe is welcome here, unlike to a worker: it is read once, by who may wait for it.
+        tokens = parse_tokens(path, path.read_bytes())
+    except OSError as exc:
+        raise click.UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from None
     except TokenFileError as exc:
         raise click.UsageError(str(exc)) from None
     if len(tokens) > 1:

@@ -20,15 +20,10 @@ from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.cli._logging import configure_logging
 from cfw.cli._systemd import Systemd
+from cfw.cli.lifeline import Lifeline
 from cfw.cli.memory import settle_memory
-from cfw.cli.workers import (
-    STOP,
-    SUPERVISED_BY,
-    WorkerFailed,
-    signals_for,
-    stop_with_supervisor,
-    supervise,
-)
+from cfw.cli.signals import HEARD, STOP, Terminal
+from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
 from cfw.listen import RESERVE, raise_descriptor_limit
 from cfw.native import code_in_use
@@ -94,6 +89,8 @@ _OPTIONS = (
     ),
 )
 
+#: The exit code of click's `UsageError`.
+WRONG_CONFIGURATION = 2
 #: Parameters that set no key.
 _OWN = ("held",)
 #: Parameter of the command -> the key it sets.
@@ -155,15 +152,14 @@ def serve(config: Config, held: int | None) -> None:
 
     The first signal lets running captures finish (times.drain_s); a second ends them at
     once. When connections are taken, one line on standard output names both addresses.
-    With certificates or tokens configured, SIGHUP has their files read again.
+    SIGHUP has the files of certificates and tokens read again, if there are any; it stops
+    the worker when it comes with the end of the terminal that it was started at.
     """
     configure_logging(config.log.format, config.log.level)
-    ready_format = config.log.format
     if held is not None:
         structlog.contextvars.bind_contextvars(worker=os.getpid())
-        ready_format = "json"  # it is the supervisor that reads it
     _log.info("server.starting", version=__version__, build=code_in_use())
-    announce = partial(_announce, log_format=ready_format)
+    announce = partial(_announce, log_format=config.log.format)
     _provide_descriptors(config)
     # Of several workers it is the supervisor that systemd listens to.
     systemd = Systemd() if held is None else Systemd({})
@@ -174,8 +170,19 @@ def serve(config: Config, held: int | None) -> None:
             trio.run(_run, config, announce, held, systemd, strict_exception_groups=True)
     except* ConfigError as group:
         raise click.UsageError(str(first_of(group))) from None
-    except* (ListenError, OutOfReach, WorkerFailed) as group:
+    except* WorkerFailed as group:
+        raise _Failed(first_of(group)) from None
+    except* (ListenError, OutOfReach) as group:
         raise click.ClickException(first_reason(group)) from None
+
+
+class _Failed(click.ClickException):
+    """A worker of several failed; a wrong configuration is one, whoever has read it."""
+
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__(str(failure))
+        if isinstance(failure, WorkerFailed) and failure.code == WRONG_CONFIGURATION:
+            self.exit_code = WRONG_CONFIGURATION  # type: ignore[misc]
 
 
 def _provide_descriptors(config: Config) -> None:
@@ -193,23 +200,31 @@ async def _supervise(config: Config, announce: Callable[..., None], systemd: Sys
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(systemd.feed_watchdog)
-        await supervise(config, ready)
+        await supervise(config, ready, systemd.stopping)
         nursery.cancel_scope.cancel()
 
 
 async def _run(
     config: Config, announce: Callable[[Addresses], None], held: int | None, systemd: Systemd
 ) -> None:
-    shutdown, reload = Shutdown(), Reload()
-    with trio.open_signal_receiver(*signals_for(config)) as signals:
+    shutdown, reload, terminal = Shutdown(), Reload(), Terminal()
+    lifeline = None if held is None else Lifeline(held)
+    with trio.open_signal_receiver(*HEARD) as signals:
         async with trio.open_nursery() as nursery:
+            starting = trio.CancelScope()
 
             async def watch() -> None:
                 async for number in signals:
-                    asked = shutdown if number in STOP else reload
-                    asked.request()
-                    if asked is shutdown:
+                    if number in STOP or terminal.is_closed():
+                        stop()
                         systemd.stopping()
+                    else:
+                        reload.request()
+
+            def stop() -> None:
+                shutdown.request()
+                # What a start waits for may never come, and there is no capture to wait for.
+                starting.cancel()
 
             async def work(task_status: trio.TaskStatus[Addresses]) -> None:
                 await serve_worker(
@@ -218,12 +233,20 @@ async def _run(
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            if held is not None:
-                nursery.start_soon(stop_with_supervisor, held, shutdown.request)
+            if lifeline is not None:
+                nursery.start_soon(lifeline.hold, stop)
             nursery.start_soon(systemd.feed_watchdog)
-            addresses = await nursery.start(work)
+            with starting:
+                addresses = await nursery.start(work)
+            if starting.cancelled_caught:
+                _log.info("server.stopped", detail="it was asked to before it was ready")
+                nursery.cancel_scope.cancel()
+                return
             settle_memory()
-            announce(addresses)
+            if lifeline is None:
+                announce(addresses)
+            else:
+                await lifeline.tell_ready(addresses)
             systemd.ready()
 
 

@@ -1,27 +1,39 @@
 """`cfw serve --workers N`: processes that share a port, each with all of its own.
 
 The supervisor holds the port and nothing of a capture. It starts each worker with the
-configuration on standard input, so that no secret is seen in a list of processes, and with
-the read end of a pipe that closes when the supervisor is gone: no worker outlives it.
+configuration on standard input, so that no secret is seen in a list of processes, and with one
+end of a socket pair (`cfw.cli.lifeline`), on which the worker gives signs of life, and which
+closes when the supervisor is gone: no worker outlives it.
+
+    supervise
+    |-- the signals          passed on; the third one kills
+    `-- each Worker          one Child after the other, with a pause between
+        `-- Child            its configuration, its signs of life, its deadlines
+
+Nothing of a worker is waited for without a deadline. Time is counted in beats of the
+supervisor's own, so that a machine that stood still is held against nobody.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import attrs
 import structlog
 import trio
 
-from cfw.api import Addresses, ListenError
+from cfw.api import Addresses, ListenError, longest_stop_s
+from cfw.cli.lifeline import BEAT_S, Hearing, NotALine, stream_of
+from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.config import Config, config_toml
 from cfw.identity import page_origins
+from cfw.limits import Times
 from cfw.net import bind_sockets
 
 #: Seconds until a worker that ended by itself is started again: doubled each time, up to the
@@ -29,26 +41,34 @@ from cfw.net import bind_sockets
 SHORTEST_S = 0.5
 LONGEST_S = 30.0
 STEADY_S = 60.0
-#: The option of `cfw serve` that makes it one of several; the pipe's descriptor follows.
+#: From the start of a process until it takes connections: its imports, the files of tokens and
+#: certificates, and a sink and an authority that it connects to.
+READY_S = 60.0
+#: The same that the unit for systemd gives the supervisor (`WatchdogSec=`).
+SILENT_S = 10.0
+#: Beyond the deadlines of a stop: the rest of the log, the end of the interpreter.
+EXIT_S = 5.0
+#: From SIGKILL until the system has taken a process away, which no file system may delay.
+KILLED_S = 5.0
+#: The option of `cfw serve` that makes it one of several; the lifeline's descriptor follows.
 SUPERVISED_BY = "--supervised-by"
-
-#: What asks a worker to end.
-STOP = (signal.SIGTERM, signal.SIGINT)
+#: The signals of a person in a hurry: let captures finish, end them, end the processes.
+_IN_A_HURRY, _OUT_OF_PATIENCE = 2, 3
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.workers")
 
 
 class WorkerFailed(Exception):
-    """A worker ended before it was ready for the first time; its log says why."""
+    """A worker ended before it was ready for the first time; its log says why.
 
+    Args:
+        reason: what the supervisor knows of it.
+        code: its exit code; None if it has none of its own.
+    """
 
-def signals_for(config: Config) -> list[signal.Signals]:
-    """The signals that `cfw serve` waits for."""
-    sections = (config.server, config.admin)
-    has_files = any(section.cert_file or section.token_file for section in sections)
-    # Otherwise it goes on ending a worker whose terminal is closed; Windows has none.
-    hang_up = [signal.SIGHUP] if has_files and hasattr(signal, "SIGHUP") else []
-    return [*STOP, *hang_up]
+    def __init__(self, reason: str, code: int | None) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def back_off(previous_s: float | None, lasted_s: float) -> float:
@@ -81,92 +101,107 @@ def worker_config(config: Config, index: int) -> Config:
     return attrs.evolve(config, server=server, admin=admin)
 
 
-async def supervise(config: Config, announce: Callable[..., None]) -> None:
+async def supervise(
+    config: Config, announce: Callable[..., None], stopping: Callable[[], object]
+) -> None:
     """Run `server.workers` processes until SIGTERM or SIGINT, and until they have ended.
 
-    A worker that ends by itself is started again after a while. SIGTERM, SIGINT and SIGHUP
-    are passed on.
+    A worker that ends by itself, or is silent for `SILENT_S`, is started again after a while.
+    A second signal ends captures at once, a third one kills. SIGHUP is passed on, unless the
+    terminal is closed.
 
     Args:
         config: of all workers.
         announce: called once with the addresses of each, when all take connections.
+        stopping: called when the end begins.
 
     Raises:
         ListenError: the port cannot be had.
-        WorkerFailed: a worker could not be started at all.
+        WorkerFailed: a worker could not be started at all; the others have stopped.
 
     Cancellation: the workers are killed.
     """
     async with _reserved_port(config) as port:
         config = attrs.evolve(config, server=attrs.evolve(config.server, port=port))
-        with _pipe() as held:
-            workers = [
-                Worker(worker_config(config, i), i, held) for i in range(config.server.workers)
-            ]
-            await _run_all(config, workers, announce)
+        workers: list[Worker] = []
+
+        def stop() -> None:
+            stopping()
+            for worker in workers:
+                worker.stop()
+
+        workers += [Worker(config, index, stop) for index in range(config.server.workers)]
+        await _run_all(workers, announce, stop)
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
 
 
 async def _run_all(
-    config: Config, workers: list[Worker], announce: Callable[..., None]
+    workers: Sequence[Worker], announce: Callable[..., None], stop: Callable[[], None]
 ) -> None:
-    with trio.open_signal_receiver(*signals_for(config)) as signals:
+    terminal = Terminal()
+    with trio.open_signal_receiver(*HEARD) as signals:
         async with trio.open_nursery() as nursery:
 
-            async def watch() -> None:
+            async def listen() -> None:
                 async for number in signals:
-                    for worker in workers:
-                        worker.signal(number)
-
-            async def run_all() -> None:
-                try:
-                    async with trio.open_nursery() as running:
+                    if number in STOP or terminal.is_closed():
+                        stop()
+                    else:
                         for worker in workers:
-                            running.start_soon(worker.run)
-                        for worker in workers:
-                            await worker.ready.wait()
-                        announce(*(worker.addresses for worker in workers))
-                finally:
-                    nursery.cancel_scope.cancel()
+                            worker.reload()
 
-            nursery.start_soon(watch)
-            nursery.start_soon(run_all)
+            nursery.start_soon(listen)
+            async with trio.open_nursery() as running:
+                for worker in workers:
+                    running.start_soon(worker.run)
+                for worker in workers:
+                    await worker.settled.wait()
+                if all(worker.addresses for worker in workers):
+                    announce(*(worker.addresses for worker in workers))
+            nursery.cancel_scope.cancel()
 
 
 class Worker:
-    """One process, started again as often as it ends by itself.
+    """One of the processes, started again as often as it ends by itself.
 
     Args:
-        config: what it runs with.
+        config: that of all.
         index: its number among the workers, from 0.
-        held: the read end of the supervisor's pipe.
+        give_up: called when it cannot be started at all.
 
     Attributes:
-        ready: set when it takes connections for the first time, or never will.
+        settled: set when it takes connections for the first time, or never will.
         addresses: where it is reached; None before that.
+        failure: why it never took connections.
     """
 
-    def __init__(self, config: Config, index: int, held: int) -> None:
-        self.ready = trio.Event()
+    def __init__(self, config: Config, index: int, give_up: Callable[[], object]) -> None:
+        self.settled = trio.Event()
         self.addresses: Addresses | None = None
-        self._config = config_toml(config).encode()
-        self._held = held
+        self.failure: WorkerFailed | None = None
+        self._config = worker_config(config, index)
+        self._give_up = give_up
         self._log = _log.bind(worker=index)
-        self._process: trio.Process | None = None
-        self._stop = trio.CancelScope()
+        self._child: Child | None = None
+        self._asked = 0
+        self._is_asked = trio.Event()
 
-    def signal(self, number: int) -> None:
-        """Pass a signal on; after SIGTERM or SIGINT the worker is not started again."""
-        if number in STOP:
-            self._stop.cancel()
-            number = signal.SIGTERM
-        if self._process is not None:
-            self._process.send_signal(number)
+    def stop(self) -> None:
+        """Have it end and not start again; asked again, faster and faster."""
+        self._asked += 1
+        self._is_asked.set()
+        if self._child is not None:
+            self._child.stop(self._asked)
+
+    def reload(self) -> None:
+        """Have it read its files again; one that is not ready yet, once it is."""
+        if self._child is not None:
+            self._child.reload()
 
     async def run(self) -> None:
         """Run it until it is told to stop and has ended.
-
-        Raises:
-            WorkerFailed: it ended before it was ready for the first time.
 
         Cancellation: the process is killed.
         """
@@ -174,84 +209,210 @@ class Worker:
         try:
             while not self._is_stopping():
                 started = trio.current_time()
-                code = await self._run_once()
+                reason, code = await self._run_once()
                 if self._is_stopping():
                     return
                 if self.addresses is None:
-                    raise WorkerFailed(f"a worker ended with {code} before it was ready")
+                    words = f"a worker was never ready: {reason}"
+                    self.failure = WorkerFailed(words, code)
+                    self._give_up()
+                    return
                 wait_s = back_off(wait_s, trio.current_time() - started)
-                self._log.error("worker.died", code=code, restart_in_s=wait_s)
-                await self._sleep(wait_s)
+                self._log.error("worker.died", code=code, reason=reason, restart_in_s=wait_s)
+                with trio.move_on_after(wait_s):
+                    await self._is_asked.wait()
         finally:
-            self.ready.set()
+            self.settled.set()
 
     def _is_stopping(self) -> bool:
-        return self._stop.cancel_called
+        return self._asked > 0
 
-    async def _sleep(self, seconds: float) -> None:
-        """Wait, but not once it is to stop."""
-        with self._stop:
-            await trio.sleep(seconds)
-
-    async def _run_once(self) -> int:
-        process = self._process = await trio.lowlevel.open_process(
-            [
-                *(sys.executable, "-m", "cfw.cli", "serve", "--config", "/dev/stdin"),
-                *(SUPERVISED_BY, str(self._held)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=(self._held,),
-            # Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
-            start_new_session=True,
-        )
+    async def _run_once(self) -> tuple[str, int | None]:
+        """Why it ended, and its exit code if it had one."""
+        ours, theirs = socket.socketpair()
         try:
-            if self._is_stopping():
-                process.terminate()
-            await self._tell_and_hear(process)
-            return await process.wait()
+            with theirs:
+                process = await _open_process(theirs.fileno())
+        except OSError as exc:
+            ours.close()
+            return f"it could not be started: {exc.strerror or exc}", None
+        child = self._child = Child(process, self._config.times, self._note_ready, self._log)
+        if self._asked:
+            child.stop(self._asked)
+        try:
+            await child.run(config_toml(self._config).encode(), stream_of(ours))
         finally:
-            self._process = None
-            if process.returncode is None:
-                process.kill()
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                    await process.wait()
+            self._child = None
+        return child.reason, process.returncode
 
-    async def _tell_and_hear(self, process: trio.Process) -> None:
-        """Give the worker its configuration, and read its ready line."""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        line = b""
-        async with process.stdin, process.stdout:
-            try:
-                await process.stdin.send_all(self._config)
-                await process.stdin.aclose()
-                while not line.endswith(b"\n"):
-                    more = await process.stdout.receive_some()
-                    if not more:
-                        return
-                    line += more
-            except trio.BrokenResourceError:
-                return
-        told = json.loads(line)
-        del told["event"]
-        self.addresses = Addresses(**told)
-        self._log.info("worker.ready", pid=process.pid, **attrs.asdict(self.addresses))
-        self.ready.set()
+    def _note_ready(self, addresses: Addresses, pid: int) -> None:
+        self.addresses = addresses
+        self._log.info("worker.ready", pid=pid, **attrs.asdict(addresses))
+        self.settled.set()
 
 
-async def stop_with_supervisor(held: int, stop: Callable[[], object]) -> None:
-    """In a worker: wait until the supervisor is gone, and then stop.
+class Child:
+    """One process of a worker: what it was told, and what is held against it.
 
     Args:
-        held: the descriptor of the pipe, as given behind `SUPERVISED_BY`.
-        stop: called once.
+        process: has its configuration still to come.
+        times: how long it may take to stop.
+        ready: called with its addresses and its number when it takes connections.
+        log: bound to the worker.
     """
-    async with trio.lowlevel.FdStream(held) as pipe:
-        while await pipe.receive_some():
+
+    def __init__(
+        self,
+        process: trio.Process,
+        times: Times,
+        ready: Callable[[Addresses, int], None],
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._process = process
+        self._times = times
+        self._note_ready = ready
+        self._log = log
+        self._is_ready = False
+        self._reload_then = False
+        self._was_heard = False
+        self._fault = ""
+        #: Seconds that are left until it is killed, whatever it says, and those it had.
+        self._left_s = math.inf
+        self._given_s = math.inf
+
+    @property
+    def reason(self) -> str:
+        """Why it ended."""
+        if self._fault:
+            return self._fault
+        code = self._process.returncode
+        if code is None:
+            return "it cannot be killed"
+        return f"it was ended by {_signal_name(-code)}" if code < 0 else f"it ended with {code}"
+
+    def stop(self, asked: int) -> None:
+        """Ask it to end.
+
+        Args:
+            asked: how often that was asked for by now.
+        """
+        if asked >= _OUT_OF_PATIENCE:
+            self._kill("three signals have asked for the end")
+            return
+        self._process.send_signal(signal.SIGTERM)
+        in_a_hurry = asked >= _IN_A_HURRY
+        self._given_s = longest_stop_s(self._times, drain=not in_a_hurry) + EXIT_S
+        self._left_s = min(self._left_s, self._given_s)
+
+    def reload(self) -> None:
+        """Pass SIGHUP on; while it does not listen for it yet, that would end it."""
+        if self._is_ready:
+            self._process.send_signal(signal.SIGHUP)
+        else:
+            self._reload_then = True
+
+    async def run(self, config: bytes, stream: trio.SocketStream) -> None:
+        """Run it to its end.
+
+        Args:
+            config: for its standard input.
+            stream: the lifeline.
+
+        Cancellation: it is killed.
+        """
+        async with stream:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._tell, config)
+                    nursery.start_soon(self._hear, stream)
+                    nursery.start_soon(self._watch, nursery.cancel_scope)
+                    await self._process.wait()
+                    nursery.cancel_scope.cancel()
+            finally:
+                if self._process.returncode is None:
+                    self._process.kill()
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + KILLED_S):
+                        await self._process.wait()
+
+    async def _tell(self, config: bytes) -> None:
+        assert self._process.stdin is not None
+        async with self._process.stdin as stdin:
+            with suppress(trio.BrokenResourceError):
+                await stdin.send_all(config)
+
+    async def _hear(self, stream: trio.SocketStream) -> None:
+        """Take in what it says; its end, and nonsense, are the same as silence."""
+        hearing = Hearing()
+        try:
+            while data := await stream.receive_some(4_096):
+                addresses = hearing.take(data)
+                self._was_heard = True
+                if addresses is not None and not self._is_ready:
+                    self._be_ready(addresses)
+                # A flood is read no faster than it takes to tell that it lives.
+                await trio.sleep(BEAT_S / 10)
+        except trio.BrokenResourceError:
             pass
-    _log.error("worker.orphaned", detail="the supervisor is gone; shutting down")
-    stop()
+        except NotALine:
+            self._kill("it wrote what is no sign of life")
+
+    def _be_ready(self, addresses: Addresses) -> None:
+        self._is_ready = True
+        self._note_ready(addresses, self._process.pid)
+        if self._reload_then:
+            self.reload()
+
+    async def _watch(self, waiting: trio.CancelScope) -> None:
+        """Kill it when one of its times is over, and do not wait long for that."""
+        silent_s = starting_s = killed_s = 0.0
+        while killed_s < KILLED_S:
+            await trio.sleep(BEAT_S)
+            silent_s = 0.0 if self._was_heard else silent_s + BEAT_S
+            self._was_heard = False
+            starting_s += BEAT_S
+            self._left_s -= BEAT_S
+            if self._fault:
+                killed_s += BEAT_S
+            elif self._left_s <= 0:
+                self._kill(f"it did not end within {self._given_s:g} s")
+            elif self._is_ready and silent_s >= SILENT_S:
+                self._kill(f"it gave no sign of life for {SILENT_S:g} s")
+            elif not self._is_ready and starting_s >= READY_S:
+                self._kill(f"it was not ready within {READY_S:g} s")
+        waiting.cancel()
+
+    def _kill(self, fault: str) -> None:
+        if self._process.returncode is None:
+            self._fault = fault
+            self._log.error("worker.killed", pid=self._process.pid, reason=fault)
+            self._process.kill()
+
+
+async def _open_process(lifeline: int) -> trio.Process:
+    """Start a worker that waits for its configuration.
+
+    Raises:
+        OSError: the system has no room for it, or no such program any more.
+    """
+    return await trio.lowlevel.open_process(
+        [
+            *(sys.executable, "-m", "cfw.cli", "serve", "--config", "/dev/stdin"),
+            *(SUPERVISED_BY, str(lifeline)),
+        ],
+        stdin=subprocess.PIPE,
+        # What code in it prints goes where its log goes: the supervisor's has one line.
+        stdout=subprocess.DEVNULL if sys.stderr is None else 2,
+        pass_fds=(lifeline,),
+        # Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
+        start_new_session=True,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @asynccontextmanager
@@ -270,14 +431,3 @@ async def _reserved_port(config: Config) -> AsyncIterator[int]:
         for sock in sockets:
             held.enter_context(sock)
         yield sockets[0].getsockname()[1]
-
-
-@contextmanager
-def _pipe() -> Iterator[int]:
-    """A pipe whose write end lives as long as this process; gives the read end."""
-    read, write = os.pipe()
-    try:
-        yield read
-    finally:
-        os.close(read)
-        os.close(write)

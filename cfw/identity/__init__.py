@@ -4,6 +4,7 @@ What is read here is asked before a WebSocket is opened. Whether a user may send
 question, which the session authority answers (`cfw.sessions`).
 """
 
+from cfw.identity.files import UnusableFile, read_regular
 from cfw.identity.gate import SUBPROTOCOL, Gate, Identity
 from cfw.identity.hosts import is_loopback, is_same_origin
 from cfw.identity.origins import Origins, check_origin, page_origins
@@ -19,9 +20,11 @@ __all__ = [
     "TlsFiles",
     "TokenFileError",
     "Tokens",
+    "UnusableFile",
     "check_origin",
     "is_loopback",
     "is_same_origin",
     "make_token",
     "page_origins",
+    "read_regular",
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
 import attrs
 import trio
+
+from cfw.identity.files import UnusableFile, read_regular
 
 _T = TypeVar("_T", bound=trio.abc.Stream)
 
@@ -45,17 +48,27 @@ class TlsFiles:
         TlsFileError: a file cannot be used.
     """
 
-    def __init__(self, cert_file: Path, key_file: Path, client_ca_file: Path | None) -> None:
+    def __init__(
+        self, cert_file: Path, key_file: Path, client_ca_file: Path | None = None
+    ) -> None:
         self._files = (cert_file, key_file, client_ca_file)
         self._context = _make_context(*self._files)
 
-    def reload(self) -> None:
-        """Read the files again, for new connections; if one cannot be used, nothing changes.
+    def read_again(self) -> Callable[[], None]:
+        """Read the files; nothing changes until what is returned is called.
+
+        That puts them in force for new connections. It may run in a thread, also in one that
+        nobody waits for any more.
 
         Raises:
             TlsFileError: a file cannot be used.
         """
-        self._context = _make_context(*self._files)
+        context = _make_context(*self._files)
+
+        def use() -> None:
+            self._context = context
+
+        return use
 
     def wrap(self, stream: _T) -> trio.SSLStream[_T]:
         """A TLS stream over an accepted one. Nothing is sent or received yet."""
@@ -111,9 +124,9 @@ def _check_readable(**paths: Path | None) -> None:
     for key, path in paths.items():
         try:
             if path is not None:
-                path.read_bytes()
-        except OSError as exc:
-            raise TlsFileError(key, f"{path} cannot be read: {exc.strerror or exc}") from None
+                read_regular(path)
+        except UnusableFile as exc:
+            raise TlsFileError(key, f"{path} {exc}") from None
 
 
 def _has_certificate(path: Path) -> bool:

@@ -14,11 +14,13 @@ import hmac
 import re
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import structlog
 
+from cfw.identity.files import UnusableFile, read_regular
 from schemas import CaptureOpen, SchemaError
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.identity")
@@ -26,7 +28,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.identity")
 #: So many base64 characters carry 128 random bits.
 MIN_TOKEN_CHARS = 22
 MAX_TOKEN_CHARS = 512
-MAX_FILE_BYTES = 1_048_576
 
 #: What both a bearer token (RFC 6750, 2.1) and a WebSocket subprotocol may be made of.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+-]+")
@@ -73,20 +74,37 @@ class Tokens:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries = _load(path)
+        self._entries: tuple[Entry, ...] = ()
+        self.read_again()()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         """The tokens, in the order of the file."""
         return self._entries
 
-    def reload(self) -> None:
-        """Read the file again; if it cannot be used, nothing changes.
+    def read_again(self) -> Callable[[], None]:
+        """Read the file; nothing changes until what is returned is called.
+
+        So it may run in a thread, also in one that nobody waits for any more.
 
         Raises:
             TokenFileError: it cannot be used.
         """
-        self._entries = _load(self.path)
+        data, mode = _read(self.path)
+        found = parse_tokens(self.path, data)
+        entries = tuple(Entry(_digest(token), user) for token, user in found)
+
+        def use() -> None:
+            # Not refused: a secret mounted into a container is often readable by all in it.
+            if mode & (stat.S_IROTH | stat.S_IWOTH):
+                _log.warning(
+                    "tokens.readable_by_others",
+                    file=str(self.path),
+                    hint=f"chmod o-rwx {self.path.name}",
+                )
+            self._entries = entries
+
+        return use
 
     def find(self, token: str) -> Entry | None:
         """The entry of a token; None when the file has no such token.
@@ -119,15 +137,23 @@ def check_token(token: str) -> str | None:
     return None
 
 
-def read_tokens(path: Path) -> list[tuple[str, str | None]]:
+def parse_tokens(path: Path, data: bytes) -> list[tuple[str, str | None]]:
     """The tokens of a file as they are, each with the user it is bound to.
+
+    Args:
+        path: for the error.
+        data: what the file holds.
 
     Raises:
         TokenFileError: it cannot be used.
     """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise TokenFileError(path, "is not UTF-8 text") from None
     found: list[tuple[str, str | None]] = []
     lines: dict[str, int] = {}
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         token, _, rest = line.strip().replace("\t", " ").partition(" ")
         if not token or token.startswith("#"):
             continue
@@ -143,25 +169,11 @@ def read_tokens(path: Path) -> list[tuple[str, str | None]]:
     return found
 
 
-def _load(path: Path) -> tuple[Entry, ...]:
-    entries = tuple(Entry(_digest(token), user) for token, user in read_tokens(path))
-    # Not refused: a secret mounted into a container is often readable by all inside it.
-    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-        _log.warning(
-            "tokens.readable_by_others", file=str(path), hint=f"chmod o-rwx {path.name}"
-        )
-    return entries
-
-
-def _read(path: Path) -> str:
+def _read(path: Path) -> tuple[bytes, int]:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise TokenFileError(path, f"is larger than {MAX_FILE_BYTES} bytes")
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as exc:
-        raise TokenFileError(path, f"cannot be read: {exc.strerror or exc}") from None
-    except UnicodeDecodeError:
-        raise TokenFileError(path, "is not UTF-8 text") from None
+        return read_regular(path)
+    except UnusableFile as exc:
+        raise TokenFileError(path, str(exc)) from None
 
 
 def _check_user(user_id: str) -> str | None:

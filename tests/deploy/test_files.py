@@ -16,7 +16,9 @@ import trio
 import yaml
 
 import cfw
+from cfw.api import longest_stop_s
 from cfw.cli import main
+from cfw.cli.workers import EXIT_S
 from cfw.limits import Limits, Times
 from cfw.listen import RESERVE
 from tests.deploy.proxies import FOLDER, haproxy_config, program
@@ -26,7 +28,7 @@ from tests.valkey.servers import alone
 ROOT = Path(cfw.__file__).parent.parent
 LIMITS, TIMES = Limits(), Times()
 #: What OPERATIONS.md says that stopping takes; tests/guards holds it to the code.
-STOP_S = TIMES.drain_s + 2 * TIMES.close_flush_s + TIMES.linger_s + 2
+STOP_S = longest_stop_s(TIMES) + EXIT_S
 
 
 def shipped(name: str) -> str:

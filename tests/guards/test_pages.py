@@ -17,7 +17,10 @@ from cfw.admin import create_app
 from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
 from cfw.admin.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
 from cfw.admin.serve import PING_S
+from cfw.api import longest_stop_s
+from cfw.api.access import READ_S
 from cfw.cli import main
+from cfw.cli.workers import EXIT_S, READY_S, SILENT_S
 from cfw.config import Config
 from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
@@ -213,11 +216,15 @@ def test_the_levels_of_error_codes_are_those_of_the_ladder() -> None:
 
 
 LIMITS, TIMES = Limits(), Times()
-STOP_S = TIMES.drain_s + 2 * TIMES.close_flush_s + TIMES.linger_s + 2
+STOP_S = longest_stop_s(TIMES)
 FIGURES = [
     f"at most {STOP_S:g} s: `times.drain_s` {TIMES.drain_s:g}, ",
     f"the terminal {TIMES.close_flush_s:g} (`times.close_flush_s`), ",
     f"the rig {TIMES.linger_s:g} (`times.linger_s`)",
+    f"One that is silent for {SILENT_S:g} s,",
+    f"not ready within {READY_S:g} s,",
+    f"has the {STOP_S:g} s of [Stopping](#stopping) and {EXIT_S:g} s more",
+    f"was not read within {READ_S:g} s,",
     f"= {spaced(LIMITS.capture_memory_bytes)} ",
     f"at one time: {LIMITS.max_memory_bytes // LIMITS.capture_memory_bytes} ",
     f"runs {1_000_000_000 // LIMITS.capture_memory_bytes} captures at a time",

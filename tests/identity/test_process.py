@@ -94,13 +94,6 @@ def test_no_token_shows_in_anything_a_whole_run_says(tmp_path: Path) -> None:
     assert {"reload.failed", "reload.done", "connection.refused", "capture.aborted"} <= events
 
 
-def test_without_files_to_read_again_a_hang_up_ends_the_worker() -> None:
-    """As it ends any program whose terminal is closed."""
-    with process() as (running, _):
-        running.send_signal(signal.SIGHUP)
-        assert running.wait(PATIENCE_S) == -signal.SIGHUP
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

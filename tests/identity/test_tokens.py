@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from cfw.cli import main
 from cfw.identity import TokenFileError, Tokens, make_token
-from cfw.identity.tokens import MAX_FILE_BYTES, MAX_TOKEN_CHARS, MIN_TOKEN_CHARS
+from cfw.identity.files import MAX_FILE_BYTES
+from cfw.identity.tokens import MAX_TOKEN_CHARS, MIN_TOKEN_CHARS
 
 ONE, TWO = "one-" + "a" * 30, "two-" + "b" * 30
 
@@ -117,10 +118,12 @@ def test_a_bad_new_file_leaves_the_old_tokens(tmp_path: Path) -> None:
     tokens = Tokens(path)
     path.write_text("short")
     with pytest.raises(TokenFileError):
-        tokens.reload()
+        tokens.read_again()
     assert tokens.find(ONE) is not None
     path.write_text(TWO)
-    tokens.reload()
+    use = tokens.read_again()
+    assert tokens.find(ONE) is not None
+    use()
     assert tokens.find(ONE) is None
     assert tokens.find(TWO) is not None
 
