@@ -91,8 +91,9 @@ class ServerConfig:
     )
     origins: tuple[str, ...] = setting(
         (),
-        "Web pages that may connect besides the page `/capture` of the worker itself, as "
-        '`https://lab.example:8443`; `"*"` lets in every page.',
+        "Values of the header `Origin` that may connect besides the worker's own: those of "
+        "pages, as `https://lab.example:8443`, and what libraries of programs send, as "
+        '`file://`, compared exactly; `"*"` lets in every page.',
         TEXTS,
     )
     workers: int = setting(
@@ -349,7 +350,7 @@ def _check_identity(config: Config) -> None:
             )
     for origin in config.server.origins:
         try:
-            origin == "*" or check_origin(origin)
+            check_origin(origin)
         except ValueError as exc:
             raise ConfigError("server.origins", str(exc)) from None
     admin = config.admin

@@ -274,10 +274,18 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         "read again.",
     ),
     403: Explanation(
-        "A web page tried to connect that may not.",
-        ("A page that is not the worker's own, or under another name or port than listed.",),
-        "Nothing, if it was no page of yours; programs that are no browsers send no Origin.",
-        "The log line connection.refused names the page; list it in server.origins.",
+        "The request names an Origin, as web pages do, and may not connect.",
+        (
+            "A page that is not the worker's own, or under another name or port than listed.",
+            "A program whose library sends one: of its URL, file://, or a text of its own.",
+            "A name for the worker that is no address and no loopback name, without tokens.",
+        ),
+        "Have the library send no Origin, if it can (websocket-client: suppress_origin=True), "
+        "or ask for it to be listed. Connected to by its address, or on its own machine as "
+        "localhost, the worker takes the origin of the URL.",
+        "The log line connection.refused names the Origin; if it is a page or program of "
+        "yours, list it in server.origins just as it came. With server.token_file the origin "
+        "of the URL is enough.",
     ),
     404: Explanation(
         "The path of the URL is not that of the worker.",

@@ -161,6 +161,22 @@ def address_of(stream: trio.abc.Stream) -> str | None:
     return group_of(host)
 
 
+def local_address(stream: trio.abc.Stream) -> tuple[str, int] | None:
+    """The address and port that a peer has connected to; None where there is no address.
+
+    An IPv4 address that is written as IPv6 comes as IPv4.
+    """
+    socket = socket_of(stream)
+    if socket is None or socket.family not in (trio.socket.AF_INET, trio.socket.AF_INET6):
+        return None
+    try:
+        host, port = socket.getsockname()[:2]
+    except OSError:
+        return None
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return str(getattr(address, "ipv4_mapped", None) or address), port
+
+
 def group_of(host: str) -> str:
     """The addresses that count as one peer, for an address as `getpeername` gives it."""
     address = ipaddress.ip_address(host.partition("%")[0])

@@ -25,6 +25,7 @@ from cfw.identity import (
     TokenFileError,
     Tokens,
     UnusableFile,
+    check_origin,
     is_loopback,
     read_regular,
 )
@@ -197,6 +198,9 @@ async def open_access(config: Config, reload: Reload) -> Access:
     """
     server = await _door("server", config.server)
     admin = await _door("admin", config.admin)
+    for origin in config.server.origins:
+        if (detail := check_origin(origin)) is not None:
+            _log.warning("origins.odd", origin=origin, detail=detail)
     gate = Gate(Origins(config.server.origins), server.tokens)
     return Access(server, admin, gate, reload)
 

@@ -6,8 +6,8 @@ question, which the session authority answers (`cfw.sessions`).
 
 from cfw.identity.files import UnusableFile, read_regular
 from cfw.identity.gate import SUBPROTOCOL, Gate, Identity
-from cfw.identity.hosts import is_loopback, is_same_origin
-from cfw.identity.origins import Origins, check_origin, page_origins
+from cfw.identity.hosts import is_loopback
+from cfw.identity.origins import Origins, check_origin, is_same_origin, page_origins
 from cfw.identity.tls import TlsFileError, TlsFiles
 from cfw.identity.tokens import TokenFileError, Tokens, make_token
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 
 import attrs
 import trio
 
-from cfw.identity.origins import Origins
+from cfw.identity.origins import Origins, is_of_listener, is_same_origin
 from cfw.identity.tls import users_of
 from cfw.identity.tokens import Entry, Tokens
+from cfw.listen import local_address
 from cfw.wire import HandshakeReject, Request
 
 #: The only subprotocol that is ever selected; browsers offer it beside their token.
@@ -42,7 +44,7 @@ class Gate:
     """Judges handshakes at the listener for rigs.
 
     Args:
-        origins: pages that may connect; what names no origin is no page and passes.
+        origins: who may connect; what names no origin is no page and passes.
         tokens: who may connect; None asks nobody for a token.
     """
 
@@ -58,9 +60,13 @@ class Gate:
             stream: what it came over; its TLS handshake is done, if it has one.
         """
         for origin in request.values("origin"):
-            if not self.origins.allows(origin):
+            if not self._is_welcome(origin, request, stream):
+                shown = origin[:100]
                 return HandshakeReject(
-                    403, f"pages of {origin[:100]!r} may not connect (server.origins)"
+                    403,
+                    f"a request with the Origin {shown!r} may not connect: browsers name a web "
+                    "page so. For a page that may, or a program whose library sends this, add "
+                    f"{json.dumps(shown)} to server.origins",
                 )
         users = users_of(stream)
         if self._tokens is not None:
@@ -71,6 +77,15 @@ class Gate:
                 of_token = frozenset({entry.user_id})
                 users = of_token if users is None else users & of_token
         return Identity(users)
+
+    def _is_welcome(self, origin: str, request: Request, stream: trio.abc.Stream) -> bool:
+        if self.origins.allows(origin):
+            return True
+        if (address := local_address(stream)) is not None and is_of_listener(origin, *address):
+            return True
+        # A page under a name that was made to resolve to this machine says the same, but it has
+        # no token, and no browser adds one.
+        return self._tokens is not None and is_same_origin(origin, request.host)
 
 
 def bearer(value: str) -> str | None:

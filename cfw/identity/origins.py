@@ -1,7 +1,8 @@
 """Which web pages may connect.
 
-Browsers let any page open a WebSocket anywhere, loopback included, but name the page's origin.
-Programs that are no browsers name none.
+Browsers let any page open a WebSocket anywhere, loopback included, but name the page's origin
+in the header Origin. Programs need not, but many do: some libraries send the origin of the URL
+that they connect to, others a fixed text.
 """
 
 from __future__ import annotations
@@ -16,34 +17,54 @@ from cfw.identity.hosts import is_loopback
 #: Scheme, host and port; None is the port of a scheme whose usual one is not known here.
 _Origin: TypeAlias = tuple[str, str, int | None]
 
-_USUAL_PORTS = {"http": 80, "https": 443}
+_USUAL_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SHAPE = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+", re.IGNORECASE)
 _ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 
 class Origins:
-    """The origins whose pages may connect.
+    """The origins that may connect.
 
     Args:
-        listed: each `scheme://host` or `scheme://host:port`, or `*` for all pages.
+        listed: each `scheme://host` or `scheme://host:port`, which is known in any spelling;
+            any other text, which must come exactly so; or `*` for everybody.
     """
 
     def __init__(self, listed: Iterable[str]) -> None:
-        self._is_any = "*" in listed
-        self._known = {check_origin(origin) for origin in listed if origin != "*"}
+        self._texts = frozenset(listed)
+        self._known = {known for text in self._texts if (known := _known(text)) is not None}
 
     def add_page(self, scheme: str, host: str, port: int) -> None:
         """Let in a page that the worker itself serves; see `page_origins`."""
         self._known |= set(map(_read, page_origins(scheme, host, port)))
 
     def allows(self, origin: str) -> bool:
-        """Whether a page with this `Origin` header may connect."""
-        if self._is_any:
-            return True
-        try:
-            return _read(origin) in self._known
-        except ValueError:
-            return False
+        """Whether a request with this `Origin` header may connect."""
+        return "*" in self._texts or origin in self._texts or _known(origin) in self._known
+
+
+def is_of_listener(origin: str, host: str, port: int) -> bool:
+    """Whether an `Origin` names the very listener that was connected to.
+
+    No page comes from a listener that serves none, so the origin is that of a program. It has
+    to be named by its address, or by a loopback name when the connection is a loopback one: any
+    other name may be made to resolve to this machine, and the loopback of the machine where a
+    browser runs may be another one.
+
+    Args:
+        origin: as the client wrote it.
+        host: the address that the client has connected to.
+        port: its TCP port.
+    """
+    known = _known(origin)
+    names = (name for scheme in _USUAL_PORTS for name in page_origins(scheme, host, port))
+    return known is not None and known in map(_read, names)
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Whether an `Origin` is that of the server which the `Host` header names."""
+    known = _known(origin)
+    return known is not None and known == _known(f"{known[0]}://{host}")
 
 
 def page_origins(scheme: str, host: str, port: int) -> tuple[str, ...]:
@@ -62,24 +83,32 @@ def page_origins(scheme: str, host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{scheme}://{name}:{port}" for name in names))
 
 
-def check_origin(text: str) -> _Origin:
-    """Read one entry of the list.
+def check_origin(text: str) -> str | None:
+    """Look at one entry of the list; what to warn of, or None.
 
     Raises:
-        ValueError: it is no origin; the text says what is wrong and what is allowed.
+        ValueError: no client can send it; the text says what is wrong and what is allowed.
     """
-    if text == "null":
+    if text == "*":
+        return None
+    if not re.fullmatch("[!-~]([ -~]*[!-~])?", text) or "*" in text:
         raise ValueError(
-            "'null' is what every sandboxed page calls itself; serve the page over http, or "
-            'allow all pages with "*"'
+            f"{text!r} is no value of the header Origin, such as https://lab.example:8443 for "
+            "a page: it is ASCII, without space around it and without patterns; or "
+            '"*" for all pages'
         )
+    if text == "null":
+        return "any page can call itself null, for example one in a sandboxed frame"
+    if text.lower().startswith(("http:", "https:")) and _known(text) is None:
+        return "it is compared as text: a page names a scheme, a host and perhaps a port only"
+    return None
+
+
+def _known(text: str) -> _Origin | None:
     try:
         return _read(text)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is no origin such as https://lab.example:8443: a scheme, a host and "
-            'perhaps a port, without a path; or "*" for all pages'
-        ) from None
+        return None
 
 
 def _read(text: str) -> _Origin:

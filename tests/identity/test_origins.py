@@ -6,7 +6,11 @@ import pytest
 
 from cfw.cli.workers import worker_config
 from cfw.config import ConfigError, load_config
-from cfw.identity import Origins, is_same_origin
+from cfw.identity import Origins, check_origin, is_same_origin
+from cfw.identity.origins import is_of_listener
+
+#: What one of the libraries for small cameras sends.
+TINY = "https://github.com/gilmaimon/TinyWebsockets"
 
 
 def own(host: str) -> Origins:
@@ -103,12 +107,25 @@ def test_the_pages_of_all_workers_that_share_a_port_may_connect_to_each(
         ("https://lab.example", "https://lab.example.evil", False),
         ("*", "https://anything.example", True),
         ("*", "null", True),
+        ("file://", "file://", True),
+        ("file://", "file:///", False),
+        ("null", "null", True),
+        ("null", "NULL", False),
+        (TINY, TINY, True),
+        (TINY, TINY.lower(), False),
+        (TINY, "https://github.com", False),
+        (TINY, TINY + "/", False),
+        ("https://lab.example/", "https://lab.example", False),
+        ("http://localhost/", "http://localhost/", True),
+        ("robot 7", "robot 7", True),
+        ("lab.example", "lab.example", True),
+        ("lab.example", "https://lab.example", False),
     ],
 )
 def test_a_listed_page_is_known_by_scheme_host_and_port(
     listed: str, origin: str, is_allowed: bool
 ) -> None:
-    """The usual port may be left out; nothing else may differ."""
+    """The usual port may be left out; what is no origin has to come exactly as it is listed."""
     assert load_config(None, [("server.origins", [listed])]).server.origins == (listed,)
     assert Origins((listed,)).allows(origin) is is_allowed
 
@@ -116,18 +133,13 @@ def test_a_listed_page_is_known_by_scheme_host_and_port(
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("lab.example", "is no origin such as https://lab.example:8443"),
-        ("https://lab.example/", "without a path"),
-        ("https://lab.example/page", "without a path"),
-        ("https://*.lab.example", "is no origin"),
-        ("https://lab.example:x", "is no origin"),
-        ("https://lab.example:70000", "is no origin"),
-        ("https://", "is no origin"),
-        ("https://:8443", "is no origin"),
-        ("https://lab.example ", "is no origin"),
-        ("https://m\xfcller.example", "is no origin"),
-        ("", "is no origin"),
-        ("null", "every sandboxed page"),
+        ("https://*.lab.example", "without patterns"),
+        ("**", "without patterns"),
+        ("https://lab.example ", "without space around it"),
+        (" ", "without space around it"),
+        ("https://m\xfcller.example", "it is ASCII"),
+        ("a\r\nb", "it is ASCII"),
+        ("", "such as https://lab.example:8443"),
     ],
 )
 def test_a_wrong_entry_is_told_with_what_is_allowed(entry: str, words: str) -> None:
@@ -157,3 +169,68 @@ def test_a_page_talks_to_its_own_server_by_the_same_host_and_port(
 ) -> None:
     """A request without a host is nobody's."""
     assert is_same_origin(origin, host) is is_same
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("null", "any page can call itself null"),
+        ("https://lab.example/", "compared as text"),
+        ("http://lab.example:x", "compared as text"),
+        (TINY, "compared as text"),
+        ("https://lab.example:8443", None),
+        ("file://", None),
+        ("*", None),
+    ],
+)
+def test_an_entry_that_may_not_mean_what_it_says_is_warned_of(
+    entry: str, words: str | None
+) -> None:
+    """It is taken all the same: there are clients that send it."""
+    warning = check_origin(entry)
+    assert (warning is None) if words is None else (words in str(warning))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ws", "wss"])
+@pytest.mark.parametrize(
+    ("host", "name", "is_own"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.1", "LocalHost", True),
+        ("127.0.0.1", "[::1]", True),
+        ("::1", "[::1]", True),
+        ("::1", "localhost", True),
+        ("192.0.2.7", "192.0.2.7", True),
+        ("2001:db8::1", "[2001:db8::1]", True),
+        # The loopback of the machine where the browser runs is not this one.
+        ("192.0.2.7", "localhost", False),
+        ("192.0.2.7", "127.0.0.1", False),
+        ("192.0.2.7", "192.0.2.8", False),
+        # A name that was made to resolve here.
+        ("127.0.0.1", "evil.example", False),
+        ("127.0.0.1", "127.0.0.1.evil.example", False),
+        ("127.0.0.1", "localhost.evil.example", False),
+        ("192.0.2.7", "192.0.2.7.nip.example", False),
+        ("127.0.0.1", "127.0.0.2", False),
+    ],
+)
+def test_the_origin_of_the_listener_itself_is_no_page_s(
+    scheme: str, host: str, name: str, is_own: bool
+) -> None:
+    """By the names that only it can have, at its own port; programs send that of their URL."""
+    assert is_of_listener(f"{scheme}://{name}:8765", host, 8765) is is_own
+    for other in (":8766", ":8765/", ":8765/page", ""):
+        assert not is_of_listener(f"{scheme}://{name}{other}", host, 8765)
+    assert not is_of_listener(f"{scheme}://user@{name}:8765", host, 8765)
+
+
+@pytest.mark.parametrize(
+    ("origin", "port", "is_own"),
+    [("http://127.0.0.1", 80, True), ("wss://127.0.0.1", 443, True),
+     ("http://127.0.0.1", 443, False), ("null", 80, False), ("file://", 80, False),
+     ("", 80, False), ("127.0.0.1:80", 80, False), ("app://127.0.0.1", 80, False)],
+)  # fmt: skip
+def test_the_usual_port_may_be_left_out(origin: str, port: int, is_own: bool) -> None:
+    """As everywhere."""
+    assert is_of_listener(origin, "127.0.0.1", port) is is_own

@@ -278,7 +278,7 @@ async def test_a_foreign_page_cannot_reach_a_worker_on_loopback(
         ):
             response = (await refusal(worker, origin=origin)).response
             assert response.status_code == 403
-            assert b"may not connect (server.origins)" in response.body
+            assert b"to server.origins" in response.body
         for known in (None, own, own.replace("127.0.0.1", "localhost")):
             assert (await film(worker, origin=known))[0] == 1000
 
