@@ -60,7 +60,14 @@ async def connection(folder: Path, bound: tuple[str, ...] | None) -> AsyncIterat
 
 def asked(*headers: tuple[str, str], host: str = "worker:8765") -> Request:
     """A request that says this."""
-    return Request("GET", "/", "1.1", host, (("host", host), *headers))
+    return Request(
+        method="GET",
+        path="/",
+        query="",
+        version="1.1",
+        host=host,
+        headers=(("host", host), *headers),
+    )
 
 
 def bearer(token: str) -> tuple[str, str]:
