@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,7 @@ async def test_new_tokens_count_from_a_reload_and_a_bad_file_changes_nothing(
             assert not any(token in repr(logs) for token in (fresh, FREE))
             assert (await film(worker, **header(good)))[0] == 1000
             assert (await refusal(worker, **header(bad))).response.status_code == 401
-    assert "the old ones stay" in logs[-1]["detail"] or event == "reload.done"
+    assert "the old tokens stay in force" in logs[-1]["detail"] or event == "reload.done"
 
 
 async def test_a_file_that_goes_away_while_it_is_read_stops_no_worker(
@@ -198,16 +199,16 @@ async def test_a_file_that_goes_away_while_it_is_read_stops_no_worker(
 ) -> None:
     """It was there at the first look and not at the second."""
 
-    def vanish(tokens: Tokens) -> None:
+    def vanish(tokens: Tokens) -> Callable[[], None]:
         raise FileNotFoundError(2, "No such file or directory", str(tokens.path))
 
     async with running(monkeypatch, server__token_file=token_file) as worker:
-        monkeypatch.setattr(Tokens, "reload", vanish)
+        monkeypatch.setattr(Tokens, "read_again", vanish)
         with capture_logs() as logs:
             worker.reload.request()
             await told(logs, "reload.failed")
         assert (await film(worker, **header(FREE)))[0] == 1000
-    assert "the old ones stay" in logs[-1]["detail"]
+    assert "the old tokens stay in force" in logs[-1]["detail"]
 
 
 async def told(logs: Any, event: str) -> None:
@@ -450,7 +451,7 @@ async def test_a_new_certificate_counts_for_new_connections_after_a_reload(
         with capture_logs() as logs:
             worker.reload.request()
             await told(logs, "reload.failed")
-        assert logs[-1]["key"] == "server.cert_file"
+        assert logs[-1]["key"] == "server.key_file"
         assert "key.pem is not usable PEM" in logs[-1]["detail"]
         assert (await film_as_bob(worker, "other lab"))[0] == 1008
         await old.send(closing())
