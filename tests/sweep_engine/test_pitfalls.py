@@ -10,8 +10,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -335,6 +336,108 @@ def test_ctrl_c_ends_a_sweep_in_two_processes_that_is_under_way() -> None:
     here = os.getpid()
     with pytest.raises(KeyboardInterrupt):
         run_sweep(run, at="action", jobs=2, params=grid(many=[1, 2]))
+
+
+@pytest.fixture
+def fork_hooks() -> Iterator[list[str]]:
+    """A lock that is held around each fork, as `logging` holds its own; Ctrl-C comes inside.
+
+    A hook cannot be taken away again: it does nothing once the test is over.
+    """
+    said: list[str] = []
+    lock, here = threading.Lock(), os.getpid()
+
+    def take() -> None:
+        if said is _hooked[0]:
+            lock.acquire()
+            os.kill(here, signal.SIGINT)
+            said.append("taken")
+
+    def give_back() -> None:
+        if said is _hooked[0]:
+            os.kill(here, signal.SIGINT)
+            said.append("given back")
+            lock.release()
+
+    _hooked[0] = said
+    os.register_at_fork(before=take, after_in_parent=give_back)
+    yield said
+    _hooked[0] = None
+
+
+_hooked: list[list[str] | None] = [None]
+
+
+def test_ctrl_c_at_a_fork_leaves_no_lock_held(fork_hooks: list[str]) -> None:
+    """What a hook around a fork raises is lost: neither lock nor Ctrl-C is."""
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: None)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(scenario, at="action", jobs=2, params=grid() * 2)
+    assert fork_hooks[:2] == ["taken", "given back"]
+    assert fork_hooks.count("taken") == fork_hooks.count("given back")
+
+
+def test_ctrl_c_breaks_off_nothing_that_comes_to_an_end() -> None:
+    """A log line that is being written is written, and the sweep ends behind it."""
+    written = []
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):
+                pass
+            written.append(record.getMessage())
+
+    logger = logging.Logger("sweep")
+    logger.addHandler(Slow())
+
+    async def scenario(world: World) -> None:
+        world.expose("action", lambda: None)
+        logger.warning("one")
+        await trio.lowlevel.checkpoint()
+        logger.warning("two")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(scenario, at="action")
+    assert written == ["one"]
+
+
+def test_ctrl_c_again_breaks_off_what_does_not_come_to_an_end() -> None:
+    """Code that never gives way is ended by the second one."""
+
+    async def scenario(world: World) -> None:
+        await trio.lowlevel.checkpoint()
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(scenario)
+    run_sweep(one_scope, at="scope")
+
+
+def test_ctrl_c_wins_over_a_finding() -> None:
+    """A sweep that fails while it is being ended does not go on to the next test."""
+
+    async def scenario(world: World) -> None:
+        def fail() -> bool:
+            os.kill(os.getpid(), signal.SIGINT)
+            return False
+
+        world.check(fail)
+        await trio.lowlevel.checkpoint()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(scenario)
 
 
 def test_a_run_loop_that_breaks_down_is_a_failure() -> None:

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+from . import interrupt
 from .errors import SweepError
 
 W = TypeVar("W")
@@ -59,7 +60,7 @@ def _forked(
             process: BaseProcess = context.Process(
                 target=_serve, args=(writer, work, perform, chunks[job::jobs]), daemon=True
             )
-            with warnings.catch_warnings():
+            with interrupt.put_off(), warnings.catch_warnings():
                 # Other threads of this process hold no lock that a run of Trio needs.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
@@ -68,7 +69,8 @@ def _forked(
             processes.append(process)
         for number in range(len(chunks)):
             answers: list[A]
-            answers, problem = _receive(readers[number % jobs])
+            with interrupt.at_once():
+                answers, problem = _receive(readers[number % jobs])
             yield from answers
             if isinstance(problem, SweepError):
                 raise problem
@@ -97,6 +99,7 @@ def _serve(
     perform: Callable[[W], A],
     chunks: Sequence[range],
 ) -> None:
+    interrupt.begin_in_child()
     try:
         for chunk in chunks:
             answers: list[A] = []
