@@ -613,19 +613,37 @@ def test_sometimes_never_reached() -> None:
     assert "never:" not in sampled.row()
 
 
-def test_other_failures_of_a_kind_are_counted() -> None:
-    """One failure for each invariant and park site, the rest as a number."""
+def test_one_bug_at_many_sites_is_told_once_and_hides_no_other() -> None:
+    """One failure for each invariant and message; where it shows is a list beside it."""
 
     async def scenario(world: World) -> None:
+        limiter = world.track("slots", trio.CapacityLimiter(9))
+        late: list[int] = []
+        world.check(lambda: not late or 1 / 0, "never late")
         with trio.CancelScope() as scope:
             world.expose("scope", scope)
-            for _ in range(5):
-                await trio.lowlevel.checkpoint()
-        world.check(lambda: not scope.cancelled_caught or 1 / 0, "never cut")
+            await limiter.acquire_on_behalf_of(1)
+            await trio.lowlevel.checkpoint()
+            await limiter.acquire_on_behalf_of(2)
+            await trio.lowlevel.checkpoint()
+            limiter.release_on_behalf_of(1)
+            limiter.release_on_behalf_of(2)
+            await trio.lowlevel.checkpoint()
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled:
+                late.append(1)
+                raise
 
-    failure = found(scenario, stop_after=10)
-    kinds = [(one.invariant, one.site) for one in failure.failures]
-    assert len(set(kinds)) == len(kinds)
-    total = sum(1 + one.others for one in failure.failures)
-    assert total == failure.report.points
-    assert len(found(scenario, stop_after=1).failures) == 1
+    failure = found(scenario, stop_after=3)
+    slots, late = failure.failures
+    assert (slots.invariant, late.invariant) == ("slots", "never late")
+    # With one slot taken, or two.
+    assert len(slots.sites) == 4
+    for one in failure.failures:
+        assert sum(points for _, points in one.sites) == 1 + one.others
+        assert not one.others or f"  {one.site}  " in str(failure)
+    assert failure.report.complete
+    first = found(scenario, stop_after=1)
+    assert [one.invariant for one in first.failures] == ["slots"]
+    assert "stopped at the failures" in first.report.sampled

@@ -28,10 +28,11 @@ from .errors import (
     TokenError,
     UnsupportedTrio,
 )
-from .failure import Failure, SweepFailure
+from .failure import Failure
 from .oracle import DEFAULT_INVARIANTS
 from .report import Report
 from .tokens import Token
+from .verdict import SweepFailure
 from .world import Injection, World
 
 __all__ = [

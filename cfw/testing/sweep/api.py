@@ -16,9 +16,9 @@ from .config import Config, SweepOptions, make_config
 from .engine import Engine
 from .errors import TokenError
 from .facts import Scenario, scenario_name
-from .failure import SweepFailure
 from .report import Report, record
 from .tokens import Sweep, Token
+from .verdict import SweepFailure
 
 
 def run_sweep(
@@ -184,6 +184,8 @@ def _overridden(settings: SweepOptions) -> SweepOptions:
         chosen["budget"] = now.budget
     if now.jobs is not None:
         chosen["jobs"] = now.jobs
+    if now.stop_after is not None:
+        chosen["stop_after"] = now.stop_after
     return chosen
 
 

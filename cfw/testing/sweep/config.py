@@ -63,7 +63,7 @@ class SweepOptions(TypedDict, total=False):
         allow: exceptions the scenario may end with, also inside groups.
         without: default invariants not to ask, e.g. `"cancelled-swallowed"`.
         sometimes: properties that must be reached even if no run ever mentions them.
-        stop_after: kinds of failure after which to stop. 3 by default.
+        stop_after: roots of failure after which to stop. 3 by default.
         orders: runs the exhaustive schedule may take for each parameter set; the
             fault it is at by then gets its orders finished. 5000 by default.
         budget: points to run at most, evenly spread; None for all.

@@ -14,15 +14,17 @@ from . import interrupt
 from ._trio import hooks
 from .config import Config
 from .errors import NondeterminismError, StaleToken
-from .facts import Result, Violation
-from .failure import Failure, SweepFailure
+from .facts import Result
+from .failure import Failure
+from .finds import Finds, Found
 from .jobs import in_order
-from .points import NURSERY_PREFIX, Instant, Point, select
+from .points import BEFORE, NURSERY_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
 from .schedule import EXHAUSTIVE, Schedule, schedule_text
 from .story import difference, tell
 from .tokens import Sweep, Token
+from .verdict import SweepFailure
 from .watch import Record
 from .work import Answer, Work, faults_at, orders, perform, spread
 
@@ -42,17 +44,6 @@ class _Dry:
 
 
 @dataclass
-class _Found:
-    """A kind of failure: its first point, how many batches that had, and how many more."""
-
-    point: Point
-    violations: tuple[Violation, ...]
-    site: str
-    batches: int
-    others: int = 0
-
-
-@dataclass
 class Engine:
     """One sweep, from the first dry run to the verdict."""
 
@@ -60,7 +51,7 @@ class Engine:
     report: Report
     sweep: Sweep
     command: str
-    _found: dict[tuple[str, str], _Found] = field(default_factory=dict)
+    _finds: Finds = field(init=False)
     _exposed: set[str] = field(default_factory=set)
     # Names that some run exposed; pairs whose second some run exposed after the first.
     _seen: set[str] = field(default_factory=set)
@@ -74,6 +65,9 @@ class Engine:
     _judged: Counter[int] = field(default_factory=Counter)
     # What the caller has frozen could not be told apart afterwards, so it is left alone.
     _may_freeze: bool = field(default_factory=lambda: gc.get_freeze_count() == 0)
+
+    def __post_init__(self) -> None:
+        self._finds = Finds(self._size)
 
     def run(self) -> Report:
         """Run all of it.
@@ -97,7 +91,7 @@ class Engine:
                 for index in range(len(config.params)):
                     if not self._full():
                         self._exhaustive(index)
-            failures = [self._explain(found) for found in self._found.values()]
+            failures = [self._explain(found) for found in self._finds.roots.values()]
         report.not_asked = self._not_asked()
         failures += self._never()
         report.failures = tuple(failures)
@@ -135,7 +129,7 @@ class Engine:
         report.points = report.ran = 1
         report.sampled = "replay of one point"
         if result.violations:
-            found = _Found(point, result.violations, "", token.batches)
+            found = Found(point, result.violations, "", token.batches)
             failure = self._failure(found, result, True)
             report.failures = (failure,)
             raise SweepFailure(report.failures, report, self.command)
@@ -238,7 +232,7 @@ class Engine:
         self.report.steps = max(self.report.steps, len(one.record.steps))
         self.report.ties += one.record.ties
         if one.violations or two.violations:
-            self._fail(point, one.violations or two.violations, "", DRY_BATCHES)
+            self._finds.note(point, one.violations or two.violations, "", DRY_BATCHES)
             self.report.sampled = "no faults where the run without one failed"
             return None
         dry = self._dry[index, schedule] = _Dry(index, schedule, one.record, one.batches)
@@ -345,7 +339,7 @@ class Engine:
     # Verdict
 
     def _full(self) -> bool:
-        if len(self._found) < self.config.stop_after:
+        if len(self._finds) < self.config.stop_after:
             return False
         self.report.sampled = self.report.sampled or "stopped at the failures"
         return True
@@ -361,16 +355,18 @@ class Engine:
         if answer.missed is not None:
             self._diverged(work, answer.missed)
         for point, violations in answer.failed:
-            self._fail(point, violations, work.site, work.batches)
+            self._finds.note(point, violations, work.site, work.batches)
 
-    def _fail(
-        self, point: Point, violations: tuple[Violation, ...], site: str, batches: int
-    ) -> None:
-        key = violations[0].invariant, site
-        if key in self._found:
-            self._found[key].others += 1
-        else:
-            self._found[key] = _Found(point, violations, site, batches)
+    def _size(self, point: Point) -> tuple[object, ...]:
+        """The measure of the smallest point: faults, parameters, schedule, instant."""
+        plain: Schedule = point.schedule
+        made: tuple[int, ...] = ()
+        if isinstance(plain, tuple):
+            made, plain = plain, EXHAUSTIVE
+        order = self.config.schedules.index(plain) if plain in self.config.schedules else -1
+        others = sum(map(bool, made)), made
+        instants = [(fault.step, fault.when != BEFORE) for fault in point.faults]
+        return len(point.faults), point.params, order, others, instants
 
     def _diverged(self, work: Work, missed: str) -> None:
         """Say why a fault that the dry run promised an instant did not find it."""
@@ -388,17 +384,18 @@ class Engine:
             where or f"It happened on the way to {point.faults}.",
         )
 
-    def _explain(self, found: _Found) -> Failure:
+    def _explain(self, found: Found) -> Failure:
         """Run a failing point once more, recorded, to tell its story."""
         result = self._run(found.point, record=True, batches=found.batches)
         names = [item.invariant for item in result.violations]
         same = found.violations[0].invariant in names
         return self._failure(found, result, same)
 
-    def _failure(self, found: _Found, result: Result, reproduced: bool) -> Failure:
+    def _failure(self, found: Found, result: Result, reproduced: bool) -> Failure:
         point, violations = found.point, found.violations
         params = self.config.params[point.params]
         assert result.record is not None
+        traces = dict.fromkeys(item.trace for item in result.violations if item.trace)
         return Failure(
             violations[0].invariant,
             tuple(dict.fromkeys(item.invariant for item in violations)),
@@ -406,7 +403,13 @@ class Engine:
             found.site,
             str(Token.of(self.sweep, point, params, self.config.settings, found.batches)),
             tell(point, params, result.record, reproduced),
-            found.others,
+            max(0, found.points - 1),
+            tuple(found.sites.most_common()),
+            "\n".join(traces),
+            result.output,
+            found.smallest,
+            point,
+            result.record,
         )
 
     def _not_asked(self) -> dict[str, int]:
@@ -424,7 +427,7 @@ class Engine:
         runs without a fault are all done, and what comes after a fault is tried. What else
         was not reached is unknown then.
         """
-        if self._found:
+        if self._finds.roots:
             return
         config = self.config
         for name in dict.fromkeys([*config.firsts, *(second for _, second in config.pairs)]):

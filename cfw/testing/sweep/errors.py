@@ -8,7 +8,7 @@
     `-- TokenError            a replay token cannot be read, or belongs to another test
         `-- StaleToken        the code, the parameters or Trio changed since it was made
 
-A scenario that breaks an invariant is no SweepError but a `SweepFailure` (failure.py).
+A scenario that breaks an invariant is no SweepError but a `SweepFailure` (verdict.py).
 """
 
 from __future__ import annotations

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+from trio.testing import MockClock
 
 from .watch import Record, Watch
 from .world import World
@@ -12,12 +16,43 @@ from .world import World
 Scenario = Callable[..., Awaitable[object]]
 
 
+class Enter(Protocol):
+    """Runs an async function once under the sweep's control; called once in each run."""
+
+    def __call__(
+        self,
+        main: Callable[[], Awaitable[object]],
+        clock: MockClock | None = None,
+        instruments: Sequence[trio.abc.Instrument] = (),
+    ) -> None:
+        """Return when it is over; what it raised is judged, not passed on.
+
+        Args:
+            main: is the root task.
+            clock: time of this run; None for a clock that jumps.
+            instruments: that the program brings with it.
+        """
+
+
+Host = Callable[[World, Enter], None]
+"""Does what has to be done outside Trio, before and after each run, and enters it between."""
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One invariant that did not hold."""
+    """One invariant that did not hold.
+
+    Attributes:
+        invariant: its name.
+        message: what is wrong.
+        root: the same wherever the same bug shows; empty if the message is.
+        trace: traceback of what was raised, if anything was, in a recorded run.
+    """
 
     invariant: str
     message: str
+    root: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +68,7 @@ class Settings:
         nurseries: whether every nursery below the root can be fired.
         allow: exceptions the scenario may end with, also inside groups.
         without: names of default invariants that are not asked.
+        host: calls the scenario; None if all there is to do is to call it with the world.
     """
 
     scenario: Scenario
@@ -43,15 +79,17 @@ class Settings:
     nurseries: bool = False
     allow: tuple[type[BaseException], ...] = ()
     without: frozenset[str] = frozenset()
+    host: Host | None = None
 
 
 @dataclass
 class Noise:
-    """What Python and Trio could only warn about or log."""
+    """What Python and Trio could only warn about or log, and what the scenario printed."""
 
     warnings: list[warnings.WarningMessage] = field(default_factory=list)
     unraisable: list[str] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
+    output: str = ""
 
 
 @dataclass
@@ -86,6 +124,7 @@ class Result:
         entered: names of exposed scopes, and whether such a scope was ever entered.
         batches: how many batches the run took.
         record: of a recorded run.
+        output: what a recorded run printed and logged.
     """
 
     violations: tuple[Violation, ...]
@@ -97,6 +136,7 @@ class Result:
     entered: dict[str, bool]
     batches: int
     record: Record | None = None
+    output: str = ""
 
 
 def scenario_name(scenario: Callable[..., object]) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
-from .points import BEFORE, NURSERY_PREFIX
-
-if TYPE_CHECKING:
-    from .report import Report
+from .points import Point
+from .watch import Record
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One failing point, the first of its kind.
+    """One root: an invariant and the way in which it is broken, with its smallest point.
 
     Attributes:
         invariant: the first invariant that did not hold.
@@ -22,7 +19,13 @@ class Failure:
         site: where the interrupted task was parked; empty without a fault.
         token: replays this point.
         details: the whole story, for people.
-        others: how many later points failed in the same way.
+        others: how many other points failed in the same way.
+        sites: where else the interrupted task was parked, and at how many points.
+        trace: traceback, with causes, of what was raised; empty if nothing was.
+        output: what the failing run printed and logged.
+        smallest: in what sense no smaller point fails in this way; empty without a fault.
+        point: what was run; None if the failure is none of a single run.
+        record: of that run.
     """
 
     invariant: str
@@ -32,66 +35,31 @@ class Failure:
     token: str = ""
     details: str = ""
     others: int = 0
+    sites: tuple[tuple[str, int], ...] = ()
+    trace: str = ""
+    output: str = ""
+    smallest: str = ""
+    point: Point | None = None
+    record: Record | None = field(default=None, compare=False, repr=False)
+
+    def text(self, command: str) -> str:
+        """All of it, for a terminal.
+
+        Args:
+            command: replays a point, with its token in place of `{token}`.
+        """
+        parts = [self.message, self.details, self.smallest]
+        if self.trace:
+            parts.append(f"traceback:\n{_indented(self.trace)}")
+        if self.output:
+            parts.append(f"output of this run:\n{_indented(self.output)}")
+        if self.others:
+            parts.append(f"{self.others} more points fail in the same way, parked at:")
+            parts += [f"  {site or 'no fault'}  {points}x" for site, points in self.sites]
+        if self.token:
+            parts.append(f"replay: {command.replace('{token}', self.token)}")
+        return "\n".join(part for part in parts if part)
 
 
-@dataclass
-class SweepFailure(AssertionError):
-    """At least one point of a sweep broke an invariant.
-
-    Attributes:
-        failures: the first failing point of each kind, in the order of the sweep.
-        report: what the sweep had covered when it ended.
-        command: replays a point, with its token in place of `{token}`.
-    """
-
-    failures: tuple[Failure, ...]
-    report: Report
-    command: str = "{token}"
-
-    def __post_init__(self) -> None:
-        super().__init__(self.failures)
-
-    # A dataclass that compares by value has no hash, and pytest keys on exceptions.
-    __hash__ = AssertionError.__hash__
-
-    @property
-    def invariant(self) -> str:
-        """Name of the first broken invariant of the first failing point."""
-        return self.failures[0].invariant
-
-    @property
-    def invariants(self) -> tuple[str, ...]:
-        """Every invariant that any of the failing points broke, each once."""
-        names = (name for failure in self.failures for name in failure.invariants)
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def token(self) -> str:
-        """Replays the first failing point; empty if the failure has no point."""
-        return self.failures[0].token
-
-    def __str__(self) -> str:
-        parts = []
-        for number, failure in enumerate(self.failures, 1):
-            head = (
-                f"[{number}/{len(self.failures)}] invariant {failure.invariant!r} does not hold"
-            )
-            text = [head, failure.message]
-            if failure.details:
-                text.append(failure.details)
-            if failure.others:
-                text.append(f"{failure.others} more points fail in the same way")
-            if failure.token:
-                text.append(f"replay: {self.command.replace('{token}', failure.token)}")
-            parts.append("\n".join(text))
-        return "\n\n".join([*parts, self.report.row()])
-
-
-def when_text(when: str) -> str:
-    """`before` or `after`."""
-    return "before" if when == BEFORE else "after"
-
-
-def fault_kind(name: str) -> str:
-    """The fault's name without what differs from place to place, to group failures."""
-    return NURSERY_PREFIX.rstrip(":") if name.startswith(NURSERY_PREFIX) else name
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.rstrip().splitlines())

@@ -7,9 +7,11 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from typing import Any
 
+from . import options
 from .facts import Noise
 
 # Trio reports to these loggers what it cannot raise.
@@ -17,8 +19,13 @@ _TRIO_LOGGERS = ("trio.abc.Instrument", "trio.async_generator_errors")
 
 
 @contextmanager
-def listening(noise: Noise) -> Iterator[None]:
-    """Collect warnings, unraisable exceptions and Trio's own error logs; pause the GC."""
+def listening(noise: Noise, keep_output: bool = False) -> Iterator[None]:
+    """Collect warnings, unraisable exceptions and Trio's own error logs; pause the GC.
+
+    Args:
+        noise: where they go.
+        keep_output: whether what is printed and logged goes there as well, or nowhere.
+    """
 
     def hook(unraisable: Any) -> None:
         noise.unraisable.append(f"{unraisable.exc_value!r} in {unraisable.object!r}")
@@ -31,6 +38,7 @@ def listening(noise: Noise) -> Iterator[None]:
         warnings.simplefilter("always", append=True)
         for name in _TRIO_LOGGERS:
             stack.enter_context(_overheard(logging.getLogger(name), noise.logged.append))
+        stack.enter_context(_hushed(noise, keep_output))
         sys.unraisablehook = hook
         gc.disable()
         try:
@@ -39,6 +47,28 @@ def listening(noise: Noise) -> Iterator[None]:
             if gc_was_on:
                 gc.enable()
             sys.unraisablehook = saved_hook
+
+
+@contextmanager
+def _hushed(noise: Noise, keep: bool) -> Iterator[None]:
+    """Take what is printed, and note what is logged: hundreds of runs say the same.
+
+    With `options.live` it goes where it always goes.
+    """
+    if options.current.live:
+        yield
+        return
+    text = StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    with redirect_stdout(text), redirect_stderr(text):
+        if keep:
+            logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            noise.output += text.getvalue() if keep else ""
 
 
 def _filters() -> list[Any]:

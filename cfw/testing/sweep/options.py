@@ -17,6 +17,8 @@ class Options:
         replay: a token: run this point only. None runs the sweep.
         budget: points a sweep may run at most. None leaves it to the sweep.
         jobs: processes. None leaves it to the sweep.
+        stop_after: roots of failure after which a sweep stops. None leaves it to the sweep.
+        live: whether what scenarios print is shown at once, from every run.
         test: the running test's node id, which its tokens carry; empty outside pytest.
         select: what names that test on the command line, from where pytest was started;
             empty if that is the node id.
@@ -27,6 +29,8 @@ class Options:
     replay: str | None = None
     budget: int | None = None
     jobs: int | None = None
+    stop_after: int | None = None
+    live: bool = False
     test: str = ""
     select: str = ""
     swept: dict[str, list[str]] = field(default_factory=dict)

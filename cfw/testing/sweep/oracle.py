@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 import trio
 
 from .facts import Facts, Noise, Settings, Violation
-from .sites import short_path
-from .world import World
+from .sites import raised_at, trace_text
+
+_ORDINAL = re.compile(r"#\d+")
 
 TRIO_BROKEN = "trio-broken"
 FINISHED = "finished"
@@ -58,35 +60,48 @@ def judge_noise(settings: Settings, noise: Noise) -> Iterator[Violation]:
 def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
     watch = facts.watch
     for name, error in watch.action_errors:
-        yield Violation(ACTION, f"firing {name!r} raised {error!r} at {_raised_at(error)}")
+        yield Violation(
+            ACTION,
+            f"firing {name!r} raised {error!r} at {raised_at(error)}",
+            trace=_traced(facts, error),
+        )
     if facts.broken is not None:
-        yield Violation(TRIO_BROKEN, f"Trio's run loop broke down with {_cause(facts.broken)}")
+        text = f"Trio's run loop broke down with {_cause(facts.broken)}"
+        yield Violation(TRIO_BROKEN, text, trace=_traced(facts, facts.broken))
         return
     if watch.stuck is not None:
-        yield Violation(FINISHED, _stuck(settings, facts))
+        yield Violation(FINISHED, _stuck(settings, facts), _stuck_root(facts))
         return
     leaves = list(_leaves(facts.error))
     if any(isinstance(leaf, trio.Cancelled) for leaf in leaves):
         yield Violation(
-            CANCELLED_ESCAPED, f"no scope absorbed the cancellation: {facts.error!r}"
+            CANCELLED_ESCAPED,
+            f"no scope absorbed the cancellation: {facts.error!r}",
+            "no scope absorbed the cancellation",
+            _traced(facts, facts.error),
         )
     wrong = [leaf for leaf in leaves if not isinstance(leaf, (trio.Cancelled, *settings.allow))]
     if wrong:
-        text = "; ".join(f"{leaf!r} at {_raised_at(leaf)}" for leaf in wrong)
-        yield Violation(EXCEPTION, f"the scenario raised {text}")
+        texts = [f"{leaf!r} at {raised_at(leaf)}" for leaf in wrong]
+        text, root = "; ".join(texts), "; ".join(sorted(set(texts)))
+        trace = _traced(facts, facts.error)
+        yield Violation(EXCEPTION, f"the scenario raised {text}", root, trace)
     for fired in watch.fired:
         for task in fired.swallowed:
             yield Violation(
                 CANCELLED_SWALLOWED,
                 f"{fired.name!r} was cancelled and {task}, received Cancelled, "
                 "but it never reached the scope: something swallowed it",
+                # One handler swallows what arrives at any of the places below it.
+                f"swallowed in {task.partition('#')[0]}",
             )
     if facts.left:
-        yield Violation(TASKS, "still alive: " + "; ".join(facts.left))
+        yield Violation(TASKS, "still alive: " + "; ".join(facts.left), _places(facts.left))
 
 
-def judge_own(world: World) -> Iterator[Violation]:
+def judge_own(facts: Facts) -> Iterator[Violation]:
     """The scenario's own invariants: what it tracks, then what it checks."""
+    world = facts.world
     for name, tracked in world._tracked.items():
         try:
             wrong = tracked.verdict()
@@ -99,7 +114,7 @@ def judge_own(world: World) -> Iterator[Violation]:
             said = fn()
         except BaseException as exc:
             text = (isinstance(exc, AssertionError) and str(exc).strip()) or repr(exc)
-            yield Violation(name, f"{text} at {_raised_at(exc)}")
+            yield Violation(name, f"{text} at {raised_at(exc)}", trace=_traced(facts, exc))
         else:
             if said is False:
                 yield Violation(name, "the check returned False")
@@ -118,10 +133,27 @@ def _stuck(settings: Settings, facts: Facts) -> str:
     return f"{what}; {end}. Parked at that time:\n{where}"
 
 
+def _stuck_root(facts: Facts) -> str:
+    kind = "looping" if facts.watch.looping else "not over"
+    return f"{kind}; {_places(facts.watch.stuck or ())}"
+
+
+def _places(parked: Iterable[str]) -> str:
+    """Where tasks are parked, whatever their number and however many they are."""
+    return "; ".join(sorted({_ORDINAL.sub("", line) for line in parked}))
+
+
+def _traced(facts: Facts, error: BaseException | None) -> str:
+    """The traceback, of a run that is recorded to tell its story."""
+    if error is None or facts.watch.record is None:
+        return ""
+    return trace_text(error)
+
+
 def _cause(error: BaseException) -> str:
     """What an internal error of Trio was caused by, and where."""
     cause = error.__cause__ or error
-    return f"{cause!r} at {_raised_at(cause)}"
+    return f"{cause!r} at {raised_at(cause)}"
 
 
 def _leaves(error: BaseException | None) -> Iterator[BaseException]:
@@ -130,12 +162,3 @@ def _leaves(error: BaseException | None) -> Iterator[BaseException]:
             yield from _leaves(inner)
     elif error is not None:
         yield error
-
-
-def _raised_at(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "no traceback"
-    return f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"

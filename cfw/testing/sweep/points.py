@@ -64,6 +64,11 @@ class Point:
     faults: tuple[Fault, ...] = ()
 
 
+def when_text(when: str) -> str:
+    """`before` or `after`."""
+    return "before" if when == BEFORE else "after"
+
+
 def select(names: tuple[str, ...], wanted: str) -> tuple[str, ...]:
     """The exposed names that `wanted`, an entry of `at`, stands for."""
     if wanted == NURSERIES:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import trio
 from trio.testing import MockClock
@@ -14,7 +15,7 @@ from trio.testing import MockClock
 from . import interrupt, oracle
 from ._trio import batch_order, keep_for_ever
 from .errors import InstrumentError
-from .facts import Facts, Noise, Result, Settings, Violation
+from .facts import Enter, Facts, Noise, Result, Settings, Violation
 from .noise import listening
 from .points import Fault
 from .schedule import Picker, Schedule
@@ -53,13 +54,14 @@ def run_once(
         KeyboardInterrupt: the person at the keyboard wants out.
     """
     noise = Noise()
-    with listening(noise), _seeded(settings.seed):
+    with listening(noise, record), _seeded(settings.seed):
         result, own = _run_and_judge(settings, params, schedule, faults, record, batches)
         # Only now is everything the scenario left behind garbage, and its finalisers run.
         gc.collect()
     interrupt.check()
     if result.missed is not None:
         return replace(result, violations=())
+    result = replace(result, output=noise.output)
     if any(item.invariant in oracle.NEVER_WITHOUT for item in result.violations):
         return result
     heard = tuple(oracle.judge_noise(settings, noise))
@@ -77,28 +79,8 @@ def _run_and_judge(
     world = World(params=params, heal=settings.heal, random=random.Random(settings.seed))
     watch = Watch(world, Picker(schedule), faults, record, settings.nurseries, batches)
     facts = Facts(world, watch)
-    try:
-        with batch_order(watch):
-            trio.run(
-                _supervise,
-                settings,
-                facts,
-                clock=MockClock(autojump_threshold=0),
-                instruments=[watch],
-            )
-    except trio.TrioInternalError as exc:
-        if not isinstance(exc.__cause__, Abandoned):
-            facts.broken = exc
-        keep_for_ever(watch.alive)
-    except BaseException:
-        # Ctrl-C in the supervising task comes wrapped by its nursery.
-        interrupt.check()
-        raise
-    interrupt.check()
-    if watch.error is not None:
-        raise InstrumentError(f"the sweep's instrument raised {watch.error!r}") from watch.error
-    if watch.refused is not None:
-        raise watch.refused
+    host = settings.host or partial(_call, settings)
+    host(world, partial(_enter, settings, facts))
     missed = watch.unfired()
     default: tuple[Violation, ...] = ()
     own: tuple[Violation, ...] = ()
@@ -106,7 +88,7 @@ def _run_and_judge(
     if missed is None:
         default = tuple(oracle.judge(settings, facts))
         if watch.stuck is None and facts.broken is None:
-            own = tuple(oracle.judge_own(world))
+            own = tuple(oracle.judge_own(facts))
             asked = world.registered()
     result = Result(
         violations=default,
@@ -122,19 +104,68 @@ def _run_and_judge(
     return result, own
 
 
-async def _supervise(settings: Settings, facts: Facts) -> None:
+def _call(settings: Settings, world: World, enter: Enter) -> None:
+    """Call the scenario with its world and nothing around it."""
+    enter(partial(settings.scenario, world, **world.params))
+
+
+def _enter(
+    settings: Settings,
+    facts: Facts,
+    main: Callable[[], Awaitable[object]],
+    clock: MockClock | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> None:
+    """Run the main function under Trio until it is over or its time is up.
+
+    Raises:
+        InstrumentError: the engine itself failed inside the run.
+        RealIOError: the program reached outside of the run.
+        KeyboardInterrupt: the person at the keyboard wants out.
+    """
+    watch = facts.watch
+    watch.clock = clock = clock or MockClock(autojump_threshold=0)
+    try:
+        with batch_order(watch):
+            trio.run(
+                _supervise,
+                settings,
+                facts,
+                main,
+                clock=clock,
+                instruments=[watch, *instruments],
+            )
+    except trio.TrioInternalError as exc:
+        if not isinstance(exc.__cause__, Abandoned):
+            facts.broken = exc
+        keep_for_ever(watch.alive)
+    except BaseException:
+        # Ctrl-C in the supervising task comes wrapped by its nursery.
+        interrupt.check()
+        raise
+    interrupt.check()
+    if watch.error is not None:
+        raise InstrumentError(f"the sweep's instrument raised {watch.error!r}") from watch.error
+    if watch.refused is not None:
+        raise watch.refused
+
+
+async def _supervise(
+    settings: Settings, facts: Facts, main: Callable[[], Awaitable[object]]
+) -> None:
     """Start the root task, wait for it as long as it may take, then end it."""
     watch = facts.watch
     watch.token = trio.lowlevel.current_trio_token()
+    begin = trio.current_time()
     done = trio.Event()
 
     async def root() -> None:
         try:
             with watch.root_scope:
-                await settings.scenario(facts.world, **facts.world.params)
+                await main()
         except BaseException as exc:
             facts.error = exc
-        facts.world._elapsed = trio.current_time()
+        facts.world._elapsed = trio.current_time() - begin
         # The root task itself is first in `parked`.
         facts.left = watch.parked()[1:]
         done.set()
@@ -142,7 +173,7 @@ async def _supervise(settings: Settings, facts: Facts) -> None:
     async with trio.open_nursery() as nursery:
         watch.next_is_root = True
         nursery.start_soon(root, name=settings.task_name)
-        watch.limiter.deadline = settings.limit
+        watch.limiter.deadline = begin + settings.limit
         with watch.limiter:
             await done.wait()
         if not done.is_set():

@@ -13,6 +13,8 @@ import inspect
 import os
 import re
 import sys
+import traceback
+from collections.abc import Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import Any
 from zlib import crc32
@@ -25,7 +27,8 @@ _PRIME = 0x100000001B3
 _TRIO_DIR = os.path.dirname(os.path.abspath(trio.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_SITE_PACKAGES = re.compile(r".*[/\\](?:site|dist)-packages[/\\]")
+# A scenario may go elsewhere in some runs and not in others; names of files stay the same.
+_STARTED_IN = os.getcwd() + os.sep
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 # Steps of an async generator, `anext` with a default, `coroutine.__await__()`.
@@ -89,14 +92,41 @@ def mix(number: int, more: int) -> int:
 
 
 def short_path(filename: str) -> str:
-    """A file name for people: relative to the working directory or to site-packages."""
-    installed = _SITE_PACKAGES.sub("", filename)
-    if installed != filename:
-        return installed
-    if filename.startswith(_STDLIB_DIR):
-        return filename[len(_STDLIB_DIR) :]
-    here = os.getcwd() + os.sep
-    return filename[len(here) :] if filename.startswith(here) else filename
+    """A file name that an editor opens from where the process was started."""
+    return filename.removeprefix(_STARTED_IN)
+
+
+def raised_at(error: BaseException) -> str:
+    """The innermost place of a traceback, as `file:line`."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "no traceback"
+    return f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+
+
+def trace_text(error: BaseException) -> str:
+    """The traceback with its causes, from the first frame that is not the engine's."""
+    told = traceback.TracebackException.from_exception(error)
+    for one in _told(told):
+        frames = list(one.stack)
+        while frames and frames[0].filename.startswith(_HERE):
+            del frames[0]
+        for frame in frames:
+            frame.filename = short_path(frame.filename)
+        one.stack = traceback.StackSummary.from_list(frames)
+    return "".join(told.format())
+
+
+def _told(
+    told: traceback.TracebackException | None,
+) -> Iterator[traceback.TracebackException]:
+    """An exception, what it was caused by, and what it is a group of."""
+    if told is not None:
+        yield told
+        for one in (told.__cause__, told.__context__, *(told.exceptions or ())):
+            yield from _told(one)
 
 
 def park_site(task: trio.lowlevel.Task) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .failure import when_text
-from .points import Point
+from .points import Point, when_text
 from .schedule import schedule_text
 from .watch import Record, Step
 

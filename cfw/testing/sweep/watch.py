@@ -13,6 +13,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec
 
 import trio
+from trio.testing import MockClock
 
 from . import interrupt
 from ._trio import cancelled_for, is_visible
@@ -46,6 +47,10 @@ def _guarded(
                 watch.error = exc
 
     return guard
+
+
+def _wake() -> None:
+    """Nothing to do but to end a wait."""
 
 
 def _marks(error: BaseException | None) -> tuple[dict[int, int], dict[int, int]]:
@@ -136,6 +141,7 @@ class Watch(trio.abc.Instrument):
         self.action_errors: list[tuple[str, BaseException]] = []
         self.refused: RealIOError | None = None
         self.token: trio.lowlevel.TrioToken | None = None
+        self.clock: MockClock | None = None
         self.alive: set[Task] = set()
         self.own: dict[Task, int] = {}
         self.system: dict[Task, int] = {}
@@ -263,6 +269,22 @@ class Watch(trio.abc.Instrument):
         # Reset last: what an action spawns is the doing of the task it interrupts.
         self._stepping = 0
 
+    @_guarded
+    def before_io_wait(self, timeout: float) -> None:
+        """Let time go on by itself when nobody is left who would move a program's own clock.
+
+        Every task waits, and nothing real may wake one: this wait would never end.
+        """
+        clock, token = self.clock, self.token
+        if clock is None or token is None or timeout <= 0 or clock.autojump_threshold == 0:
+            return
+        if clock.rate:
+            what = "a clock that runs with real time"
+            self.refused = self.refused or RealIOError(what, "MockClock(rate=...)")
+        clock.autojump_threshold = 0
+        # This wait has its timeout already; the next one jumps.
+        token.run_sync_soon(_wake)
+
     # Faults
 
     def _instant(self, task: Task, when: str, number: int) -> None:
@@ -373,6 +395,8 @@ class Watch(trio.abc.Instrument):
         if self._nurseries:
             for task, ordinal in self.own.items():
                 for depth, nursery in enumerate(task.child_nurseries):
+                    if not self._world._is_fired(task, depth):
+                        continue
                     name = f"{NURSERY_PREFIX}{task_name(task, ordinal)}.{depth}"
                     found[name] = nursery.cancel_scope
         return found

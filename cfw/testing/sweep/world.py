@@ -37,6 +37,10 @@ class Injection:
     time: float
 
 
+def _any_nursery(task: trio.lowlevel.Task, depth: int) -> bool:
+    return True
+
+
 @dataclass
 class World:
     """One run of a scenario: its parameters, its faults, its invariants.
@@ -60,6 +64,8 @@ class World:
     _checks: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
     _injections: list[Injection] = field(default_factory=list)
     _elapsed: float | None = None
+    # Which nurseries, by task and depth, `"nurseries"` stands for.
+    _is_fired: Callable[[trio.lowlevel.Task, int], bool] = _any_nursery
 
     @property
     def injections(self) -> tuple[Injection, ...]:

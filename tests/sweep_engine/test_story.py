@@ -1,0 +1,131 @@
+"""What a failure tells at a glance: traceback, output, places, the smallest point."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from cfw.testing.sweep import SweepFailure, Token, World, run_sweep
+
+
+def found(scenario: Any, **settings: Any) -> SweepFailure:
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, at="scope", **settings)
+    return caught.value
+
+
+def lookup() -> None:
+    try:
+        os.environ["NO_RIG"]
+    except KeyError as exc:
+        raise RuntimeError("NO_RIG") from exc
+
+
+async def raises_in_cleanup(world: World) -> None:
+    sys.stdout.write(f"begun {world.injected}\n")
+    with trio.CancelScope() as scope:
+        world.expose("scope", scope)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+            try:
+                await trio.sleep(1)
+            except trio.Cancelled:
+                sys.stdout.write(f"cut by {world.injected}\n")
+                logging.getLogger("app").warning("cleaning up")
+                lookup()
+
+
+def test_the_traceback_comes_with_its_causes_also_on_replay() -> None:
+    """Not the place alone: every frame of the program, the group and what led to it."""
+    failure = found(raises_in_cleanup)
+    again = found(raises_in_cleanup, replay=failure.token)
+    for one in (failure, again):
+        trace = one.failures[0].trace
+        assert "KeyError: 'NO_RIG'" in trace
+        assert "direct cause of the following" in trace
+        assert "RuntimeError: NO_RIG" in trace
+        assert "in raises_in_cleanup" in trace
+        assert "sweep/run.py" not in trace
+        assert trace.splitlines()[-1].strip(" |+-") in str(one)
+
+
+def test_a_failed_check_shows_its_traceback() -> None:
+    """Where an invariant of the scenario's own failed."""
+
+    async def scenario(world: World) -> None:
+        world.check(lambda: lookup() if world.injected else None, "rig known")
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            await trio.sleep(1)
+
+    failure = found(scenario).failures[0]
+    assert "KeyError: 'NO_RIG'" in failure.trace
+    assert "in lookup" in failure.trace
+
+
+def test_only_the_failing_run_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """What hundreds of runs print is not shown; what the failing one did is told with it."""
+    failure = found(raises_in_cleanup)
+    assert capsys.readouterr().out == ""
+    output = failure.failures[0].output
+    assert output.splitlines() == [
+        "begun None",
+        "cut by scope",
+        "WARNING app: cleaning up",
+    ]
+    assert "  cut by scope" in str(failure)
+
+
+def test_an_editor_opens_every_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also of what is installed elsewhere, and if the scenario went to another directory."""
+    before = Path.cwd()
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    lines = ("import trio", "async def sleep():", "    await trio.sleep(1)")
+    (folder / "_util.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(folder)
+    installed = importlib.import_module("_util")
+
+    async def scenario(world: World) -> None:
+        os.chdir(tmp_path)
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            await installed.sleep()
+        os.chdir(before)
+        world.check(lambda: not scope.cancelled_caught or 1 / 0, "never cut")
+
+    text = str(found(scenario))
+    os.chdir(before)
+    places = set(re.findall(r"([^\s\"]+\.py)(?:\"|:\d+)", text))
+    assert any("site-packages" in place for place in places), places
+    assert all(Path(place).is_file() for place in places), places
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_smallest_point_of_a_bug_is_shown(jobs: int) -> None:
+    """Fewest faults, then the earliest parameters, schedule and instant."""
+
+    async def scenario(world: World, rounds: int) -> None:
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            for number in range(rounds):
+                world._sometimes["late"] = number > 2
+                await trio.lowlevel.checkpoint()
+        world.check(lambda: not (scope.cancelled_caught and number > 2) or 1 / 0, "early")
+
+    failure = found(
+        scenario, params=[{"rounds": 2}, {"rounds": 6}, {"rounds": 5}], jobs=jobs
+    ).failures[0]
+    point = Token.parse(failure.token).point
+    assert point == failure.point
+    assert (point.params, point.schedule) == (1, "fifo")
+    [fault] = point.faults
+    assert (fault.step, fault.when) == (4, "a")
