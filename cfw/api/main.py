@@ -96,6 +96,7 @@ async def serve(
     *,
     shutdown: Shutdown | None = None,
     reload: Reload | None = None,
+    metrics: Metrics | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is asked to stop, and then until its captures have ended.
@@ -104,6 +105,7 @@ async def serve(
         config: what it listens on, whom it trusts, where frames go, and its limits.
         shutdown: how to stop it; None when only cancellation does.
         reload: has its files of tokens and certificates read again; None never does.
+        metrics: where it counts; None for metrics of its own.
         task_status: `nursery.start` gets the addresses once connections are taken.
 
     Raises:
@@ -114,6 +116,7 @@ async def serve(
     message and close frame are still sent, under their deadlines.
     """
     shutdown = shutdown or Shutdown()
+    metrics = metrics or Metrics()
     access = await open_access(config, reload or Reload())
     # A sink or an authority that hangs while it is closed must not keep the process.
     with trio.CancelScope() as closing:
@@ -122,7 +125,9 @@ async def serve(
             open_sink(config.sink.url) as sink,
         ):
             try:
-                await _serve_connections(config, access, shutdown, sink, authority, task_status)
+                await _serve_connections(
+                    config, access, shutdown, sink, authority, metrics, task_status
+                )
             finally:
                 closing.deadline = trio.current_time() + config.times.close_flush_s
     if closing.cancelled_caught:
@@ -136,10 +141,10 @@ async def _serve_connections(
     shutdown: Shutdown,
     sink: Sink,
     authority: SessionAuthority,
+    metrics: Metrics,
     task_status: trio.TaskStatus[Addresses],
 ) -> None:
     registry = Registry(config.limits)
-    metrics = Metrics()
     if isinstance(sink, CountingSink):
         metrics.unreadable = lambda: sink.unreadable
     router = Router(

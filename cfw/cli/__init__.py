@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cfw import __version__
+from cfw.cli._streams import own_streams
 from cfw.native import code_in_use
 
 #: Subcommand -> where it is, and what `cfw --help` says of it.
@@ -28,8 +29,8 @@ _COMMANDS = {
 class LazyGroup(click.Group):
     """A group that imports a subcommand when it is asked for, and owns the exit codes.
 
-    0 fine, 1 the capture was aborted or the connection failed, 2 wrong usage or
-    configuration, 130 Ctrl-C.
+    0 fine, 1 the capture was aborted, the connection failed or the output could not be
+    written, 2 wrong usage or configuration, 130 Ctrl-C.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,6 +50,11 @@ class LazyGroup(click.Group):
         """Write the list of subcommands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line of this process, over standard streams that never stop it."""
+        own_streams()
+        return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand; Ctrl-C ends in 130, as shells expect."""
@@ -88,6 +94,6 @@ def main() -> None:
         cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
         cfw send ws://127.0.0.1:8765 pattern: --frames 150 --user ada --session s1
 
-    Exit codes: 0 fine; 1 the capture was aborted or the connection failed; 2 wrong usage or
-    configuration; 130 Ctrl-C.
+    Exit codes: 0 fine; 1 the capture was aborted, the connection failed or the output could
+    not be written; 2 wrong usage or configuration; 130 Ctrl-C.
     """

@@ -11,10 +11,12 @@ import trio
 
 from cfw.api import Addresses, ListenError, serve
 from cfw.cli._logging import configure_logging
-from cfw.cli.serve import first_reason
+from cfw.cli._streams import OutputError
+from cfw.cli.serve import first_of, first_reason
 from cfw.cli.sources import Frames
 from cfw.client import CaptureError, open_capture
 from cfw.config import Config, load_config
+from cfw.metrics import Metrics
 
 USER, SESSION = "demo-user", "demo-session"
 _PORT = click.IntRange(0, 65_535)
@@ -53,7 +55,7 @@ def demo(seconds: float | None, port: int, admin_port: int) -> None:
 
     Nothing has to be configured, and nothing is written to disk.
     """
-    configure_logging("console", "warning")
+    lines = configure_logging("console", "warning")
     settings = {
         "server.port": port,
         "admin.port": admin_port,
@@ -61,16 +63,18 @@ def demo(seconds: float | None, port: int, admin_port: int) -> None:
     }
     config = load_config(None, settings.items())
     try:
-        trio.run(_run, config, seconds)
+        trio.run(_run, config, seconds, Metrics(log_lines_lost=lambda: lines.lost))
+    except* OutputError as group:
+        raise first_of(group) from None
     except* ListenError as group:
         hint = "choose others with --port and --admin-port, or 0 for any"
         raise click.ClickException(f"{first_reason(group)}; {hint}") from None
 
 
-async def _run(config: Config, seconds: float | None) -> None:
+async def _run(config: Config, seconds: float | None, metrics: Metrics) -> None:
     with trio.move_on_after(math.inf if seconds is None else seconds):
         async with trio.open_nursery() as nursery:
-            addresses: Addresses = await nursery.start(partial(serve, config))
+            addresses: Addresses = await nursery.start(partial(serve, config, metrics=metrics))
             click.echo(f"open     {addresses.admin}/")
             click.echo(f"film     {addresses.admin}/capture#user={USER}&session={SESSION}")
             click.echo(

@@ -8,13 +8,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
 import click
 import trio
 
+from cfw.cli._streams import OutputError, put_result
 from cfw.cli.access import Access, accessed
 from cfw.cli.mjpeg import SourceError
 from cfw.cli.sources import Frames, is_endless
@@ -97,15 +98,16 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
         raise click.UsageError(printable(str(exc))) from None
     except CaptureError as exc:
         if as_json:
-            click.echo(printable(json.dumps(_failure(request, exc))))
+            with suppress(OutputError):  # the error below is what matters
+                click.echo(printable(json.dumps(_failure(request, exc))))
         raise click.ClickException(printable(str(exc))) from None
     receipt = capture.receipt
     assert receipt is not None
     if as_json:
         result = {"capture_id": capture.capture_id, **attrs.asdict(receipt), "close_code": 1000}
-        click.echo(json.dumps(result))
+        put_result(json.dumps(result))
     else:
-        click.echo(
+        put_result(
             f"{capture.capture_id}: the worker has {receipt.frames} frames, "
             f"{receipt.bytes} bytes"
         )

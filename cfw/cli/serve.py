@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import attrs
 import click
@@ -18,7 +17,9 @@ import trio
 from cfw import __version__
 from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
+from cfw.cli._lines import Lines
 from cfw.cli._logging import configure_logging
+from cfw.cli._streams import OutputError
 from cfw.cli._systemd import Systemd
 from cfw.cli.lifeline import Lifeline
 from cfw.cli.memory import settle_memory
@@ -26,10 +27,15 @@ from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
 from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
 from cfw.listen import RESERVE, raise_descriptor_limit
+from cfw.metrics import Metrics
 from cfw.native import code_in_use
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
 
+#: Seconds for the ready line to be taken.
+ANNOUNCE_S: Final = 5
+
+_Announce: TypeAlias = Callable[..., Awaitable[None]]
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
 _OPTIONS = (
@@ -155,7 +161,7 @@ def serve(config: Config, held: int | None) -> None:
     SIGHUP has the files of certificates and tokens read again, if there are any; it stops
     the worker when it comes with the end of the terminal that it was started at.
     """
-    configure_logging(config.log.format, config.log.level)
+    lines = configure_logging(config.log.format, config.log.level)
     if held is not None:
         structlog.contextvars.bind_contextvars(worker=os.getpid())
     _log.info("server.starting", version=__version__, build=code_in_use())
@@ -167,7 +173,8 @@ def serve(config: Config, held: int | None) -> None:
         if config.server.workers > 1:
             trio.run(_supervise, config, announce, systemd, strict_exception_groups=True)
         else:
-            trio.run(_run, config, announce, held, systemd, strict_exception_groups=True)
+            run = partial(_run, config, announce, held, systemd, lines)
+            trio.run(run, strict_exception_groups=True)
     except* ConfigError as group:
         raise click.UsageError(str(first_of(group))) from None
     except* WorkerFailed as group:
@@ -193,9 +200,9 @@ def _provide_descriptors(config: Config) -> None:
         _log.warning("server.few_descriptors", available=available, wanted=wanted)
 
 
-async def _supervise(config: Config, announce: Callable[..., None], systemd: Systemd) -> None:
+async def _supervise(config: Config, announce: _Announce, systemd: Systemd) -> None:
     def ready(*addresses: Addresses) -> None:
-        announce(*addresses)
+        nursery.start_soon(announce, *addresses)
         systemd.ready()
 
     async with trio.open_nursery() as nursery:
@@ -205,7 +212,7 @@ async def _supervise(config: Config, announce: Callable[..., None], systemd: Sys
 
 
 async def _run(
-    config: Config, announce: Callable[[Addresses], None], held: int | None, systemd: Systemd
+    config: Config, announce: _Announce, held: int | None, systemd: Systemd, lines: Lines
 ) -> None:
     shutdown, reload, terminal = Shutdown(), Reload(), Terminal()
     lifeline = None if held is None else Lifeline(held)
@@ -228,7 +235,11 @@ async def _run(
 
             async def work(task_status: trio.TaskStatus[Addresses]) -> None:
                 await serve_worker(
-                    config, shutdown=shutdown, reload=reload, task_status=task_status
+                    config,
+                    shutdown=shutdown,
+                    reload=reload,
+                    metrics=Metrics(log_lines_lost=lambda: lines.lost),
+                    task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()
 
@@ -244,27 +255,41 @@ async def _run(
                 return
             settle_memory()
             if lifeline is None:
-                announce(addresses)
+                nursery.start_soon(announce, addresses)
             else:
                 await lifeline.tell_ready(addresses)
             systemd.ready()
 
 
-def _announce(addresses: Addresses, *others: Addresses, log_format: str) -> None:
-    """Say on standard output where one worker, or each of several, is reached."""
+async def _announce(*addresses: Addresses, log_format: str) -> None:
+    """Say on standard output where one worker, or each of several, is reached.
+
+    Nobody has to hear it: captures are taken all the same, and the log says that it was not
+    told.
+    """
+    line = _ready_line(*addresses, log_format=log_format)
+    try:
+        with trio.fail_after(ANNOUNCE_S):
+            # In a thread, which is left behind if nobody reads.
+            await trio.to_thread.run_sync(click.echo, line, abandon_on_cancel=True)
+    except OutputError as exc:
+        _log.warning("server.ready_untold", detail=exc.message)
+    except trio.TooSlowError:
+        detail = f"nobody has read standard output for {ANNOUNCE_S} s"
+        _log.warning("server.ready_untold", detail=detail)
+
+
+def _ready_line(addresses: Addresses, *others: Addresses, log_format: str) -> str:
     if log_format == "json":
         ready = {"event": "server.ready", **attrs.asdict(addresses)}
         if others:
             ready["admins"] = [each.admin for each in (addresses, *others)]
-        line = json.dumps(ready)
-    else:
-        rigs = addresses.capture
-        if addresses.public is not None:
-            rigs = f"{addresses.public} (listening at {addresses.capture})"
-        admins = ", ".join(each.admin or "off" for each in (addresses, *others))
-        line = f"ready: rigs at {rigs}, admin at {admins}"
-    click.echo(line)
-    sys.stdout.flush()
+        return json.dumps(ready)
+    rigs = addresses.capture
+    if addresses.public is not None:
+        rigs = f"{addresses.public} (listening at {addresses.capture})"
+    admins = ", ".join(each.admin or "off" for each in (addresses, *others))
+    return f"ready: rigs at {rigs}, admin at {admins}"
 
 
 def first_reason(group: BaseExceptionGroup[Exception]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 import trio
 
+from cfw.cli._streams import put_result
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
 
@@ -51,7 +52,7 @@ def set_command(
         raise click.UsageError(str(exc)) from None
     except OutOfReach as exc:
         raise click.ClickException(printable(str(exc))) from None
-    click.echo(f"session {session_id} of {user} is {status}")
+    put_result(f"session {session_id} of {user} is {status}")
 
 
 async def _set(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -80,6 +78,11 @@ def tap(
     \b
         cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
     """
+    if output == "mjpeg" and sys.stdout.isatty():
+        raise click.UsageError(
+            "images are nothing for a terminal: write them to a file or a program, or say "
+            "--format json"
+        )
     if captures is None and capture_id is not None:
         captures = 1
     try:
@@ -92,8 +95,6 @@ def tap(
         ended = trio.run(_tap, feed, words, output, captures, strict_exception_groups=True)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
-    except BrokenPipeError:
-        return  # the reader, such as a closed ffplay, has seen enough
     except (ConnectionLost, OutOfReach) as exc:
         raise click.ClickException(printable(str(exc))) from None
     if captures is not None and ended < captures:
@@ -211,24 +212,11 @@ async def _tap(
 
 
 def _stdout() -> _Write:
-    """Write to standard output; unbuffered, as a thread left behind would hold its lock."""
+    """Write to standard output, and not to a buffer over it."""
     stream = sys.stdout.buffer
-    try:
-        fd = stream.fileno()
-    except OSError:  # no file but an object in its place
-
-        def write_to_object(data: bytes) -> None:
-            stream.write(data)
-            stream.flush()
-
-        return write_to_object
 
     def write(data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(fd, rest) :]
-            except BlockingIOError:  # made so by another process that shares it
-                select.select([], [fd], [])
+        stream.write(data)
+        stream.flush()
 
     return write

@@ -401,7 +401,7 @@ async def _open_process(lifeline: int) -> trio.Process:
         ],
         stdin=subprocess.PIPE,
         # What code in it prints goes where its log goes: the supervisor's has one line.
-        stdout=subprocess.DEVNULL if sys.stderr is None else 2,
+        stdout=2,
         pass_fds=(lifeline,),
         # Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
         start_new_session=True,

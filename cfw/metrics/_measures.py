@@ -94,6 +94,7 @@ class Metrics:
         is_authority_reachable: whether the session authority answers, as far as is known; True
             before the first check.
         unreadable: asks how many things the sink has found that it could not read.
+        log_lines_lost: asks how many lines of the process's log were not written.
     """
 
     connections: int = 0
@@ -107,6 +108,7 @@ class Metrics:
     )
     is_authority_reachable: bool = True
     unreadable: Callable[[], int] = int
+    log_lines_lost: Callable[[], int] = int
     _buffers: set[Buffer] = attrs.field(factory=set, init=False)
     _ended: Traffic = attrs.field(factory=Traffic, init=False)
 

@@ -99,6 +99,11 @@ class _Worker(Collector):
             "How late the event loop woke up a task that slept.",
             metrics.stalls,
         )
+        yield CounterMetricFamily(
+            "cfw_log_lines_lost",
+            "Lines of the log that standard error did not take, or had no room for.",
+            metrics.log_lines_lost(),
+        )
 
     def _traffic(self) -> Iterator[Metric]:
         traffic = self._metrics.traffic()

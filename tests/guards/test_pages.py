@@ -20,6 +20,8 @@ from cfw.admin.serve import PING_S
 from cfw.api import longest_stop_s
 from cfw.api.access import READ_S
 from cfw.cli import main
+from cfw.cli._lines import MOST_BYTES
+from cfw.cli._streams import FLUSH_S
 from cfw.cli.workers import EXIT_S, READY_S, SILENT_S
 from cfw.config import Config
 from cfw.limits import Limits, Times
@@ -225,6 +227,8 @@ FIGURES = [
     f"not ready within {READY_S:g} s,",
     f"has the {STOP_S:g} s of [Stopping](#stopping) and {EXIT_S:g} s more",
     f"was not read within {READ_S:g} s,",
+    f"what waits has {FLUSH_S:g} s more",
+    f"{MOST_BYTES // 1024 // 1024} MiB of them may wait for it",
     f"= {spaced(LIMITS.capture_memory_bytes)} ",
     f"at one time: {LIMITS.max_memory_bytes // LIMITS.capture_memory_bytes} ",
     f"runs {1_000_000_000 // LIMITS.capture_memory_bytes} captures at a time",

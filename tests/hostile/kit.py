@@ -121,6 +121,7 @@ async def worker(
     descriptors: int | None = None,
     env: dict[str, str] | None = None,
     sessions: Sequence[str] = SESSIONS,
+    stderr: int | str | None = None,
 ) -> AsyncIterator[Worker]:
     """Run `cfw serve` on free ports.
 
@@ -131,6 +132,7 @@ async def worker(
         descriptors: hard and soft RLIMIT_NOFILE; None for those of the tests.
         env: its environment; None for that of the tests.
         sessions: who may send.
+        stderr: where its log goes instead, as a descriptor or in the shell's words.
     """
     command = [sys.executable, "-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
     command += ["--log-format", "json", *sessions, *options]
@@ -139,8 +141,16 @@ async def worker(
     if descriptors is not None:
         command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
     log_file = tmp_path / "worker.log"
+    if isinstance(stderr, str):
+        command = ["sh", "-c", f'exec "$@" {stderr}', "sh", *command]
     with log_file.open("w") as log:
-        process = psutil.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+        process = psutil.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr if isinstance(stderr, int) else log,
+            text=True,
+            env=env,
+        )
     try:
         with trio.fail_after(PATIENCE_S):
             line = await trio.to_thread.run_sync(process.stdout.readline)
