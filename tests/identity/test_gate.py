@@ -154,7 +154,7 @@ OWN_HOST = "evil.example:8765"
 
 
 @pytest.mark.parametrize("has_tokens", [False, True])
-@pytest.mark.parametrize("token", [None, WRONG, ADAS])
+@pytest.mark.parametrize("token", [None, WRONG, ADAS], ids=["no token", "wrong", "right"])
 @pytest.mark.parametrize(
     "origins",
     [
