@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import attrs
+import trio
 
 from cfw.errors import DomainError, ProtocolViolation, ServerAtCapacity, SessionClosed
 from cfw.limits import Limits
 from schemas import ErrorCode, Timestamp
 
-#: Ended captures that are remembered, for people who look a moment too late.
+#: Ended captures that are remembered, for people who look a moment too late; and as many that
+#: were refused, so that strangers push none of the others out.
 ENDED_KEPT = 100
 
 
@@ -81,6 +84,25 @@ class _Claim:
     abort: Callable[[DomainError], object]
 
 
+@attrs.define(eq=False)
+class Revocation:
+    """A capture that was told to end."""
+
+    _end: EndedCapture | None = None
+    _is_over: trio.Event = attrs.field(factory=trio.Event)
+
+    async def wait_end(self) -> EndedCapture:
+        """Wait for what becomes of it: it may end in another way just then."""
+        await self._is_over.wait()
+        assert self._end is not None
+        return self._end
+
+    def settle(self, end: EndedCapture) -> None:
+        """It has ended."""
+        self._end = end
+        self._is_over.set()
+
+
 class Registry:
     """Who owns which capture_id in this process, and how much memory all may come to hold.
 
@@ -93,8 +115,10 @@ class Registry:
         self._captures: dict[str, _Claim] = {}
         self._budget = limits.max_memory_bytes
         self._each = limits.capture_memory_bytes
-        #: The captures that ended last, oldest first.
-        self.ended: deque[EndedCapture] = deque(maxlen=ENDED_KEPT)
+        self._revocations: dict[str, Revocation] = {}
+        # Each behind its number.
+        self._ended: deque[tuple[int, EndedCapture]] = deque(maxlen=ENDED_KEPT)
+        self._refused: deque[tuple[int, EndedCapture]] = deque(maxlen=ENDED_KEPT)
         #: How many captures have ended in which way; None is a clean end.
         self.ends: Counter[ErrorCode | None] = Counter()
 
@@ -134,21 +158,31 @@ class Registry:
         finally:
             del self._captures[capture_id]
 
-    def record_end(self, capture: EndedCapture) -> None:
-        """Remember how a capture ended."""
-        self.ended.append(capture)
-        self.ends[capture.error_code] += 1
+    @property
+    def ended(self) -> list[EndedCapture]:
+        """The captures that ended last and those that were refused last, oldest first."""
+        return [
+            capture for _, capture in sorted(chain(self._ended, self._refused), key=_number)
+        ]
 
-    def revoke(self, capture_id: str) -> bool:
-        """End a running capture with `session_closed`; False if none has this id.
+    def record_end(self, capture: EndedCapture, *, was_refused: bool = False) -> None:
+        """Remember how a capture ended, or that it was refused before it owned its id."""
+        self.ends[capture.error_code] += 1
+        kept = self._refused if was_refused else self._ended
+        kept.append((self.ends.total(), capture))
+        if not was_refused and (revocation := self._revocations.pop(capture.capture_id, None)):
+            revocation.settle(capture)
+
+    def revoke(self, capture_id: str) -> Revocation | None:
+        """End a running capture with `session_closed`; None if none has this id.
 
         Its rig and its sink are told as of any abort; this does not wait for it.
         """
         claim = self._captures.get(capture_id)
         if claim is None:
-            return False
+            return None
         claim.abort(SessionClosed("an operator ended this capture"))
-        return True
+        return self._revocations.setdefault(capture_id, Revocation())
 
     def __len__(self) -> int:
         return len(self._captures)
@@ -156,3 +190,7 @@ class Registry:
     def statuses(self) -> list[CaptureStatus]:
         """All running captures, oldest first."""
         return [claim.status() for claim in self._captures.values()]
+
+
+def _number(kept: tuple[int, EndedCapture]) -> int:
+    return kept[0]

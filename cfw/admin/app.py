@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import attrs
 import structlog
+import trio
 
 from cfw.admin.feed import feed_handler
 from cfw.admin.messages import NO_STORE, Request, Response, json_answer, problem
@@ -21,6 +22,8 @@ from schemas import ErrorCode
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
+#: For a capture that was told to end to be over: its sink has `times.close_flush_s`.
+REVOKE_S = 10.0
 #: error_code -> what it means and what to do, for the pages; HTTP statuses are no page's.
 _CODES = {
     code.value: attrs.asdict(entry, filter=attrs.filters.exclude("keys"))
@@ -81,10 +84,17 @@ def create_app(
 
     async def revoke(request: Request) -> Response:
         capture_id = request.path.rpartition("/")[2]
-        if not registry.revoke(capture_id):
+        revocation = registry.revoke(capture_id)
+        if revocation is None:
             return problem("no running capture has this capture_id", 404)
         _log.warning("capture.revoked", capture_id=capture_id, by=request.peer)
-        return Response(204)
+        with trio.move_on_after(REVOKE_S):
+            end = await revocation.wait_end()
+            if end.error_code is ErrorCode.SESSION_CLOSED:
+                return Response(204)
+            how = "cleanly" if end.error_code is None else f"with {end.error_code.value}"
+            return problem(f"too late: the capture has ended {how}", 409)
+        return json_answer({"status": "ending"}, 202)
 
     async def ended(_: Request) -> Response:
         counts = {code.value: n for code, n in registry.ends.items() if code is not None}

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
+from cfw.printable import printable
 from cfw.wire import Request as RequestHead
 from cfw.wire import WebSocket
 
@@ -97,9 +98,12 @@ def json_answer(
     content: object, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """JSON, of this moment."""
-    body = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    # A rig chose some of it, and `curl` shows it to a terminal.
+    text = printable(json.dumps(content, separators=(",", ":"), ensure_ascii=False))
     return Response(
-        status, body, {"content-type": "application/json", **NO_STORE, **(headers or {})}
+        status,
+        text.encode(),
+        {"content-type": "application/json", **NO_STORE, **(headers or {})},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 
@@ -20,6 +21,11 @@ from cfw.metrics._measures import BUCKETS_S, Histogram, Metrics
 from cfw.registry import Registry
 from schemas import ErrorCode
 
+# Of no version, or of this one.
+_OPENMETRICS = re.compile(
+    r"\s*application/openmetrics-text\s*(?!.*;\s*version=(?!1\.0\.0\b))(;|$)"
+)
+_OPENMETRICS_1 = "application/openmetrics-text; version=1.0.0"
 _BOUNDS = [*map(floatToGoString, BUCKETS_S), "+Inf"]
 
 
@@ -35,7 +41,9 @@ def exposition(metrics: Metrics, registry: Registry) -> Callable[[str], tuple[by
     collectors.register(_Worker(metrics, registry))
 
     def answer(accept: str) -> tuple[bytes, str]:
-        encode, content_type = choose_encoder(accept)
+        # The library raises at what is no version, and says any other one back.
+        is_open = any(map(_OPENMETRICS.match, accept.split(",")))
+        encode, content_type = choose_encoder(_OPENMETRICS_1 if is_open else "")
         return encode(collectors), content_type
 
     return answer

@@ -316,7 +316,8 @@ class _Connection:
                 opened=Timestamp.from_ns(self._opened_ns),
                 ended=Timestamp.from_ns(self._clock.now()),
                 **self._clock_offset(),
-            )
+            ),
+            was_refused=not self.is_capturing,
         )
 
     def _clock_offset(self) -> dict[str, float]:
