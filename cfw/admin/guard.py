@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import html
 import secrets
+from collections.abc import Callable
 from importlib import resources
 from urllib.parse import parse_qs
 
@@ -45,14 +46,17 @@ _OPEN_PATHS = ("/healthz", "/readyz")
 _PAGES = ("/", "/capture")
 
 
-def token_only(app: Handler, tokens: Tokens) -> Handler:
+def token_only(
+    app: Handler, tokens: Tokens, on_page: Callable[[str], object] = lambda _: None
+) -> Handler:
     """An application that asks everyone for a token, but on the health routes: 401.
 
     Args:
         app: what is guarded.
         tokens: any of these will do.
+        on_page: told the origin of each page of this listener on which somebody has signed in.
     """
-    door = _Door(tokens)
+    door = _Door(tokens, on_page)
 
     async def guarded(request: Request) -> Answer:
         if request.path in _OPEN_PATHS:
@@ -65,8 +69,9 @@ def token_only(app: Handler, tokens: Tokens) -> Handler:
 
 
 class _Door:
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, on_page: Callable[[str], object]) -> None:
         self._tokens = tokens
+        self._on_page = on_page
         self._secret = secrets.token_bytes(32)
         page = resources.files("cfw.admin").joinpath("signin.html").read_text("utf-8")
         self._page = page
@@ -88,7 +93,9 @@ class _Door:
         if token is not None and self._tokens.find(token) is not None:
             return None
         if self._knows_cookie(request.cookie(_cookie_name(request))):
-            if request.method not in SAFE_METHODS and not is_from_here(request):
+            if is_from_here(request):
+                self._on_page(request.header("origin") or "")
+            elif request.method not in SAFE_METHODS:
                 return problem("this needs a page of this listener, or a token", 403)
             return None
         if "text/html" in (request.header("accept") or "") and not request.is_websocket:
@@ -106,6 +113,7 @@ class _Door:
         if entry is None:
             _log.info("admin.sign_in_refused")
             return self._ask(back, "That is not a token of this worker.")
+        self._on_page(request.header("origin") or "")
         cookie = (
             f"{_cookie_name(request)}={self._cookie(entry)}; HttpOnly; Path=/; SameSite=strict"
         )

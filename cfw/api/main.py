@@ -229,7 +229,7 @@ async def _admin(
     scheme = "http" if tls is None else "https"
     guarded = same_origin_writes(app)
     if tokens is not None:
-        guarded = token_only(guarded, tokens)
+        guarded = token_only(guarded, tokens, access.gate.origins.add_signed_in)
     if is_loopback(host):
         guarded = loopback_only(guarded)
     async with trio.open_nursery() as nursery:

@@ -19,6 +19,8 @@ _Origin: TypeAlias = tuple[str, str, int | None]
 
 _USUAL_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SHAPE = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+", re.IGNORECASE)
+#: Names of the admin listener that are remembered, by which somebody has signed in there.
+SIGNED_IN_KEPT = 64
 _ANY_ADDRESS = ("0.0.0.0", "::", "")
 
 
@@ -33,14 +35,32 @@ class Origins:
     def __init__(self, listed: Iterable[str]) -> None:
         self._texts = frozenset(listed)
         self._known = {known for text in self._texts if (known := _known(text)) is not None}
+        self._signed_in: dict[_Origin, None] = {}
 
     def add_page(self, scheme: str, host: str, port: int) -> None:
         """Let in a page that the worker itself serves; see `page_origins`."""
         self._known |= set(map(_read, page_origins(scheme, host, port)))
 
+    def add_signed_in(self, origin: str) -> None:
+        """Let in a page of the worker's own under a name that only its reader knows.
+
+        Args:
+            origin: of a page of the admin listener on which somebody has signed in. The last
+                `SIGNED_IN_KEPT` are remembered.
+        """
+        if (known := _known(origin)) is None:
+            return
+        self._signed_in.pop(known, None)
+        self._signed_in[known] = None
+        if len(self._signed_in) > SIGNED_IN_KEPT:
+            del self._signed_in[next(iter(self._signed_in))]
+
     def allows(self, origin: str) -> bool:
         """Whether a request with this `Origin` header may connect."""
-        return "*" in self._texts or origin in self._texts or _known(origin) in self._known
+        if "*" in self._texts or origin in self._texts:
+            return True
+        known = _known(origin)
+        return known in self._known or known in self._signed_in
 
 
 def is_of_listener(origin: str, host: str, port: int) -> bool:

@@ -345,3 +345,38 @@ async def test_client_certificates_of_the_admin_listener_are_required(
         async with browser(worker, verify=client_context()) as client:
             with pytest.raises(httpx.TransportError):
                 await client.get("/captures")
+
+
+async def test_a_page_that_one_has_signed_in_to_is_the_workers_own(
+    monkeypatch: pytest.MonkeyPatch, token_file: str
+) -> None:
+    """It films under any name by which it was reached; nobody else has a page there."""
+    settings: dict[str, Any] = {"admin__token_file": token_file, "admin__host": "0.0.0.0"}
+    async with running(monkeypatch, **settings) as worker:
+        assert worker.addresses.admin is not None
+        port = worker.addresses.admin.rpartition(":")[2]
+        name = f"lab.example:{port}"
+
+        async def can_film(origin: str) -> bool:
+            try:
+                async with worker.connect(origin=origin):
+                    return True
+            except InvalidStatus as exc:
+                return exc.response.status_code != 403
+
+        async def sign_in(token: str, scheme: str = "http") -> int:
+            headers = {"host": name, "origin": f"{scheme}://{name}"}
+            async with httpx.AsyncClient(trust_env=False) as client:
+                url = f"http://127.0.0.1:{port}/signin"
+                answer = await client.post(url, data={"token": token}, headers=headers)
+                return answer.status_code
+
+        assert await sign_in(make_token()) == 401
+        assert not await can_film(f"http://{name}")
+        assert await sign_in(TOKEN) == 303
+        assert await can_film(f"http://{name}")
+        # A proxy that speaks TLS: the page's origin is what the browser says it is.
+        assert not await can_film(f"https://{name}")
+        assert await sign_in(TOKEN, "https") == 303
+        assert await can_film(f"https://{name}")
+        assert not await can_film("http://lab.example")

@@ -59,6 +59,24 @@ async def test_a_person_signs_in_watches_and_films(
         assert not [url for url in page.urls if TOKEN in url or RIGS in url]
 
 
+async def test_a_person_films_under_any_name_of_the_page(
+    devtools: str, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
+) -> None:
+    """Once signed in there; the worker was not told of the name before."""
+    files |= {"admin__host": "0.0.0.0"}
+    async with running(monkeypatch, **files) as worker, open_page(devtools) as page:
+        # Chromium takes every name below localhost to this machine, and lets it film.
+        here = admin(worker.addresses, "/capture#user=ada&session=s-1")
+        port = here.rpartition(":")[2]
+        await page.goto(f"http://worker.localhost:{port}")
+        await sign_in(page, TOKEN)
+        await page.until("!document.querySelector('#turn-on').disabled")
+        await page.type("#user", "ada")
+        await page.type("#session", "s-1")
+        await film(page, RIGS)
+        await page.until("document.querySelector('#result').dataset.kind === 'good'")
+
+
 async def film(page: Page, token: str) -> None:
     """One second, with a token."""
     assert await page.run("document.querySelector('#token-field').hidden") is False

@@ -7,7 +7,7 @@ import pytest
 from cfw.cli.workers import worker_config
 from cfw.config import ConfigError, load_config
 from cfw.identity import Origins, check_origin, is_same_origin
-from cfw.identity.origins import is_of_listener
+from cfw.identity.origins import SIGNED_IN_KEPT, is_of_listener
 
 #: What one of the libraries for small cameras sends.
 TINY = "https://github.com/gilmaimon/TinyWebsockets"
@@ -234,3 +234,25 @@ def test_the_origin_of_the_listener_itself_is_no_page_s(
 def test_the_usual_port_may_be_left_out(origin: str, port: int, is_own: bool) -> None:
     """As everywhere."""
     assert is_of_listener(origin, "127.0.0.1", port) is is_own
+
+
+def test_names_that_were_signed_in_to_are_remembered_in_bounds() -> None:
+    """n-1, n and n+1 of them; the one that was used longest ago is forgotten."""
+    origins = Origins(())
+    names = [f"https://lab-{number}" for number in range(SIGNED_IN_KEPT + 1)]
+    for name in names[:-1]:
+        origins.add_signed_in(name)
+        origins.add_signed_in(names[0])
+    assert all(map(origins.allows, names[:-1]))
+    assert origins.allows("HTTPS://LAB-3:443")
+    assert not origins.allows(names[-1])
+    origins.add_signed_in(names[-1])
+    assert [name for name in names if not origins.allows(name)] == [names[1]]
+
+
+@pytest.mark.parametrize("odd", ["", "null", "nonsense", "file://"])
+def test_what_is_no_page_cannot_be_signed_in_to(odd: str) -> None:
+    """And lets nobody in."""
+    origins = Origins(())
+    origins.add_signed_in(odd)
+    assert not any(map(origins.allows, ("", "null", "nonsense", "file://", "https://x")))
