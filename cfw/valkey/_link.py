@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -37,9 +38,9 @@ from cfw.valkey._address import Address
 _T = TypeVar("_T")
 #: What a script is given besides its keys.
 Argument: TypeAlias = str | bytes | int
-#: A place that a broken connection leaves in the pool is not given back in every case, so
-#: there are many; connections in use are few, for commands share one.
-_PLACES = 10_000
+#: Connections there may be. Commands share one; a question that the server holds back, as those
+#: of consumers are, needs one of its own.
+_PLACES = 1000
 
 
 @attrs.define(slots=False, eq=False)
@@ -97,7 +98,26 @@ def _keepalive(seconds: float) -> dict[int, int | bytes]:
     return {option: value for option, value in found.items() if option is not None}
 
 
-class _Single(TCPConnection):
+class _Bounded:
+    """A connection that is made within `connect_timeout`, its handshake included."""
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        connection: Any = super()
+        with trio.CancelScope() as making:
+            making.deadline = trio.current_time() + (self._connect_timeout or math.inf)  # type: ignore[attr-defined]
+
+            class Started:
+                @staticmethod
+                def started(value: Any = None) -> None:
+                    making.deadline = math.inf
+                    task_status.started(value)
+
+            await connection.run(task_status=Started)
+        if making.cancelled_caught:
+            raise ConnectionLost("no answer in time")
+
+
+class _Single(_Bounded, TCPConnection):
     def __init__(self, location: TCPLocation, **options: Any) -> None:
         keepalive = _keepalive(options.get("connect_timeout") or 1)
         super().__init__(
@@ -105,11 +125,44 @@ class _Single(TCPConnection):
         )
 
 
-class _Node(ClusterConnection):
+class _Node(_Bounded, ClusterConnection):
     def __init__(self, location: TCPLocation, **options: Any) -> None:
         super().__init__(location, **options)
         self._socket_keepalive = True
         self._socket_keepalive_options = _keepalive(options.get("connect_timeout") or 1)
+
+
+class _WholePool:
+    """A pool that gets back the place of every connection, however that has ended.
+
+    A question that is cancelled while it connects would keep its place for ever, and so would a
+    connection that breaks while it is in use.
+    """
+
+    async def get_connection(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super()
+        # Bounded by the time that a connection may take to be made, and the pool's own.
+        with trio.CancelScope(shield=True):
+            return await pool.get_connection(*args, **options)
+
+    def release(self, connection: Any) -> None:
+        pool: Any = super()
+        pool.release(connection)
+        if not connection.usable:
+            self._places_of(connection).append_nowait(None)
+
+    def _places_of(self, connection: Any) -> Any:
+        raise NotImplementedError
+
+
+class _SinglePool(_WholePool, ConnectionPool[_Single]):
+    def _places_of(self, connection: Any) -> Any:
+        return self._available_connections
+
+
+class _NodePool(_WholePool, ClusterConnectionPool):
+    def _places_of(self, connection: Any) -> Any:
+        return self._node_pool(connection.location)
 
 
 class Link:
@@ -132,7 +185,8 @@ class Link:
         Raises:
             ValkeyFailed: out of reach, late, or refused.
 
-        Cancellation: it may have been run, or will be.
+        Cancellation: it may have been run, or will be. A connection that is being made is
+        waited for, at most half of `timeout_s`.
         """
 
         async def ask() -> Any:
@@ -203,12 +257,13 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
         # Sooner than the deadline of a command, so that the pool itself notices.
         "connect_timeout": address.timeout_s / 2,
         "max_connections": _PLACES,
+        "timeout": address.timeout_s,
         "ssl_context": _tls(address) if address.is_tls else None,
     }
     client: coredis.Redis[bytes] | coredis.RedisCluster[bytes]
     locations = [TCPLocation(host, port) for host, port in address.hosts]
     if address.cluster:
-        nodes = ClusterConnectionPool(
+        nodes = _NodePool(
             locations,
             connection_class=_Node,
             max_connections_per_node=True,
@@ -217,7 +272,7 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
         )
         client = coredis.RedisCluster(connection_pool=nodes, retry_policy=NoRetryPolicy())
     else:
-        pool = ConnectionPool(
+        pool = _SinglePool(
             connection_class=_Single, location=locations[0], db=address.db, **options
         )
         client = coredis.Redis(connection_pool=pool, retry_policy=NoRetryPolicy())

@@ -51,12 +51,17 @@ class Servers:
         """End a node at once, as a power cut would."""
         self.nodes[number].terminate()
 
-    def restart(self) -> None:
-        """The same, and a server without any data comes up in its place."""
+    def restart(self, port: int | None = None) -> None:
+        """The same, and a server without any data comes up in its place.
+
+        Args:
+            port: where it was; None if it still runs.
+        """
         (node,) = self.nodes
-        folder, port = Path(f"{node.data_dir}-again"), node.port
-        self.kill()
-        self.nodes[0] = _start(folder, port=port)
+        if port is None:
+            port = node.port
+            self.kill()
+        self.nodes[0] = _start(Path(f"{node.data_dir}-again"), port=port)
 
     def client(self) -> Any:
         """A synchronous client that is not ours, to look behind the scenes."""
