@@ -47,7 +47,9 @@ PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
 HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
 #: A session of its own runs all of them.
-SWEEPS = ("tests/sweep", "tests/valkey/test_sweep.py")
+SWEEPS = ("tests/sweep", "tests/valkey/test_sweep.py", "tests/valkey/test_feed_sweep.py")
+#: Where what is marked as hostile is.
+HOSTILE = ("tests/hostile", "tests/valkey")
 #: Tests of what is compiled where cfw is installed.
 COMPILED = ("tests/core", "tests/route", "tests/schemas", "tests/wire")
 #: Tests that start no process.
@@ -153,7 +155,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def hostile(session: nox.Session) -> None:
     """Attackers, overload and faults against a worker in a process of its own."""
-    run(session, "pytest", "-m", "hostile", *PATIENT, "tests/hostile", *session.posargs)
+    run(session, "pytest", "-m", "hostile", *PATIENT, *HOSTILE, *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -52,6 +52,7 @@ class _Held:
         frames: frames fetched.
         bytes: bytes of those.
         is_read: its terminal has been fetched.
+        is_done: the server has been told, or is being told, that it was processed.
         is_lost: another consumer has it, or the server has lost it.
     """
 
@@ -62,6 +63,7 @@ class _Held:
     frames: int = 0
     bytes: int = 0
     is_read: bool = False
+    is_done: bool = False
     is_lost: bool = False
 
     def cut(self, why: str) -> FeedAbort | None:
@@ -195,6 +197,7 @@ class ValkeyFeed:
         if item.entry_id is None or held.is_lost:
             return
         if item.entry_id == LAST_ID:
+            held.is_done = True  # the answer may be long in coming
             await self._asked(partial(self._group.done, held.partition, held.capture))
             self._drop(held)
             return
@@ -370,8 +373,8 @@ class ValkeyFeed:
         states = await self._asked_the_group(partial(self._group.keep, partition, captures))
         for one, state in zip(held, states, strict=True):
             is_held = self._held[partition].get(one.capture.index_id) is one
-            # One that has been read to its end is only waiting for its reader.
-            if state == KEPT or not is_held or (state == GONE and one.is_read):
+            # One that has been read to its end waits for its reader, or for the last answer.
+            if state == KEPT or not is_held or one.is_done or (state == GONE and one.is_read):
                 continue
             one.is_lost = True
             self._drop(one)

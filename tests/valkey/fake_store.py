@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import attrs
 import trio
@@ -25,6 +23,7 @@ from cfw.valkey import (
 from cfw.valkey._replies import lost_capture
 from schemas import FeedOpened, Timestamp, restate, to_json
 from tests.factories import START_NS, make_open
+from tests.valkey.fake_server import FakeServer
 
 Entry = tuple[str, bytes, bytes | None]
 Fields = dict[bytes, bytes]
@@ -65,69 +64,25 @@ def key_of(run: Run) -> str:
     return Names.of("fake", run.capture_id).frames(run.capture_id, run.opened_ns)
 
 
-@attrs.define
-class _Request:
-    effect: Callable[[], Any]
-    done: trio.Event = attrs.Factory(trio.Event)
-    result: Any = None
-    error: Exception | None = None
-
-
-@attrs.define
-class FakeStore:
-    """Takes one request after the other; one whose caller was cancelled is carried out too.
+@attrs.define(kw_only=True)
+class FakeStore(FakeServer):
+    """What workers ask of it.
 
     Args:
         lease_s: how long a lease lasts.
-        delay_s: how long a request is on its way, and its answer.
 
     Attributes:
         streams: what was written.
         leases: who owns what.
-        drops: what is lost while the server is `away`: requests or answers.
-        away_until: the server is out of reach until then.
         unreachable: partitions whose lost captures nobody can ask for.
         unreadable: leases that were put aside.
     """
 
     lease_s: float = 10
-    delay_s: float = 0.001
     streams: dict[str, list[Entry]] = attrs.Factory(dict)
     leases: dict[str, Lease] = attrs.Factory(dict)
-    drops: str = "requests"
-    away_until: float = 0
     unreachable: set[int] = attrs.Factory(set)
     unreadable: int = 0
-    _queue: deque[_Request] = attrs.Factory(deque)
-    _wake: trio.Event = attrs.Factory(trio.Event)
-
-    async def serve(self) -> None:
-        """The server's side; never returns."""
-        while True:
-            while not self._queue:
-                self._wake = trio.Event()
-                await self._wake.wait()
-            await trio.sleep(self.delay_s)
-            request = self._queue.popleft()
-            is_away = trio.current_time() < self.away_until
-            try:
-                if not is_away or self.drops == "answers":
-                    request.result = request.effect()
-            except (CaptureTaken, LeaseLost, TailLost) as exc:
-                request.error = exc
-            await trio.sleep(self.delay_s)
-            if is_away:
-                request.error = ValkeyFailed("planted: the server is away")
-            request.done.set()
-
-    async def _ask(self, effect: Callable[[], Any]) -> Any:
-        request = _Request(effect)
-        self._queue.append(request)
-        self._wake.set()
-        await request.done.wait()
-        if request.error is not None:
-            raise request.error
-        return request.result
 
     # --- what the scripts do ------------------------------------------------------------------
 
@@ -156,7 +111,7 @@ class FakeStore:
             deadline = trio.current_time() + self.lease_s
             self.leases[run.capture_id] = Lease(run.owner, stream, opened, deadline)
 
-        await self._ask(effect)
+        await self.ask(effect)
 
     async def append(
         self, run: Run, first_seq: int, frames: Sequence[tuple[bytes, bytes]]
@@ -174,7 +129,7 @@ class FakeStore:
                 lease.last, lease.bytes = seq, lease.bytes + len(jpeg)
             lease.deadline = trio.current_time() + self.lease_s
 
-        await self._ask(effect)
+        await self.ask(effect)
 
     async def renew(self, run: Run) -> None:
         """See `CaptureStore`."""
@@ -182,7 +137,7 @@ class FakeStore:
         def effect() -> None:
             self._owned(run).deadline = trio.current_time() + self.lease_s
 
-        await self._ask(effect)
+        await self.ask(effect)
 
     async def finish(self, run: Run, terminal: bytes, last_seq: int | None) -> None:
         """See `CaptureStore`."""
@@ -197,7 +152,7 @@ class FakeStore:
                 raise TailLost("planted")
             self._end(run.capture_id, lease.stream, terminal)
 
-        await self._ask(effect)
+        await self.ask(effect)
 
     async def lost(self, partition: int) -> list[LostCapture]:
         """See `CaptureStore`."""
@@ -215,7 +170,7 @@ class FakeStore:
 
         if partition in self.unreachable:
             raise ValkeyFailed("planted: the node of the partition is down")
-        found: list[LostCapture] = await self._ask(effect)
+        found: list[LostCapture] = await self.ask(effect)
         return found
 
     async def seal(self, capture: LostCapture, terminal: bytes) -> bool:
@@ -230,4 +185,4 @@ class FakeStore:
             self._end(capture.capture_id, lease.stream, terminal)
             return True
 
-        return bool(await self._ask(effect))
+        return bool(await self.ask(effect))

@@ -208,26 +208,6 @@ async def test_a_consumer_that_died_is_followed_from_what_it_had_not_processed(
         check_nothing_left(servers, prefix, "g", "cap-1")
 
 
-async def test_a_consumer_that_is_only_slow_keeps_its_captures(
-    one_server: Servers, prefix: str
-) -> None:
-    """It says that it is alive also while a message is being processed."""
-    url = one_server.url(prefix=prefix)
-    async with (
-        open_link(Address.parse(url)) as link,
-        open_valkey_feed(url, group="g", claim_s=3) as slow,
-    ):
-        await joined(one_server, prefix, "g")
-        await (await (await Writer(link, "cap-1").begin()).frames(3)).end()
-        got = await read(slow, 1)
-        async with open_valkey_feed(url, group="g", claim_s=3) as other:
-            with trio.move_on_after(4.5) as scope:
-                await other.__anext__()
-            assert scope.cancelled_caught
-            got += await read(slow, 4)
-        assert got == expected("cap-1", 3)
-
-
 async def test_a_consumer_learns_that_its_capture_was_taken_away(
     one_server: Servers, prefix: str
 ) -> None:

@@ -32,6 +32,8 @@ from tests.valkey.servers import Servers, until
 from tests.valkey.test_feed import Writer, expected, name_of, read, tap
 from tests.valkey.test_sink import PICTURES, capture, check_stream
 
+pytestmark = pytest.mark.hostile
+
 #: A capture of the same partition as that of `cap-1`, whose keys are all in order.
 GOOD, BAD = "c-15", "cap-1"
 OTHER = "c-1"

@@ -93,6 +93,10 @@ async def test_an_id_left_behind_is_sealed_and_given_to_the_next(
             await taker.send(frame(1))
             await taker.finish(close(1))
         assert terminals(store) == [ErrorCode.WORKER_LOST, None]
+        for entries in store.streams.values():
+            if getattr(ending := parse_feed(entries[-1][1]), "error_code", None):
+                # The worker makes no ids of its own.
+                assert ending.record_id == parse_feed(entries[0][1]).record_id
 
 
 @pytest.mark.parametrize(("away_s", "is_held"), [(5, True), (9, True), (30, False)])
@@ -112,6 +116,34 @@ async def test_a_server_that_is_away_for_less_than_the_lease_costs_nothing(
         assert scope.cancelled_caught == is_held
         if not is_held:
             assert LEASE_S <= trio.current_time() - began <= LEASE_S + LEASE_S / 4 + 0.1
+
+
+@pytest.mark.parametrize("last", ["begin", "renew", "append"])
+async def test_a_lease_counts_from_when_it_was_asked_for(
+    autojump_clock: MockClock, last: str
+) -> None:
+    """Not from the answer, which may have been seconds on its way: by then another worker may
+    own the capture. Whatever it was that put its end off the last time."""
+    slow_s = LEASE_S / 5
+    store = FakeStore(lease_s=LEASE_S, delay_s=slow_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.serve)
+        asked_at = trio.current_time()
+        async with ValkeySink(store, LEASE_S).capture(opened()) as taker:
+            if last == "append":
+                asked_at = trio.current_time()
+                await taker.send(frame(1))
+            if last == "renew":
+                with trio.move_on_after(LEASE_S / 4 + 2 * slow_s + 0.1):
+                    asked_at = trio.current_time() + LEASE_S / 4
+                    await taker.watch()
+            store.away_until = trio.current_time() + 10 * LEASE_S
+            with pytest.raises(ValkeyFailed):
+                await taker.watch()
+            # The first renewal that fails once it has run out.
+            gave_up_after_s = trio.current_time() - asked_at
+            assert LEASE_S <= gave_up_after_s <= LEASE_S + LEASE_S / 4 + 2 * slow_s
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_lease_of_another_ends_the_watch(autojump_clock: MockClock) -> None:

@@ -15,6 +15,8 @@ from tests.hostile.figures import figure
 from tests.valkey.servers import Servers
 from tests.valkey.test_network import Proxy, proxy
 
+pytestmark = pytest.mark.hostile
+
 PLACES, TIMES = 3, 10
 
 

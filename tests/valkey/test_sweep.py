@@ -152,6 +152,8 @@ async def capture(
             terminal = parse_feed(entries[-1][1])
             assert isinstance(terminal, FeedClose | FeedAbort)
             written = len(entries) - 2
+            if isinstance(terminal, FeedAbort):  # no worker makes ids
+                assert terminal.record_id == parse_feed(entries[0][1]).record_id
             if isinstance(terminal, FeedClose):
                 assert terminal.frames_forwarded == written == FRAMES
             elif terminal.error_code is ErrorCode.WORKER_LOST:
@@ -222,7 +224,7 @@ async def forgets_whom_it_saw(self: FakeStore, capture: LostCapture, terminal: b
         self.streams[capture.stream].append((LAST_ID, terminal, None))
         self.leases.pop(capture.capture_id, None)
 
-    await self._ask(effect)
+    await self.ask(effect)
     return True
 
 
@@ -248,7 +250,7 @@ async def takes_all_it_is_asked(
             lease.last, lease.bytes = seq, lease.bytes + len(jpeg)
         lease.deadline = trio.current_time() + self.lease_s
 
-    await self._ask(effect)
+    await self.ask(effect)
 
 
 SEND_MANY, FINISH = ValkeyCapture.send_many, ValkeyCapture.finish
