@@ -114,7 +114,7 @@ class _Bounded:
 
             await connection.run(task_status=Started)
         if making.cancelled_caught:
-            raise ConnectionLost("no answer in time")
+            raise ConnectionLost("Unable to establish a connection") from TimeoutError()
 
 
 class _Single(_Bounded, TCPConnection):
