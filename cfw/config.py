@@ -19,6 +19,7 @@ from cfw.sessions import SessionUrlError, check_authority_url
 from cfw.settings import (
     AT_LEAST_ONE,
     FILE_OR_NONE,
+    PATH,
     PORT,
     PORT_OR_OFF,
     SOCKET_URL_OR_NONE,
@@ -62,10 +63,17 @@ class ServerConfig:
         TEXT,
     )
     port: int = setting(8765, "TCP port for rigs; 0 picks a free one.", PORT)
+    path: str = setting(
+        "/camera_feed_worker/capture",
+        "Path of the URL for rigs; all others are answered with 404. The client library and "
+        "`cfw send` add the default one to a URL without a path, and need any other in it; "
+        "they cannot ask for `/`.",
+        PATH,
+    )
     public_url: str = setting(
         "",
         "The URL that rigs use when it is not the address listened on, as behind a proxy; the "
-        "pages and the ready line name it. Without a path, the worker's own is added.",
+        "pages and the ready line name it. Without a path, `server.path` is added.",
         SOCKET_URL_OR_NONE,
     )
     cert_file: str = setting(

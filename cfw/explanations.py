@@ -293,9 +293,9 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
             "A spelling mistake, or a proxy that changes the path.",
             "The port of the admin listener instead of the one for rigs, or the reverse.",
         ),
-        "Use the URL that `cfw serve` prints when it is ready; cfw.client takes it without a "
-        "path.",
-        "Let the proxy keep the path.",
+        "Use the URL that `cfw serve` prints when it is ready; the answer names the path. "
+        "cfw.client adds the default one to a URL without a path, and needs any other in it.",
+        "Let the proxy keep the path; for rigs that have one of their own, set server.path.",
     ),
     408: Explanation(
         "The handshake was not done in time.",

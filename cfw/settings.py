@@ -96,6 +96,17 @@ def _is_socket_url(value: Any) -> bool:
     return match["port"] is None or 1 <= int(match["port"]) <= 65_535
 
 
+#: What goes into a URL as it is, and comes back from every client as it was.
+_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+/?|/")
+
+
+def _is_path(value: Any) -> bool:
+    if type(value) is not str or _PATH.fullmatch(value) is None:
+        return False
+    # Clients work these out before they ask.
+    return not {".", ".."} & set(value.split("/"))
+
+
 AT_LEAST_ONE = Allowed(
     "an integer of at least 1", lambda value: type(value) is int and value >= 1
 )
@@ -113,6 +124,11 @@ PORT_OR_OFF = Allowed(
     '0 (any free port) to 65535 or "off"', lambda value: value == "off" or _is_port(value)
 )
 
+PATH = Allowed(
+    "a path such as /api/cameras: it begins with /, has no query and no empty, . or .. part, "
+    "and is made of A-Z a-z 0-9 and ._~!$&'()*+,;=:@-",
+    _is_path,
+)
 SOCKET_URL_OR_NONE = Allowed(
     "a URL such as wss://cameras.example.org or ws://10.0.0.7:8765, or empty",
     lambda value: value == "" or _is_socket_url(value),

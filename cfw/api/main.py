@@ -18,7 +18,7 @@ from cfw.admin import (
     token_only,
 )
 from cfw.api.access import Access, Reload, open_access
-from cfw.api.routes.camera_feed_worker_routes import PATH, Router
+from cfw.api.routes.camera_feed_worker_routes import Router
 from cfw.config import Config
 from cfw.identity import TlsFiles, is_loopback
 from cfw.limits import Times
@@ -155,6 +155,7 @@ async def _serve_connections(
         registry=registry,
         metrics=metrics,
         gate=access.gate,
+        path=config.server.path,
     )
     with _naming(config.server.host, config.server.port):
         listeners = await open_listeners(
@@ -162,8 +163,8 @@ async def _serve_connections(
         )
     tls = access.server.tls
     scheme = "ws" if tls is None else "wss"
-    capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{PATH}"
-    public_url = _with_path(config.server.public_url) or None
+    capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{router.path}"
+    public_url = _with_path(config.server.public_url, router.path) or None
     async with (
         _admin(config, access, router, sink, public_url or capture_url) as admin,
         trio.open_nursery() as connections,
@@ -259,7 +260,7 @@ def _naming(host: str, port: int) -> Iterator[None]:
         raise ListenError(exc.errno, problem) from exc
 
 
-def _with_path(url: str) -> str:
-    """A URL with the worker's path, if it has none; an empty one stays empty."""
+def _with_path(url: str, path: str) -> str:
+    """A URL with this path, if it has none; an empty one stays empty."""
     bare = url.removesuffix("/")
-    return f"{bare}{PATH}" if bare.count("/") == 2 else url
+    return f"{bare}{path}" if bare.count("/") == 2 else url

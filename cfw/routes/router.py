@@ -1,4 +1,4 @@
-"""`WS /camera_feed_worker/capture`: the nursery of one connection.
+"""`WS /camera_feed_worker/capture`, or another path: the nursery of one connection.
 
     reader task ──[forward buffer]──> forwarder task ──> sink
        │  ^
@@ -84,6 +84,7 @@ class Router:
         registry: who owns which capture_id.
         metrics: where it counts; None for its own.
         gate: who may connect; None lets everyone.
+        path: of the URL, without a query; the only one that is answered.
         wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
             that is set meanwhile moves no deadline.
     """
@@ -98,6 +99,7 @@ class Router:
         registry: Registry,
         metrics: Metrics | None = None,
         gate: Gate | None = None,
+        path: str = PATH,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.limits = limits
@@ -108,6 +110,7 @@ class Router:
         self.metrics = Metrics() if metrics is None else metrics
         self.sessions = Sessions(authority, times, self.metrics)
         self.gate = Gate(Origins("*")) if gate is None else gate
+        self.path = path
         self.wall_clock = wall_clock
         self.is_draining = False
         self._connections: set[_Connection] = set()
@@ -199,7 +202,7 @@ class _Connection:
             with self._scope:
                 async with accept(
                     stream,
-                    path=PATH,
+                    path=self._router.path,
                     max_text_bytes=limits.max_control_bytes,
                     max_binary_bytes=limits.max_frame_bytes,
                     handshake_s=times.handshake_s,
