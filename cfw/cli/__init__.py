@@ -9,6 +9,7 @@ import click
 
 from cfw import __version__
 from cfw.cli._streams import own_streams
+from cfw.cli.signals import obeyed_by_the_first_process
 from cfw.native import code_in_use
 
 #: Subcommand -> where it is, and what `cfw --help` says of it.
@@ -30,7 +31,7 @@ class LazyGroup(click.Group):
     """A group that imports a subcommand when it is asked for, and owns the exit codes.
 
     0 fine, 1 the capture was aborted, the connection failed or the output could not be
-    written, 2 wrong usage or configuration, 130 Ctrl-C.
+    written, 2 wrong usage or configuration, 130 Ctrl-C, 143 SIGTERM.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -59,7 +60,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand; Ctrl-C ends in 130, as shells expect."""
         try:
-            return super().invoke(ctx)
+            with obeyed_by_the_first_process():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
         except BaseExceptionGroup as group:
@@ -95,5 +97,6 @@ def main() -> None:
         cfw send ws://127.0.0.1:8765 pattern: --frames 150 --user ada --session s1
 
     Exit codes: 0 fine; 1 the capture was aborted, the connection failed or the output could
-    not be written; 2 wrong usage or configuration; 130 Ctrl-C.
+    not be written; 2 wrong usage or configuration; 130 Ctrl-C; 143 SIGTERM, with which
+    `cfw serve` drains and exits with 0.
     """

@@ -14,6 +14,7 @@ from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
 from cfw.cli.serve import first_of, first_reason
 from cfw.cli.sources import Frames
+from cfw.cli.termination import Termination
 from cfw.client import CaptureError, open_capture
 from cfw.config import Config, load_config
 from cfw.metrics import Metrics
@@ -62,17 +63,22 @@ def demo(seconds: float | None, port: int, admin_port: int) -> None:
         "sessions.static": [f"{user}:{SESSION}" for user in (USER, *(r.user_id for r in RIGS))],
     }
     config = load_config(None, settings.items())
+    termination = Termination()
     try:
-        trio.run(_run, config, seconds, Metrics(log_lines_lost=lambda: lines.lost))
+        metrics = Metrics(log_lines_lost=lambda: lines.lost)
+        trio.run(_run, config, seconds, metrics, termination)
     except* OutputError as group:
         raise first_of(group) from None
     except* ListenError as group:
         hint = "choose others with --port and --admin-port, or 0 for any"
         raise click.ClickException(f"{first_reason(group)}; {hint}") from None
+    termination.exit_if_asked()
 
 
-async def _run(config: Config, seconds: float | None, metrics: Metrics) -> None:
-    with trio.move_on_after(math.inf if seconds is None else seconds):
+async def _run(
+    config: Config, seconds: float | None, metrics: Metrics, termination: Termination
+) -> None:
+    with termination.heard(), trio.move_on_after(math.inf if seconds is None else seconds):
         async with trio.open_nursery() as nursery:
             addresses: Addresses = await nursery.start(partial(serve, config, metrics=metrics))
             click.echo(f"open     {addresses.admin}/")

@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -19,6 +19,7 @@ from cfw.cli._streams import OutputError, put_result
 from cfw.cli.access import Access, accessed
 from cfw.cli.mjpeg import SourceError
 from cfw.cli.sources import Frames, is_endless
+from cfw.cli.termination import Termination
 from cfw.client import Capture, CaptureAborted, CaptureError, ConnectionLost, open_capture
 from cfw.printable import printable
 from schemas import SchemaError
@@ -27,6 +28,8 @@ from schemas import SchemaError
 _Report: TypeAlias = Callable[[Capture], None]
 
 
+#: For the receipt of a capture that SIGTERM has ended: what the worker may take for it.
+CLOSE_S = 10.0
 #: What `cfw send pattern:` sends when it is not told how much.
 PATTERN_FRAMES = 75
 
@@ -83,6 +86,9 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
     file, a directory of *.jpg, '-' for MJPEG on standard input (sent as it comes), or
     pattern:[WIDTHxHEIGHT][?frames=N], a test picture. They are sent one after the other;
     event times are now.
+
+    SIGTERM ends it with exit code 143. A capture of standard input is then closed with what
+    it has; one of files, like any after Ctrl-C, is left open, as it is not whole.
     """
     sources = options["sources"]
     if options["frames"] is None and len(sources) == 1 and is_endless(sources[0]):
@@ -91,9 +97,12 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
     request = _Request(
         capture_id=str(uuid.uuid4()) if capture_id is None else capture_id, **options
     )
+    termination = Termination(CLOSE_S if _is_live(request) else 0)
     try:
         with _progress(request, is_wanted=not no_progress) as report:
-            capture = trio.run(_send, request, report, strict_exception_groups=True)
+            capture = trio.run(
+                _send, request, report, termination, strict_exception_groups=True
+            )
     except (SourceError, SchemaError, ValueError) as exc:
         raise click.UsageError(printable(str(exc))) from None
     except CaptureError as exc:
@@ -101,7 +110,10 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
             with suppress(OutputError):  # the error below is what matters
                 click.echo(printable(json.dumps(_failure(request, exc))))
         raise click.ClickException(printable(str(exc))) from None
-    receipt = capture.receipt
+    receipt = None if capture is None else capture.receipt
+    if capture is None or receipt is None:
+        termination.exit_if_asked()
+    assert capture is not None
     assert receipt is not None
     if as_json:
         result = {"capture_id": capture.capture_id, **attrs.asdict(receipt), "close_code": 1000}
@@ -111,6 +123,11 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
             f"{capture.capture_id}: the worker has {receipt.frames} frames, "
             f"{receipt.bytes} bytes"
         )
+    termination.exit_if_asked()
+
+
+def _is_live(request: _Request) -> bool:
+    return "-" in request.sources
 
 
 def _failure(request: _Request, exc: CaptureError) -> dict[str, Any]:
@@ -120,39 +137,49 @@ def _failure(request: _Request, exc: CaptureError) -> dict[str, Any]:
     return result | (attrs.asdict(exc) if isinstance(exc, ConnectionLost) else {})
 
 
-async def _send(request: _Request, report: _Report) -> Capture:
+async def _send(request: _Request, report: _Report, termination: Termination) -> Capture | None:
+    """Send the capture; None if SIGTERM has cut it off."""
     sizes = {"width": request.width, "height": request.height}
     given = {name: size for name, size in sizes.items() if size is not None}
-    is_live = "-" in request.sources
-    async with (
-        Frames(request.sources, fps=request.fps, **given) as frames,
-        open_capture(
-            request.url,
-            user_id=request.user,
-            session_id=request.session,
-            capture_id=request.capture_id,
-            width=request.width or frames.width,
-            height=request.height or frames.height,
-            fps=request.fps,
-            source="cfw send",
-            token=request.access.token,
-            ssl_context=request.access.ssl_context,
-        ) as capture,
-    ):
-        start = trio.current_time()
-        most = math.inf if request.frames is None else request.frames
-        # Asked before the next frame is read: a pipe may not have one for a long time.
-        while capture.frames_sent < most:
-            try:
-                jpeg = await anext(frames)
-            except StopAsyncIteration:
-                break
-            if not is_live:
-                # Against the start, not the last frame, so that delays do not add up.
-                await trio.sleep_until(start + capture.frames_sent / request.fps)
-            await capture.send_frame(jpeg)
-            report(capture)
-    return capture
+    sent: Capture | None = None
+    with termination.heard():
+        async with (
+            Frames(request.sources, fps=request.fps, **given) as frames,
+            open_capture(
+                request.url,
+                user_id=request.user,
+                session_id=request.session,
+                capture_id=request.capture_id,
+                width=request.width or frames.width,
+                height=request.height or frames.height,
+                fps=request.fps,
+                source="cfw send",
+                token=request.access.token,
+                ssl_context=request.access.ssl_context,
+            ) as capture,
+        ):
+            with termination.first if _is_live(request) else nullcontext():
+                await _send_frames(request, frames, capture, report)
+        sent = capture
+    return sent
+
+
+async def _send_frames(
+    request: _Request, frames: Frames, capture: Capture, report: _Report
+) -> None:
+    start = trio.current_time()
+    most = math.inf if request.frames is None else request.frames
+    # Asked before the next frame is read: a pipe may not have one for a long time.
+    while capture.frames_sent < most:
+        try:
+            jpeg = await anext(frames)
+        except StopAsyncIteration:
+            break
+        if not _is_live(request):
+            # Against the start, not the last frame, so that delays do not add up.
+            await trio.sleep_until(start + capture.frames_sent / request.fps)
+        await capture.send_frame(jpeg)
+        report(capture)
 
 
 @contextmanager

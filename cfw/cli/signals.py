@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 #: What asks a worker to end.
 STOP = (signal.SIGTERM, signal.SIGINT)
@@ -27,3 +30,26 @@ class Terminal:
         Then SIGHUP came from the end of that session, and asks for no file to be read again.
         """
         return not all(map(os.isatty, self._shown_at))
+
+
+@contextmanager
+def obeyed_by_the_first_process() -> Iterator[None]:
+    """End the process at SIGTERM where the system would not; to any other it does."""
+    if os.getpid() != 1:
+        yield
+        return
+    with handled(lambda: os._exit(TERMINATED)):
+        yield
+
+
+@contextmanager
+def handled(act: Callable[[], None]) -> Iterator[None]:
+    """Act on SIGTERM inside; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ import click
 import trio
 
 from cfw.cli.access import Access, accessed
+from cfw.cli.termination import Termination
 from cfw.client import ConnectionLost, open_feed
 from cfw.plugins import OutOfReach, redact_url
 from cfw.printable import printable
@@ -83,6 +84,7 @@ def tap(
             "images are nothing for a terminal: write them to a file or a program, or say "
             "--format json"
         )
+    termination = Termination()
     if captures is None and capture_id is not None:
         captures = 1
     try:
@@ -92,11 +94,14 @@ def tap(
             feed, words = _shared_feed(url, group, consumer, capture_id, mode)
         else:
             feed, words = _feed(url, group, consumer, capture_id, mode, access)
-        ended = trio.run(_tap, feed, words, output, captures, strict_exception_groups=True)
+        ended = trio.run(
+            _tap, feed, words, output, captures, termination, strict_exception_groups=True
+        )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
     except (ConnectionLost, OutOfReach) as exc:
         raise click.ClickException(printable(str(exc))) from None
+    termination.exit_if_asked()
     if captures is not None and ended < captures:
         raise click.ClickException(
             f"the worker closed the feed after {ended} of {captures} captures"
@@ -189,25 +194,31 @@ async def _tap(
     words: str,
     output: Literal["mjpeg", "json"],
     captures: int | None,
+    termination: Termination,
 ) -> int:
     """Copy the feed until it or the count of captures ends; answers how many ended."""
     write = _stdout()
     ended = 0
-    async with opening as feed:
-        click.echo(f"connected to {words}; waiting for captures", err=True)
-        async for message, jpeg in feed:
-            data = jpeg if output == "mjpeg" else f"{printable(to_json(message))}\n".encode()
-            if data is not None:
-                # In a thread, which a stalled reader may hold: Ctrl-C leaves it behind.
-                await trio.to_thread.run_sync(write, data, abandon_on_cancel=True)
-            if isinstance(message, FeedAbort):
-                told = f": {message.detail}" if message.detail else ""
-                line = f"capture {message.capture_id} was aborted: {message.error_code.value}"
-                click.echo(printable(line + told), err=True)
-            if isinstance(message, FeedAbort | FeedClose):
-                ended += 1
-                if ended == captures:
-                    break
+    with termination.heard():
+        async with opening as feed:
+            click.echo(f"connected to {words}; waiting for captures", err=True)
+            async for message, jpeg in feed:
+                data = (
+                    jpeg if output == "mjpeg" else f"{printable(to_json(message))}\n".encode()
+                )
+                if data is not None:
+                    # In a thread, which a stalled reader may hold: Ctrl-C leaves it behind.
+                    await trio.to_thread.run_sync(write, data, abandon_on_cancel=True)
+                if isinstance(message, FeedAbort):
+                    told = f": {message.detail}" if message.detail else ""
+                    line = (
+                        f"capture {message.capture_id} was aborted: {message.error_code.value}"
+                    )
+                    click.echo(printable(line + told), err=True)
+                if isinstance(message, FeedAbort | FeedClose):
+                    ended += 1
+                    if ended == captures:
+                        break
     return ended
 
 

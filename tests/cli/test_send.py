@@ -21,6 +21,7 @@ from cfw.cli import main
 from cfw.cli.access import Access
 from cfw.cli.send import _Request, _send
 from cfw.cli.sources import PatternPainter
+from cfw.cli.termination import Termination
 from cfw.client import Receipt, open_capture
 from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode
 from tests.client.fake_worker import (
@@ -284,7 +285,8 @@ async def test_pacing_does_not_drift(
         monkeypatch.setattr(
             "cfw.cli.send.open_capture", partial(open_capture, stream=rig.stream)
         )
-        capture = await _send(request, lambda capture: None)
+        capture = await _send(request, lambda capture: None, Termination())
+    assert capture is not None
     assert [time - times[0] for time in times] == pytest.approx(expected)
     assert capture.receipt == Receipt(300, 300 * len(JPEG))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -109,6 +110,34 @@ def test_a_hang_up_with_nothing_to_read_again_ends_no_capture(times: int) -> Non
             assert receipt(ws) == {"frames": 1, "bytes": 200}
         running.send_signal(signal.SIGTERM)
         assert ended(running)[0] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_end_of_the_terminal_lets_captures_finish(workers: int) -> None:
+    """A window that is closed is a stop like another: with drain, and exit code 0."""
+    master, slave = pty.openpty()
+    command = [*CFW, "serve", "--port", "0", "--admin-port", "0", "--log-format", "json"]
+    command += ["--session", "ada:s-1", "--sink", "null:", "--workers", str(workers)]
+    at_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
+    at_terminal += "os.execv(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", at_terminal, *command],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        start_new_session=True,
+        text=True,
+    ) as running:
+        try:
+            os.close(slave)
+            assert running.stdout is not None
+            ready = json.loads(running.stdout.readline())
+            with begun(ready["capture"]) as ws:
+                os.close(master)  # the window is closed
+                time.sleep(0.5)
+                assert receipt(ws) == {"frames": 1, "bytes": 200}
+            assert running.wait(PATIENCE_S) == 0
+        finally:
+            running.kill()
 
 
 def test_a_pipe_as_a_file_of_tokens_ends_the_start(tmp_path: Path) -> None:
