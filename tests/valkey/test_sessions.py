@@ -156,9 +156,13 @@ async def test_the_command_sets_a_session(one_server: Servers, prefix: str) -> N
     url = one_server.url(prefix=prefix)
     command = [sys.executable, "-m", "cfw.cli", "session", "set"]
 
-    async def run(*arguments: str) -> tuple[int, bytes]:
+    async def run(*arguments: str, stdout: str = "&1") -> tuple[int, bytes]:
+        shell = ["sh", "-c", f'exec "$@" >{stdout}', "sh"]
         ran = await trio.run_process(
-            [*command, *arguments], capture_stdout=True, capture_stderr=True, check=False
+            [*shell, *command, *arguments],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
         )
         return ran.returncode, ran.stdout + ran.stderr
 
@@ -169,6 +173,10 @@ async def test_the_command_sets_a_session(one_server: Servers, prefix: str) -> N
         )
         async with open_authority(url) as authority:
             assert (await authority.check("ada", "s-1")).value == status
+    # It was said, which a full disk does not undo.
+    code, said = await run("ada", "s-1", "closed", "--url", url, stdout="/dev/full")
+    assert (code, said.count(b"\n")) == (0, 1)
+    assert said.endswith(b"No space left on device: session s-1 of ada is closed\n")
     code, said = await run("ada", "s-1", "open", "--url", url)
     assert code == 2
     assert b"active" in said
