@@ -18,7 +18,7 @@ from cfw.metrics import Metrics
 from cfw.metrics.exposition import exposition
 from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
-from schemas import ErrorCode
+from schemas import ErrorCode, Timestamp
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
@@ -76,7 +76,7 @@ def create_app(
     async def captures(_: Request) -> Response:
         return json_answer(
             {
-                "captures": [_capture(status) for status in registry.statuses()],
+                "captures": [_fields(status) for status in registry.statuses()],
                 # Tells a reader that polls when it is time to ask for `/ended`.
                 "ended": registry.ends.total(),
             }
@@ -100,7 +100,7 @@ def create_app(
         counts = {code.value: n for code, n in registry.ends.items() if code is not None}
         return json_answer(
             {
-                "ended": [_ended(capture) for capture in reversed(registry.ended)],
+                "ended": [_fields(capture) for capture in reversed(registry.ended)],
                 "clean": registry.ends[None],
                 "aborted": counts,
             }
@@ -135,34 +135,10 @@ def create_app(
     )
 
 
-def _capture(status: CaptureStatus) -> dict[str, object]:
+def _fields(capture: CaptureStatus | EndedCapture) -> dict[str, object]:
+    """All that is known of a capture, instants as text."""
+    fields = attrs.asdict(capture, recurse=False)
     return {
-        "capture_id": status.capture_id,
-        "user_id": status.user_id,
-        "session_id": status.session_id,
-        "state": status.state,
-        "frames": status.frames,
-        "bytes": status.bytes,
-        "buffer_frames": status.buffer_frames,
-        "buffer_bytes": status.buffer_bytes,
-        "opened": str(status.opened),
-        "fps": status.fps,
-        "clock_offset_min_ms": status.clock_offset_min_ms,
-        "clock_offset_max_ms": status.clock_offset_max_ms,
-    }
-
-
-def _ended(capture: EndedCapture) -> dict[str, object]:
-    return {
-        "capture_id": capture.capture_id,
-        "user_id": capture.user_id,
-        "session_id": capture.session_id,
-        "frames": capture.frames,
-        "bytes": capture.bytes,
-        "error_code": capture.error_code,
-        "detail": capture.detail,
-        "opened": str(capture.opened),
-        "ended": str(capture.ended),
-        "clock_offset_min_ms": capture.clock_offset_min_ms,
-        "clock_offset_max_ms": capture.clock_offset_max_ms,
+        name: str(value) if isinstance(value, Timestamp) else value
+        for name, value in fields.items()
     }

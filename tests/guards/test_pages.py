@@ -16,7 +16,7 @@ import cfw
 from cfw.admin import create_app
 from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
 from cfw.admin.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
-from cfw.admin.serve import PING_S
+from cfw.admin.serve import PING_S, PONG_S
 from cfw.api import longest_stop_s
 from cfw.api.access import READ_S
 from cfw.cli import main
@@ -245,7 +245,7 @@ FIGURES = [
     f"{MAX_HEAD_BYTES // 1024} KiB of head in {MAX_HEAD_LINES} lines",
     f"{MAX_HEAD_LINES} lines of head, {MAX_BODY_BYTES} bytes of body in {MAX_BODY_PIECES} "
     f"pieces, {MAX_TALK_FRAMES} frames of a feed's reader in {TALK_S:g} s",
-    f"The feed is pinged every {PING_S:g} s",
+    f"The feed is pinged every {PING_S:g} s, and its reader has {PONG_S:g} s for the pong",
 ]
 
 
