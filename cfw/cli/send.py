@@ -17,6 +17,7 @@ import trio
 
 from cfw.cli._streams import OutputError, put_result
 from cfw.cli.access import Access, accessed
+from cfw.cli.left_out import LeftOut
 from cfw.cli.mjpeg import SourceError
 from cfw.cli.sources import Frames, is_endless
 from cfw.cli.termination import Termination
@@ -48,6 +49,27 @@ class _Request:
     height: int | None
     frames: int | None
     access: Access
+
+
+@attrs.define(slots=False, eq=False)
+class _SourceBroke(CaptureError):
+    """A source could not be read to its end when frames had been sent already.
+
+    The capture is not closed then, so that nobody takes it for whole.
+
+    Args:
+        detail: what went wrong.
+        frames: how many the worker was sent.
+        bytes: of those together.
+    """
+
+    detail: str
+    frames: int
+    bytes: int
+
+    def __str__(self) -> str:
+        frames = "1 frame" if self.frames == 1 else f"{self.frames} frames"
+        return f"{self.detail} (after {frames}; the capture was not closed)"
 
 
 @click.command()
@@ -98,18 +120,22 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
         capture_id=str(uuid.uuid4()) if capture_id is None else capture_id, **options
     )
     termination = Termination(CLOSE_S if _is_live(request) else 0)
+    left_out = LeftOut()
     try:
         with _progress(request, is_wanted=not no_progress) as report:
             capture = trio.run(
-                _send, request, report, termination, strict_exception_groups=True
+                _send, request, report, termination, left_out, strict_exception_groups=True
             )
     except (SourceError, SchemaError, ValueError) as exc:
         raise click.UsageError(printable(str(exc))) from None
     except CaptureError as exc:
+        _tell(left_out)
         if as_json:
+            result = _failure(request, exc) | _counts(left_out)
             with suppress(OutputError):  # the error below is what matters
-                click.echo(printable(json.dumps(_failure(request, exc))))
+                click.echo(printable(json.dumps(result)))
         raise click.ClickException(printable(str(exc))) from None
+    _tell(left_out)
     receipt = None if capture is None else capture.receipt
     if capture is None or receipt is None:
         termination.exit_if_asked()
@@ -117,7 +143,7 @@ def send(no_progress: bool, as_json: bool, capture_id: str | None, **options: An
     assert receipt is not None
     if as_json:
         result = {"capture_id": capture.capture_id, **attrs.asdict(receipt), "close_code": 1000}
-        put_result(json.dumps(result))
+        put_result(json.dumps(result | _counts(left_out)))
     else:
         put_result(
             f"{capture.capture_id}: the worker has {receipt.frames} frames, "
@@ -130,21 +156,38 @@ def _is_live(request: _Request) -> bool:
     return "-" in request.sources
 
 
+def _tell(left_out: LeftOut) -> None:
+    for sentence in left_out.sentences():
+        click.echo(printable(sentence), err=True)
+
+
+def _counts(left_out: LeftOut) -> dict[str, Any]:
+    counts = left_out.counts()
+    return {"left_out": counts} if counts else {}
+
+
 def _failure(request: _Request, exc: CaptureError) -> dict[str, Any]:
     result: dict[str, Any] = {"capture_id": request.capture_id, "error_code": None}
     if isinstance(exc, CaptureAborted):
         return result | {"error_code": exc.code.value} | attrs.asdict(exc)
-    return result | (attrs.asdict(exc) if isinstance(exc, ConnectionLost) else {})
+    if isinstance(exc, ConnectionLost | _SourceBroke):
+        return result | attrs.asdict(exc)
+    return result
 
 
-async def _send(request: _Request, report: _Report, termination: Termination) -> Capture | None:
+async def _send(
+    request: _Request,
+    report: _Report,
+    termination: Termination,
+    left_out: LeftOut | None = None,
+) -> Capture | None:
     """Send the capture; None if SIGTERM has cut it off."""
     sizes = {"width": request.width, "height": request.height}
     given = {name: size for name, size in sizes.items() if size is not None}
     sent: Capture | None = None
     with termination.heard():
         async with (
-            Frames(request.sources, fps=request.fps, **given) as frames,
+            Frames(request.sources, fps=request.fps, left_out=left_out, **given) as frames,
             open_capture(
                 request.url,
                 user_id=request.user,
@@ -175,6 +218,9 @@ async def _send_frames(
             jpeg = await anext(frames)
         except StopAsyncIteration:
             break
+        except SourceError as exc:
+            sent = (capture.frames_sent, capture.bytes_sent)
+            raise _SourceBroke(str(exc), *sent) from exc
         if not _is_live(request):
             # Against the start, not the last frame, so that delays do not add up.
             await trio.sleep_until(start + capture.frames_sent / request.fps)

@@ -19,11 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import attrs
 import trio
 from PIL import Image, ImageDraw, ImageFont
 
+from cfw.cli.left_out import LeftOut
 from cfw.cli.mjpeg import MjpegSplitter, SourceError
-from cfw.jpeg import NotAJpeg, probe
+from cfw.jpeg import probe
 
 __all__ = [
     "DEFAULT_MAX_FRAME_BYTES",
@@ -54,7 +56,7 @@ class FrameSource(Protocol):
         """Return the next frame, or None behind the last.
 
         Raises:
-            SourceError: it cannot be read, or holds no JPEG image where one is due.
+            SourceError: it cannot be read, or holds no JPEG image.
 
         Cancellation: safe; a cancelled call loses no frame.
         """
@@ -130,22 +132,29 @@ class _ChunkReader:
             token.run_sync_soon(self._arrived.set)
 
 
+@attrs.frozen
+class _Reading:
+    """What all sources of a capture that read files have in common."""
+
+    max_frame_bytes: int
+    left_out: LeftOut
+
+
 class _StreamSource:
     """Images in one file or pipe."""
 
-    def __init__(
-        self, name: str, open_raw: Callable[[], io.FileIO], max_frame_bytes: int
-    ) -> None:
+    def __init__(self, name: str, open_raw: Callable[[], io.FileIO], reading: _Reading) -> None:
         self.name = name
         self._reader = _ChunkReader(open_raw)
-        self._splitter = MjpegSplitter(max_frame_bytes=max_frame_bytes, name=name)
+        self._splitter = MjpegSplitter(
+            max_frame_bytes=reading.max_frame_bytes, name=name, left_out=reading.left_out
+        )
         self._ready: deque[bytes] = deque()
         self._ended = False
 
     async def next_frame(self) -> bytes | None:
         await trio.lowlevel.checkpoint()
         while not self._ready and not self._ended:
-            self._splitter.feed(b"")
             try:
                 chunk = await self._reader.receive()
             except OSError as exc:
@@ -154,9 +163,9 @@ class _StreamSource:
             if chunk:
                 self._ready.extend(self._splitter.feed(chunk))
             else:
-                self._splitter.finish()
                 self._ended = True
                 self._reader.close()
+                self._ready.extend(self._splitter.finish())
         return self._ready.popleft() if self._ready else None
 
     def close(self) -> None:
@@ -164,27 +173,50 @@ class _StreamSource:
 
 
 class _DirectorySource:
-    """Images of several files, of which one is open at a time."""
+    """Images of several files, of which one is open at a time.
 
-    def __init__(self, name: str, paths: Sequence[Path], max_frame_bytes: int) -> None:
+    Files that hold none are left out: what lies about in a folder was not asked for by name.
+    """
+
+    def __init__(self, name: str, paths: Sequence[Path], reading: _Reading) -> None:
         self.name = name
         self._waiting = deque(paths)
-        self._max_frame_bytes = max_frame_bytes
+        self._reading = reading
         self._current: _StreamSource | None = None
+        self._current_left_out = LeftOut()
+        self._has_image = False
+        self._first_fault: SourceError | None = None
 
     async def next_frame(self) -> bytes | None:
         await trio.lowlevel.checkpoint()
         while True:
             if self._current is None:
                 if not self._waiting:
+                    self._check_any()
                     return None
                 path = self._waiting.popleft()
-                self._current = _open_path(str(path), path, self._max_frame_bytes)
-            frame = await self._current.next_frame()
-            if frame is not None:
-                return frame
+                self._current_left_out = LeftOut()
+                own = attrs.evolve(self._reading, left_out=self._current_left_out)
+                self._current = _open_path(str(path), path, own)
+            try:
+                frame = await self._current.next_frame()
+            except SourceError as exc:
+                if exc.offset is None:
+                    raise  # it could not be read, so nobody knows what it holds
+                self._reading.left_out.add_file(str(exc))
+                self._first_fault = self._first_fault or exc
+            else:
+                if frame is not None:
+                    self._has_image = True
+                    return frame
+                self._reading.left_out.absorb(self._current_left_out)
             self._current.close()
             self._current = None
+
+    def _check_any(self) -> None:
+        if self._first_fault is not None and not self._has_image:
+            reason = f"no file in it is a JPEG image; the first: {self._first_fault}"
+            raise SourceError(self.name, None, reason) from self._first_fault
 
     def close(self) -> None:
         self._waiting.clear()
@@ -280,6 +312,7 @@ def open_source(
     fps: float = 15,
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     stdin_fd: int = 0,
+    left_out: LeftOut | None = None,
 ) -> FrameSource:
     """Return the source that `spec` names; files are opened at the first frame.
 
@@ -292,18 +325,18 @@ def open_source(
         fps: frames per second of the test picture.
         max_frame_bytes: the largest image read from a file or pipe.
         stdin_fd: the file descriptor that ``-`` stands for.
+        left_out: counts what is read and given to nobody; None if nobody wants to know.
 
     Raises:
         SourceError: there is no such source; the reason says which are accepted.
     """
+    reading = _Reading(max_frame_bytes, LeftOut() if left_out is None else left_out)
     if spec == "-":
         if os.isatty(stdin_fd):
             raise SourceError(
                 spec, None, "standard input is a terminal; pipe in: ffmpeg -i INPUT -f mjpeg -"
             )
-        return _StreamSource(
-            spec, lambda: io.FileIO(stdin_fd, "rb", closefd=False), max_frame_bytes
-        )
+        return _StreamSource(spec, lambda: io.FileIO(stdin_fd, "rb", closefd=False), reading)
     if spec.startswith("pattern:"):
         return _open_pattern(spec, width, height, fps)
     path = Path(spec)
@@ -314,14 +347,14 @@ def open_source(
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)
         raise SourceError(spec, None, f"{reason}; {_SOURCES}") from exc
     if not is_directory:
-        return _open_path(spec, path, max_frame_bytes)
+        return _open_path(spec, path, reading)
     if not paths:
         raise SourceError(spec, None, f"the directory holds no *.jpg or *.jpeg; {_SOURCES}")
-    return _DirectorySource(spec, paths, max_frame_bytes)
+    return _DirectorySource(spec, paths, reading)
 
 
-def _open_path(name: str, path: Path, max_frame_bytes: int) -> _StreamSource:
-    return _StreamSource(name, lambda: io.FileIO(path, "rb"), max_frame_bytes)
+def _open_path(name: str, path: Path, reading: _Reading) -> _StreamSource:
+    return _StreamSource(name, lambda: io.FileIO(path, "rb"), reading)
 
 
 def _open_pattern(spec: str, width: int, height: int, fps: float) -> _PatternSource:
@@ -378,10 +411,11 @@ class Frames:
         fps: as for `open_source`.
         max_frame_bytes: as for `open_source`.
         stdin_fd: as for `open_source`.
+        left_out: as for `open_source`.
 
     Raises:
         SourceError: at once for a source that is not there, on entering or in the iteration
-            for one that cannot be read or holds no JPEG image where one is due.
+            for one that cannot be read or holds no JPEG image.
 
     Cancellation: safe at any point. A cancelled step loses no frame, and leaving waits for
     nobody: not for a silent pipe either.
@@ -396,11 +430,13 @@ class Frames:
         fps: float = 15,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         stdin_fd: int = 0,
+        left_out: LeftOut | None = None,
     ) -> None:
         if not specs:
             raise SourceError("no source", None, _SOURCES)
         if list(specs).count("-") > 1:
             raise SourceError("-", None, "standard input can be read once only")
+        left_out = LeftOut() if left_out is None else left_out
         self._sources = deque(
             open_source(
                 spec,
@@ -409,6 +445,7 @@ class Frames:
                 fps=fps,
                 max_frame_bytes=max_frame_bytes,
                 stdin_fd=stdin_fd,
+                left_out=left_out,
             )
             for spec in specs
         )
@@ -431,12 +468,7 @@ class Frames:
             self._first = await self._next_frame()
             if self._first is None:
                 raise SourceError(name, None, "there is no frame")
-            try:
-                self._size = probe(self._first)
-            except NotAJpeg as exc:
-                raise SourceError(
-                    name, None, f"its first frame is no JPEG image: {exc}"
-                ) from exc
+            self._size = probe(self._first)
         except BaseException:
             self._close()
             raise

@@ -215,12 +215,40 @@ def test_wrong_usage(arguments: list[str], text: str) -> None:
 
 
 async def test_a_source_that_breaks(jpegs: list[Path]) -> None:
-    """What was sent is not closed as if it were whole."""
+    """What was sent is not closed as if it were whole; it is no wrong usage any more."""
     jpegs[1].write_bytes(b"no image")
-    result, worker = await _send_to(FakeWorker.read_to_end, *map(str, jpegs))
-    assert result.exit_code == 2
+    result, worker = await _send_to(
+        FakeWorker.read_to_end, *map(str, jpegs), "--json", "--capture-id", "c1"
+    )
+    assert result.exit_code == 1
+    assert "Usage" not in result.stderr
     assert str(jpegs[1]) in result.stderr
+    assert "after 1 frame; the capture was not closed" in result.stderr
+    told = json.loads(result.stdout)
+    assert (told["capture_id"], told["error_code"], told["frames"]) == ("c1", None, 1)
+    assert told["bytes"] == jpegs[0].stat().st_size
+    assert str(jpegs[1]) in told["detail"]
     assert [type(m) for m in worker.messages] == [CaptureOpen, CaptureFrameMeta]
+
+
+async def test_what_was_left_out_is_told_beside_the_receipt(tmp_path: Path) -> None:
+    """On stderr for people, without control characters; as counts for programs."""
+    picture = PatternPainter(32, 16, 15).draw(1)
+    path = tmp_path / "a\x1b[31m.mjpeg"
+    path.write_bytes(picture + b"\x01\x02" + picture[:-9] + picture + picture[:-3])
+    result, worker = await _send_to(FakeWorker.confirm, str(path), "--json")
+    assert result.exit_code == 0
+    assert worker.frames == [picture, picture]
+    assert json.loads(result.stdout)["left_out"] == {
+        "damaged_images": 1,
+        "cut_images": 1,
+        "bytes": 2,
+    }
+    damaged, cut, trailing = result.stderr.splitlines()
+    assert damaged.startswith("left out: 1 damaged image; the first: ")
+    assert cut.startswith("left out: 1 image cut at the end; the first: ")
+    assert trailing == "left out: 2 bytes behind images"
+    assert "\x1b" not in result.stderr
 
 
 class _ThreeHundredFrames:

@@ -1,348 +1,38 @@
-"""Frames for `cfw send`: every image exactly as it was, whatever the chunks, or an error."""
+"""Frames for `cfw send`: from files, directories, pipes and the painter of test pictures."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from cfw.cli.mjpeg import MjpegSplitter, SourceError, split_mjpeg
+from cfw.cli.left_out import LeftOut
+from cfw.cli.mjpeg import SourceError, split_mjpeg
 from cfw.cli.sources import Frames, FrameSource, PatternPainter, open_source
 from cfw.jpeg import probe
+from tests.pictures import APPLE_DOUBLE, LEFTOVER, MP4, draw, multi_picture, segment
 
 LIMIT = 300_000
-PREFIX = "accepted: JPEG images back to back"
-
-
-@cache
-def draw(width: int = 24, height: int = 16, seed: int = 1, **options: int) -> bytes:
-    """A JPEG of noise, so that its entropy-coded data is long."""
-    noise = bytes((seed * 7919 + n * n * 31 + n) % 251 for n in range(width * height * 3))
-    out = io.BytesIO()
-    Image.frombytes("RGB", (width, height), noise).save(out, "JPEG", **options)
-    return out.getvalue()
-
-
-def segment(code: int, payload: bytes) -> bytes:
-    return bytes([0xFF, code]) + (len(payload) + 2).to_bytes(2, "big") + payload
-
-
-def with_segment(jpeg: bytes, code: int, payload: bytes) -> bytes:
-    """Put a segment right behind SOI, where cameras put theirs."""
-    return jpeg[:2] + segment(code, payload) + jpeg[2:]
-
-
 PLAIN = draw(quality=95)
-IMAGES = {
-    "plain": PLAIN,
-    "other": draw(40, 8, seed=5),
-    "grey": draw(8, 8, seed=9, quality=5),
-    "progressive": draw(48, 48, seed=2, progressive=True),
-    "restart markers": draw(64, 64, seed=3, restart_marker_blocks=1),
-    "EXIF thumbnail": with_segment(PLAIN, 0xE1, b"Exif\0\0II*\0" + draw(8, 8, seed=4)),
-    "two thumbnails": with_segment(
-        with_segment(PLAIN, 0xE2, b"MPF\0" + PLAIN), 0xE1, b"\xff\xd8\xff\xd9" * 3
-    ),
-    "comment of markers": with_segment(PLAIN, 0xFE, b"\xff\xda\xff\xd9\xff\xd8\xff"),
-    "empty comment": with_segment(PLAIN, 0xFE, b""),
-    "fill before markers": PLAIN[:2] + b"\xff\xff\xff" + PLAIN[2:-2] + b"\xff\xff" + PLAIN[-2:],
-    "lone TEM": PLAIN[:2] + b"\xff\x01" + PLAIN[2:],
-}
-GAPS = {
-    "nothing": b"",
-    "zeros": b"\0" * 7,
-    "fill": b"\xff" * 5,
-    "line ends": b"\r\n\r\n",
-    "all padding": b"\0\xff\xff\0 \t\r\n\xff",
-    "multipart": b"\r\n--ffmpeg\r\nContent-type: image/jpeg\r\nContent-length: 123\r\n\r\n",
-    "newlines only": b"\n--frame\nContent-Type:image/jpeg\nX-Timestamp: 1.5\n\n",
-    "no boundary": b"Content-Type: image/jpeg\r\n\r\n",
-    "whole answer": b"HTTP/1.0 200 OK\r\nServer: cam\r\n\r\n--b\r\n\r\n",
-}
+OTHER = draw(40, 8, seed=5)
+PROGRESSIVE = draw(48, 48, seed=2, progressive=True)
+MULTIPART = b"\r\n--ffmpeg\r\nContent-type: image/jpeg\r\nContent-length: 123\r\n\r\n"
 
 
-def every_chunking(data: bytes) -> Iterator[list[bytes]]:
-    """Whole, byte by byte, in some sizes, and cut in two at every place."""
-    for size in (max(1, len(data)), 1, 2, 3, 7, 64):
-        yield [data[at : at + size] for at in range(0, len(data), size)]
-    for at in range(len(data) + 1):
-        yield [data[:at], data[at:]]
-
-
-def outcome(chunks: Sequence[bytes], limit: int = LIMIT) -> tuple[list[bytes], str | None]:
-    """The images found, and the error behind them."""
-    images: list[bytes] = []
-    try:
-        for image in split_mjpeg(chunks, max_frame_bytes=limit):
-            images.append(image)  # noqa: PERF402 - those before the error count
-    except SourceError as exc:
-        return images, str(exc)
-    return images, None
-
-
-# --- the splitter -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", IMAGES)
-def test_each_kind_of_image_survives_every_chunking(name: str) -> None:
-    """Between two others, so that its own end is what counts."""
-    image = IMAGES[name]
-    assert probe(image)
-    for chunks in every_chunking(image + PLAIN):
-        assert outcome(chunks) == ([image, PLAIN], None)
-
-
-def test_the_drawn_images_are_what_their_names_say() -> None:
-    """Or the tests above would prove less than they say."""
-    assert b"\xff\x00" in PLAIN[PLAIN.index(b"\xff\xda") :]
-    assert IMAGES["progressive"].count(b"\xff\xda") > 3
-    assert all(bytes([0xFF, 0xD0 + n]) in IMAGES["restart markers"] for n in range(8))
-    assert IMAGES["EXIF thumbnail"].count(b"\xff\xd8\xff") == 2
-
-
-@pytest.mark.parametrize("name", GAPS)
-def test_padding_and_multipart_headers_are_passed_over(name: str) -> None:
-    """Before, between and behind images."""
-    gap = GAPS[name]
-    for chunks in every_chunking(gap + PLAIN + gap + PLAIN + gap):
-        assert outcome(chunks) == ([PLAIN, PLAIN], None)
-
-
-@given(
-    parts=st.lists(
-        st.tuples(st.sampled_from(sorted(GAPS)), st.sampled_from(sorted(IMAGES))),
-        min_size=1,
-        max_size=6,
-    ),
-    cuts=st.lists(st.integers(0, 20_000), max_size=30),
-)
-def test_any_images_any_gaps_any_chunks(parts: list[tuple[str, str]], cuts: list[int]) -> None:
-    """The images come out, in order, byte for byte."""
-    data = b"".join(GAPS[gap] + IMAGES[image] for gap, image in parts)
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    chunks = [data[a:b] for a, b in pairwise(places)]
-    assert outcome(chunks) == ([IMAGES[image] for _, image in parts], None)
-
-
-@given(
-    data=st.lists(
-        st.one_of(
-            st.sampled_from([PLAIN, IMAGES["grey"], PLAIN[:40], PLAIN[-40:], *GAPS.values()]),
-            st.sampled_from(
-                [b"\xff", b"\xff\xd8", b"\xff\xd9", b"\xff\xda\0\x02", b"\0", b"--"]
-            ),
-            st.binary(max_size=8),
-        ),
-        max_size=8,
-    ).map(b"".join),
-    cuts=st.lists(st.integers(0, 5_000), max_size=20),
-    limit=st.sampled_from([LIMIT, len(PLAIN), len(PLAIN) - 1, 50, 4]),
-)
-def test_any_bytes_give_the_same_answer_in_any_chunks(
-    data: bytes, cuts: list[int], limit: int
-) -> None:
-    """Images or SourceError, nothing else, and the chunks do not show."""
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    chunks = [data[a:b] for a, b in pairwise(places)]
-    expected = outcome([data], limit)
-    assert outcome(chunks, limit) == expected
-    assert outcome([bytes([byte]) for byte in data], limit) == expected
-
-
-@pytest.mark.parametrize("name", ["plain", "progressive", "EXIF thumbnail", "restart markers"])
-def test_a_cut_at_every_byte_gives_the_images_before_it(name: str) -> None:
-    """Inside an image it is an error that names the place; between images it is an end."""
-    image = IMAGES[name]
-    gap = GAPS["multipart"]
-    data = gap + PLAIN + gap + image
-    begun = len(data) - len(image)
-    for end in range(len(gap) + len(PLAIN), len(data)):
-        images, error = outcome([data[:end]])
-        assert images == [PLAIN]
-        if end <= begun + 1:  # a lone FF is padding
-            assert error is None
-        else:
-            assert error == (
-                f"MJPEG: byte {end}: the stream ends inside the image "
-                f"that began at byte {begun}"
-            )
-    for end in range(len(gap) + len(PLAIN)):
-        images, error = outcome([data[:end]])
-        assert images == []
-        assert error is not None
-
-
-@pytest.mark.parametrize("name", ["plain", "EXIF thumbnail", "restart markers"])
-def test_an_image_without_its_end_is_told_from_the_next(name: str) -> None:
-    """The error names both places."""
-    image = IMAGES[name]
-    images, error = outcome([PLAIN + image[:-2] + PLAIN])
-    assert images == [PLAIN]
-    assert error == (
-        f"MJPEG: byte {len(PLAIN) + len(image) - 2}: an image begins inside the one "
-        f"from byte {len(PLAIN)}, which was cut short"
-    )
-
-
-@pytest.mark.parametrize(
-    ("data", "offset", "told"),
-    [
-        (b"", 0, "there is no image"),
-        (b"\0\0\xff\n", 4, "there is no image"),
-        (b"--b\r\nContent-Type: image/jpeg\r\n\r\n", 33, "there is no image"),
-        (b"hello", 0, r"found b'hello', no JPEG image"),
-        (b"hello\nworld\n", 0, r"found b'hello\nworld\n'"),
-        (b"\0\0" + b"\x89PNG\r\n\x1a\n" + b"\0" * 20, 2, "it looks like PNG"),
-        (b"GIF89a\x01\0\x01\0" + b"\0" * 20, 0, "it looks like GIF"),
-        (b"RIFF\x10\0\0\0AVI LIST" + b"\0" * 20, 0, "it looks like AVI"),
-        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", 4, "it looks like MP4"),
-        (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", 3, "it looks like MP4"),
-        (b"\x1aE\xdf\xa3" + b"\x42" * 20, 0, "it looks like Matroska or WebM"),
-        (b"<!DOCTYPE html>\n<html>", 0, "it looks like HTML"),
-        (b'{"error": "no camera"}\n', 0, "it looks like JSON"),
-        (b"\xff\xd9", 0, r"found b'\xff\xd9'"),
-        (b"\0\xff\x01", 1, r"found b'\xff\x01'"),
-        (b"\x00\x00\x00\x01\x67\x42", 3, r"found b'\x01gB'"),
-        (b"a" * 1025, 0, "found b'aaaaaaaaaaaaaaaa'"),
-        (b"--" + b"a" * 1023 + b"\n", 0, "found b'--aaaa"),
-        (PLAIN + b"\x01", len(PLAIN), r"found b'\x01'"),
-        (PLAIN + b"trailer\n" + PLAIN, len(PLAIN), r"found b'trailer\n"),
-    ],
-)
-def test_what_is_no_jpeg_is_named_with_what_is_accepted(
-    data: bytes, offset: int, told: str
-) -> None:
-    """With its offset, and with the command that would convert it."""
-    for chunks in every_chunking(data):
-        _, error = outcome(chunks)
-        assert error is not None
-        assert error.startswith(f"MJPEG: byte {offset}: ")
-        assert told in error
-        assert PREFIX in error
-        assert "ffmpeg -i INPUT -f mjpeg -" in error
-
-
-@pytest.mark.parametrize(
-    ("data", "offset", "told"),
-    [
-        (b"\xff\xd8\xff\xd9", 0, "holds no picture"),
-        (b"\xff\xd8" + segment(0xDA, b"") + b"abc\xff\xd9", 0, "holds no picture"),
-        (b"\xff\xd8" + segment(0xC0, b"") + b"\xff\xd9", 0, "holds no picture"),
-        (b"\xff\xd8ab", 2, "found byte 61 where a marker begins"),
-        (b"\xff\xd8\xff\x00", 2, "found FF 00, which is no marker"),
-        (b"\xff\xd8\xff\xbf", 2, "found FF BF, which is no marker"),
-        (b"\xff\xd8\xff\xe0\x00\x01", 2, "FF E0 has the impossible length 1"),
-        (b"\xff\xd8\xff\xda\x00\x00", 2, "FF DA has the impossible length 0"),
-        (b"\xff\xd8" + segment(0xFE, b"x") + b"y\0", 7, "found byte 79"),
-    ],
-)
-def test_what_is_wrong_inside_an_image_is_named(data: bytes, offset: int, told: str) -> None:
-    """Offsets count from the start of the stream, other images included."""
-    for chunks in every_chunking(PLAIN + data):
-        images, error = outcome(chunks)
-        assert images == [PLAIN]
-        assert error is not None
-        assert error.startswith(f"MJPEG: byte {len(PLAIN) + offset}: ")
-        assert told in error
-
-
-@pytest.mark.parametrize("name", IMAGES)
-def test_the_size_limit_is_exact(name: str) -> None:
-    """n bytes are let through at a limit of n and of n + 1, and refused at n - 1."""
-    image = IMAGES[name]
-    for limit in (len(image), len(image) + 1):
-        assert outcome([image], limit) == ([image], None)
-    error = f"MJPEG: byte 0: the image is larger than {len(image) - 1} bytes"
-    for chunks in ([image], [bytes([byte]) for byte in image]):
-        assert outcome(chunks, len(image) - 1) == ([], error)
-
-
-def test_an_oversized_image_is_refused_before_it_is_there() -> None:
-    """By its segment's length, or when as many bytes have come without an end."""
-    splitter = MjpegSplitter(max_frame_bytes=1000)
-    with pytest.raises(SourceError, match="larger than 1000"):
-        splitter.feed(b"\xff\xd8\xff\xe0\xff\xff")
-    scan = b"\xff\xd8" + segment(0xC0, b"") + segment(0xDA, b"")
-    splitter = MjpegSplitter(max_frame_bytes=1000)
-    assert splitter.feed(scan + b"x" * (998 - len(scan))) == []
-    with pytest.raises(SourceError, match="larger than 1000"):
-        splitter.feed(b"x")
-
-
-def test_an_error_waits_for_the_images_before_it() -> None:
-    """The call that finds both returns the images; the next one raises, and each after it."""
-    splitter = MjpegSplitter(max_frame_bytes=LIMIT)
-    assert splitter.feed(PLAIN + PLAIN + b"\x01" * 20) == [PLAIN, PLAIN]
-    for _ in range(2):
-        with pytest.raises(SourceError, match="no JPEG image"):
-            splitter.feed(PLAIN)
-    with pytest.raises(SourceError, match="no JPEG image"):
-        splitter.finish()
-
-
-def test_buffered_bytes_stay_below_one_image() -> None:
-    """An endless stream of images and padding costs no memory."""
-    splitter = MjpegSplitter(max_frame_bytes=LIMIT)
-    data = (PLAIN + b"\0" * 5000 + GAPS["multipart"]) * 20
-    found = 0
-    for at in range(0, len(data), 100):
-        found += len(splitter.feed(data[at : at + 100]))
-        assert len(splitter._buffer) < len(PLAIN) + 200
-    assert found == 20
-    assert splitter.offset == len(data)
-    splitter.finish()
-
-
-@pytest.mark.parametrize(
-    "filler",
-    [b"\xff\x00", b"\xff", b"x", b"\xff\xd0", segment(0xFE, b""), segment(0xFE, b"x" * 999)],
-)
-def test_no_byte_is_looked_at_twice(filler: bytes) -> None:
-    """So time is linear: after each byte fed, at most a marker's few bytes are left to see."""
-    head = b"\xff\xd8" + segment(0xC0, b"")
-    body = filler * (10_000 // len(filler))
-    scan = segment(0xDA, b"")
-    image = head + (body + scan if filler[1:2] == b"\xfe" else scan + body) + b"\xff\xd9"
-    splitter = MjpegSplitter(max_frame_bytes=LIMIT)
-    images = []
-    for at in range(len(image)):
-        images += splitter.feed(image[at : at + 1])
-        assert len(splitter._buffer) - splitter._at < 4
-    assert images == [image]
-
-
-def test_no_byte_between_images_is_looked_at_twice() -> None:
-    """Padding is dropped at once, and a line of text is looked at as far as it has come."""
-    splitter = MjpegSplitter(max_frame_bytes=LIMIT)
-    for byte in b"\0\xff" * 1000 + b"--" + b"b" * 900 + b"\n" + b"\xff" * 1000:
-        splitter.feed(bytes([byte]))
-        assert len(splitter._buffer) - max(splitter._at, splitter._line_end) < 2
-    assert splitter.feed(PLAIN) == [PLAIN]
-
-
-def test_many_images_in_one_chunk() -> None:
-    """All come out of one call."""
-    splitter = MjpegSplitter(max_frame_bytes=LIMIT)
-    assert splitter.feed(IMAGES["grey"] * 1000) == [IMAGES["grey"]] * 1000
-
-
-# --- the sources --------------------------------------------------------------------------
-
-
-async def read_all(*specs: str | Path, stdin_fd: int = 0) -> list[bytes]:
+async def read_all(
+    *specs: str | Path, stdin_fd: int = 0, left_out: LeftOut | None = None
+) -> list[bytes]:
     """All frames of some sources."""
+    names = [str(spec) for spec in specs]
     with trio.fail_after(10):
-        async with Frames([str(spec) for spec in specs], stdin_fd=stdin_fd) as frames:
+        async with Frames(names, stdin_fd=stdin_fd, left_out=left_out) as frames:
             return [frame async for frame in frames]
 
 
@@ -376,7 +66,7 @@ async def test_files_come_in_the_order_given_and_directories_in_natural_order(
     (folder / "notes.txt").write_text("no image")
     (folder / "folder.jpg").mkdir()
     (tmp_path / "one.bin").write_bytes(PLAIN)
-    (tmp_path / "many.mjpeg").write_bytes(PLAIN + GAPS["multipart"] + IMAGES["other"])
+    (tmp_path / "many.mjpeg").write_bytes(PLAIN + MULTIPART + OTHER)
     expected = [
         "9.jpg",
         "10.jpg",
@@ -390,7 +80,7 @@ async def test_files_come_in_the_order_given_and_directories_in_natural_order(
         PLAIN,
         *((folder / name).read_bytes() for name in expected),
         PLAIN,
-        IMAGES["other"],
+        OTHER,
     ]
 
 
@@ -476,7 +166,7 @@ def test_a_terminal_is_no_source() -> None:
         (b"\x89PNG" + b"\0" * 50, "it looks like PNG"),
         (
             b"\xff\xd8" + segment(0xC0, b"") + segment(0xDA, b"") + b"\xff\xd9",
-            "its first frame is no JPEG image",
+            "the image is no JPEG: the start of frame",
         ),
     ],
 )
@@ -493,15 +183,64 @@ async def test_a_file_without_an_image_is_named_on_entering(
 
 
 async def test_frames_before_a_fault_come_first(tmp_path: Path) -> None:
-    """And the fault names the file of a directory that it is in."""
+    """And the fault names the file that it is in."""
     (tmp_path / "1.jpg").write_bytes(PLAIN)
-    (tmp_path / "2.jpg").write_bytes(PLAIN + b"\x01\x02")
-    async with Frames([str(tmp_path)]) as frames:
-        assert [await anext(frames), await anext(frames)] == [PLAIN, PLAIN]
+    (tmp_path / "2.jpg").write_bytes(b"\x01\x02" * 20)
+    async with Frames([str(tmp_path / "1.jpg"), str(tmp_path / "2.jpg")]) as frames:
+        assert await anext(frames) == PLAIN
         with pytest.raises(SourceError) as caught:
             await anext(frames)
     assert caught.value.source == str(tmp_path / "2.jpg")
-    assert caught.value.offset == len(PLAIN)
+    assert caught.value.offset == 0
+
+
+async def test_a_folder_gives_one_frame_for_each_picture_that_phones_and_cameras_write(
+    tmp_path: Path,
+) -> None:
+    """What trails a picture is counted, and so is a file that is none."""
+    shots = {
+        "1-leftover.jpg": PLAIN + LEFTOVER,
+        "2-motion.jpg": PLAIN + MP4,
+        "3-stereo.jpg": multi_picture(PLAIN, draw(8, 8)),
+        "._1.jpg": APPLE_DOUBLE,
+        "4-cut.jpg": PLAIN[:-9],
+        "5-empty.jpg": b"",
+    }
+    for name, data in shots.items():
+        (tmp_path / name).write_bytes(data)
+    left_out = LeftOut()
+    first = multi_picture(PLAIN, draw(8, 8))[: -len(draw(8, 8))]
+    assert await read_all(tmp_path, left_out=left_out) == [PLAIN, PLAIN, first]
+    assert left_out.counts() == {
+        "files": 3,
+        "further_images": 1,
+        "bytes": len(LEFTOVER) + len(MP4),
+    }
+    told = "\n".join(left_out.sentences())
+    assert f"3 files without a JPEG image; the first: {tmp_path / '4-cut.jpg'}: " in told
+
+
+async def test_a_folder_without_any_picture_is_told_with_the_first_reason(
+    tmp_path: Path,
+) -> None:
+    """There is nothing to send then."""
+    (tmp_path / "._1.jpg").write_bytes(APPLE_DOUBLE)
+    (tmp_path / "b.jpg").write_bytes(PLAIN[:50])
+    with pytest.raises(SourceError, match=r"no file in it is a JPEG image; the first: .*Apple"):
+        await read_all(tmp_path)
+
+
+async def test_a_file_of_a_folder_that_cannot_be_read_is_no_file_without_an_image(
+    tmp_path: Path,
+) -> None:
+    """It may hold any number of frames, so it is told as what it is."""
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).write_bytes(PLAIN)
+    async with Frames([str(tmp_path)]) as frames:
+        (tmp_path / "2.jpg").unlink()
+        assert await anext(frames) == PLAIN
+        with pytest.raises(SourceError, match="cannot be read"):
+            await anext(frames)
 
 
 async def test_a_file_that_goes_away_is_told(tmp_path: Path) -> None:
@@ -518,7 +257,7 @@ async def test_a_file_that_goes_away_is_told(tmp_path: Path) -> None:
 async def test_piped_frames_come_as_they_are_written(pipe: tuple[int, int]) -> None:
     """The writer still holds the pipe open when the frame is there."""
     reading, writing = pipe
-    images = [IMAGES["plain"], IMAGES["other"], IMAGES["progressive"]]
+    images = [PLAIN, OTHER, PROGRESSIVE]
     os.write(writing, images[0])
     with trio.fail_after(10):
         async with Frames(["-"], stdin_fd=reading) as frames:
@@ -548,7 +287,7 @@ async def test_a_cancelled_wait_loses_no_frame(pipe: tuple[int, int]) -> None:
                 with trio.move_on_after(0.05) as scope:
                     await anext(frames)
                 assert scope.cancelled_caught
-            os.write(writing, PLAIN[100:] + IMAGES["other"])
+            os.write(writing, PLAIN[100:] + OTHER)
             await trio.sleep(0.05)
             with trio.CancelScope() as scope:
                 scope.cancel()
@@ -558,7 +297,7 @@ async def test_a_cancelled_wait_loses_no_frame(pipe: tuple[int, int]) -> None:
             with trio.CancelScope() as scope:
                 scope.cancel()
                 await anext(frames)
-            assert await anext(frames) == IMAGES["other"]
+            assert await anext(frames) == OTHER
 
 
 async def test_entering_and_leaving_wait_for_no_silent_pipe(pipe: tuple[int, int]) -> None:
@@ -640,7 +379,7 @@ async def test_pattern_frames_differ_and_have_the_size_asked_for(
         with Image.open(io.BytesIO(frame)) as picture:
             picture.load()
             assert (picture.format, picture.size) == ("JPEG", size)
-    assert outcome(frames) == (frames, None)
+    assert list(split_mjpeg(frames, max_frame_bytes=LIMIT)) == frames
 
 
 async def test_pattern_size_can_come_from_the_command_line() -> None:

@@ -1,0 +1,83 @@
+"""What `cfw send` read and did not send, counted: nothing is left out without a word."""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["LeftOut"]
+
+
+@attrs.define
+class LeftOut:
+    """Counts over all sources of a capture; of each kind the first, in words.
+
+    Attributes:
+        damaged_images: images in which something went wrong; the next one was looked for.
+        cut_images: images inside which their stream ends.
+        further_images: images that belong to another in the same file (CIPA DC-007).
+        bytes: those behind images that are neither padding nor text.
+        files: files of directories that hold no JPEG image.
+    """
+
+    damaged_images: int = 0
+    cut_images: int = 0
+    further_images: int = 0
+    bytes: int = 0
+    files: int = 0
+    _damage: str = ""
+    _cut: str = ""
+    _file: str = ""
+
+    def add_damaged(self, why: str) -> None:
+        """Count an image that is damaged, or cut short by the one behind it."""
+        self.damaged_images += 1
+        self._damage = self._damage or why
+
+    def add_cut(self, why: str) -> None:
+        """Count an image inside which its stream ends."""
+        self.cut_images += 1
+        self._cut = self._cut or why
+
+    def add_file(self, why: str) -> None:
+        """Count a file that holds no image."""
+        self.files += 1
+        self._file = self._file or why
+
+    def absorb(self, other: LeftOut) -> None:
+        """Add what another has counted."""
+        for field in attrs.fields(LeftOut):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            is_count = isinstance(mine, int)
+            setattr(self, field.name, mine + theirs if is_count else mine or theirs)
+
+    def counts(self) -> dict[str, int]:
+        """The counts that are not zero, by their names."""
+        fields = attrs.asdict(self, filter=attrs.filters.include(int))
+        return {name: count for name, count in fields.items() if count}
+
+    def sentences(self) -> list[str]:
+        """A line for each kind of which there is any."""
+        said = [
+            (
+                self.damaged_images,
+                f"{_number(self.damaged_images, 'damaged image')}; the first: {self._damage}",
+            ),
+            (
+                self.cut_images,
+                f"{_number(self.cut_images, 'image')} cut at the end; the first: {self._cut}",
+            ),
+            (
+                self.further_images,
+                f"{_number(self.further_images, 'further image')} of a multi-picture file",
+            ),
+            (self.bytes, f"{_number(self.bytes, 'byte')} behind images"),
+            (
+                self.files,
+                f"{_number(self.files, 'file')} without a JPEG image; the first: {self._file}",
+            ),
+        ]
+        return [f"left out: {sentence}" for is_any, sentence in said if is_any]
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
