@@ -25,11 +25,17 @@ The core knows no close code: `cfw.routes.outcome` maps each error to one.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
+from cfw.settings import MOST_INTEGER
 from schemas import ErrorCode
+
+
+def _told(number: Any) -> float | None:
+    """A number as any reader of JSON takes it: beyond 2^53 not as an integer."""
+    return float(number) if isinstance(number, int) and abs(number) > MOST_INTEGER else number
 
 
 @attrs.define(slots=False, eq=False)
@@ -47,8 +53,8 @@ class DomainError(Exception):
 
     detail: str
     seq: int | None = None
-    observed: float | None = None
-    limit: float | None = None
+    observed: float | None = attrs.field(default=None, converter=_told)
+    limit: float | None = attrs.field(default=None, converter=_told)
 
     def __str__(self) -> str:
         return f"{self.code.value}: {self.detail}"

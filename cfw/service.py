@@ -2,17 +2,22 @@
 
     state    event          next      actions
     Idle     CaptureOpen    Active    RequestSessionValidation
-    Idle     Tick, verdict  Idle      none
+    Idle     Tick, Session* Idle      none
     Idle     other          raises ProtocolViolation
     Active   frame meta     Active    none
     Active   frame bytes    Active    ForwardFrame
     Active   CaptureClose   Idle      CleanupCapture
     Active   Tick           Active    RequestSessionRecheck, or none
-    Active   SessionVerdict Active    none
+    Active   Tick           Ending    RequestSessionRecheck, or none
+    Active   SessionNotice  Active    RequestSessionRecheck, or none
+    Active   SessionVerdict Active    RequestSessionRecheck, or none
     Active   any, refused   Idle      AbortCapture, CleanupCapture
+    Ending   verdict, Tick  Idle      AbortCapture, CleanupCapture
+    Ending   other          Ending    none
 
 Time comes in as `now_ingest`, nanoseconds since 1970 UTC that never go back during a
-capture; `next_deadline` says when the next Tick is due. Nothing here does I/O.
+capture; `next_deadline` says when the next Tick is due. What came by then has to be told
+first: a Tick holds the time against the rig. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -44,18 +49,30 @@ from cfw.errors import (
 )
 from cfw.jpeg import NotAJpeg, probe
 from cfw.limits import NS_PER_S, Limits, ns
-from cfw.state import Active, Frame, Idle, State, Terms
+from cfw.state import Active, Ending, Frame, Idle, RecordIds, State, Terms
 from schemas import (
     CameraFeedWorkerInput,
     CaptureClose,
     CaptureFrameMeta,
     CaptureOpen,
+    Timestamp,
 )
 
 
 @attrs.frozen
 class Tick:
-    """Time has passed; something may be due."""
+    """Time has passed, and all that came meanwhile was told; something may be due.
+
+    Args:
+        arrived_bytes: how much of the message that is arriving is there.
+    """
+
+    arrived_bytes: int = 0
+
+
+@attrs.frozen
+class SessionNotice:
+    """Something has happened to the session; what, a check has to find out."""
 
 
 class Verdict(Enum):
@@ -80,7 +97,7 @@ class SessionVerdict:
     at_open: bool
 
 
-Event: TypeAlias = CameraFeedWorkerInput | bytes | Tick | SessionVerdict
+Event: TypeAlias = CameraFeedWorkerInput | bytes | Tick | SessionNotice | SessionVerdict
 Decision: TypeAlias = tuple[State, tuple[Action, ...]]
 
 
@@ -89,7 +106,7 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
 
     Args:
         state: where the capture stands; never changed.
-        event: a message of the rig, the bytes of a frame, a tick, or a session's verdict.
+        event: a message of the rig, the bytes of a frame, a tick, or news of the session.
         now_ingest: the time at which the worker has it, nanoseconds since 1970 UTC.
 
     Returns:
@@ -98,8 +115,10 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
     Raises:
         DomainError: the event is refused and no capture is running.
     """
-    if isinstance(state, Idle):
-        return _dispatch_idle(state, event, now_ingest)
+    if not isinstance(state, Active):
+        if isinstance(state, Idle):
+            return _dispatch_idle(state, event, now_ingest)
+        return _dispatch_ending(state, event, now_ingest)
     try:
         # The two events of every frame come first.
         if isinstance(event, bytes):
@@ -108,25 +127,41 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
             return handle_frame_meta(state, event, now_ingest)
         return _dispatch_active(state, event, now_ingest)
     except DomainError as error:
-        return state.terms.idle, (AbortCapture(error), CleanupCapture(None))
+        return _abort(state.terms.idle, error)
 
 
 def _dispatch_idle(state: Idle, event: Event, now_ingest: int) -> Decision:
     if isinstance(event, CaptureOpen):
         return handle_open(state, event, now_ingest)
-    if isinstance(event, Tick | SessionVerdict):
+    if isinstance(event, Tick | SessionNotice | SessionVerdict):
         return state, ()
     name = "a binary message" if isinstance(event, bytes) else event.event
     raise ProtocolViolation(f"{name} before capture.open; a capture begins with capture.open")
 
 
+def _dispatch_ending(state: Ending, event: Event, now_ingest: int) -> Decision:
+    if isinstance(event, SessionVerdict):
+        return _abort(state.idle, _session_error(event) or state.error)
+    if isinstance(event, Tick) and now_ingest >= state.until:
+        return _abort(state.idle, state.error)
+    return state, ()
+
+
+def _abort(idle: Idle, error: DomainError) -> Decision:
+    return idle, (AbortCapture(error), CleanupCapture(None))
+
+
 def _dispatch_active(
-    state: Active, event: CaptureOpen | CaptureClose | Tick | SessionVerdict, now_ingest: int
+    state: Active,
+    event: CaptureOpen | CaptureClose | Tick | SessionNotice | SessionVerdict,
+    now_ingest: int,
 ) -> Decision:
     if isinstance(event, Tick):
-        return handle_tick(state, now_ingest)
+        return handle_tick(state, event, now_ingest)
     if isinstance(event, SessionVerdict):
         return handle_verdict(state, event, now_ingest)
+    if isinstance(event, SessionNotice):
+        return handle_notice(state, now_ingest)
     if isinstance(event, CaptureClose):
         return handle_close(state, event, now_ingest)
     if isinstance(event, CaptureOpen):
@@ -166,15 +201,20 @@ def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
         )
     max_skew_ns, start = ns(limits.max_clock_skew_s), message.timestamp_start.ns
     if abs(start - now_ingest) > max_skew_ns:
-        raise _skewed("timestamp_start", start, limits, now_ingest)
+        raise _skewed("timestamp_start", message.timestamp_start, limits, now_ingest)
+    max_duration_ns = ns(limits.max_duration_s)
     terms = Terms(
         idle=state,
         opened=message,
         max_skew_ns=max_skew_ns,
         meta_to_bytes_ns=ns(times.meta_to_bytes_s),
         idle_ns=ns(times.idle_s),
-        duration_until=now_ingest + ns(limits.max_duration_s),
+        duration_until=now_ingest + max_duration_ns,
+        earliest_ns=start - max_duration_ns,
+        latest_ns=start + max_duration_ns,
+        record_ids=RecordIds(message.record_id),
         recheck_at=now_ingest + ns(times.session_recheck_s),
+        check_until=None,
         grace_until=None,
     )
     active = Active(terms, last=None, total_bytes=0, pending=None, meta_at=now_ingest)
@@ -197,6 +237,9 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             "each frame_meta is followed at once by its binary message",
             seq=state.pending.seq,
         )
+    record_ids = terms.record_ids.add(message.record_id, expected)
+    if record_ids is None:
+        raise _record_id_used(expected)
     if message.seq != expected:
         raise ProtocolViolation(
             f"seq must be {expected}, not {message.seq}; it counts 1, 2, 3, ...",
@@ -211,7 +254,9 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             seq=expected,
         )
     if abs(frame_ns - now_ingest) > terms.max_skew_ns:
-        raise _skewed("timestamp_frame", frame_ns, limits, now_ingest, expected)
+        raise _skewed("timestamp_frame", message.timestamp_frame, limits, now_ingest, expected)
+    if frame_ns > terms.latest_ns or (last is None and frame_ns < terms.earliest_ns):
+        raise _apart(terms.opened.timestamp_start, message.timestamp_frame, limits, expected)
     if message.byte_length > limits.max_frame_bytes:
         raise LimitFrameBytesExceeded(
             f"a frame may have at most {limits.max_frame_bytes} bytes, "
@@ -236,6 +281,8 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             observed=total_bytes,
             limit=limits.max_total_bytes,
         )
+    if record_ids is not terms.record_ids:
+        terms = attrs.evolve(terms, record_ids=record_ids)
     return Active(terms, last, state.total_bytes, message, now_ingest), ()
 
 
@@ -286,54 +333,102 @@ def handle_close(state: Active, message: CaptureClose, now_ingest: int) -> Decis
             f"capture.close before the bytes of frame {state.pending.seq}",
             seq=state.pending.seq,
         )
-    end = message.timestamp_end.ns
-    if end < opened.timestamp_start.ns:
-        raise ProtocolViolation("timestamp_end is earlier than timestamp_start")
-    if last is not None and end < last.timestamp_frame.ns:
+    if terms.record_ids.add(message.record_id, state.frames + 1) is None:
+        raise _record_id_used(None)
+    start, end = opened.timestamp_start, message.timestamp_end
+    if end.ns < start.ns:
         raise ProtocolViolation(
-            "timestamp_end is earlier than the last timestamp_frame", seq=last.seq
+            f"timestamp_end is earlier than timestamp_start{_naive(start, end)}"
         )
-    if abs(end - now_ingest) > terms.max_skew_ns:
+    if last is not None and end.ns < last.timestamp_frame.ns:
+        raise ProtocolViolation(
+            "timestamp_end is earlier than the last timestamp_frame"
+            f"{_naive(last.timestamp_frame, end)}",
+            seq=last.seq,
+        )
+    if abs(end.ns - now_ingest) > terms.max_skew_ns:
         raise _skewed("timestamp_end", end, limits, now_ingest)
-    lasted = end - opened.timestamp_start.ns
-    if lasted > ns(limits.max_duration_s):
-        raise _too_long(limits, lasted, "by its own timestamps")
+    if end.ns > terms.latest_ns:
+        lasted = end.ns - start.ns
+        raise _too_long(limits, lasted, f"by its own timestamps{_naive(start, end)}")
     return terms.idle, (CleanupCapture(message),)
 
 
-def handle_tick(state: Active, now_ingest: int) -> Decision:
-    """Do what is due by now.
+def handle_tick(state: Active, event: Tick, now_ingest: int) -> Decision:
+    """Do what is due by now; what the session has to say comes before a limit.
 
     Raises:
-        LimitDurationExceeded, ProtocolViolation, SessionClosed: a time limit is reached.
+        LimitDurationExceeded, ProtocolViolation, SessionClosed: a time limit is reached, and
+            no check of the session is due or under way.
     """
     terms = state.terms
-    limits, times, opened = terms.idle.limits, terms.idle.times, terms.opened
     # With the default times the grace and the duration end together: session before limit.
     if terms.grace_until is not None and now_ingest >= terms.grace_until:
         raise SessionClosed(
             "the session could not be checked again for "
-            f"{times.session_grace_s:g} s (session_grace_s)"
+            f"{terms.idle.times.session_grace_s:g} s (session_grace_s)"
         )
+    error = _overdue(state, event, now_ingest)
+    recheck_at = terms.recheck_at
+    actions: tuple[Action, ...] = ()
+    if error is not None:
+        # One that is due a moment later is made now: it counts from the answer at open.
+        recheck_at -= ns(terms.idle.times.session_check_s)
+    if now_ingest >= recheck_at and not _is_checking(terms, now_ingest):
+        terms, actions = _check_again(terms, now_ingest)
+    if error is None:
+        return attrs.evolve(state, terms=terms) if actions else state, actions
+    if terms.check_until is None or now_ingest >= terms.check_until:
+        raise error
+    return Ending(terms.idle, error, terms.check_until), actions
+
+
+def _overdue(state: Active, event: Tick, now_ingest: int) -> DomainError | None:
+    """The time limit that is reached, if any is."""
+    terms, pending = state.terms, state.pending
+    limits, times = terms.idle.limits, terms.idle.times
     if now_ingest >= terms.duration_until:
         lasted = now_ingest - terms.duration_until + ns(limits.max_duration_s)
-        raise _too_long(limits, lasted, "since its capture.open arrived")
-    if state.pending_until is not None and now_ingest >= state.pending_until:
-        raise ProtocolViolation(
-            "the bytes of the frame did not follow its frame_meta within "
-            f"{times.meta_to_bytes_s:g} s (meta_to_bytes_s)",
-            seq=state.frames + 1,
+        return _too_long(limits, lasted, "since its capture.open arrived")
+    if pending is not None and now_ingest >= state.meta_at + terms.meta_to_bytes_ns:
+        within = f"within {times.meta_to_bytes_s:g} s of its frame_meta (meta_to_bytes_s)"
+        came = min(event.arrived_bytes, pending.byte_length)
+        return ProtocolViolation(
+            f"{came or 'none'} of the {pending.byte_length} bytes of the frame came {within}",
+            seq=pending.seq,
+            observed=came,
+            limit=pending.byte_length,
         )
     if now_ingest >= state.idle_until:
-        raise ProtocolViolation(
+        return ProtocolViolation(
             f"no frame_meta for {times.idle_s:g} s (idle_s); send frames or capture.close",
             seq=state.frames + 1,
         )
-    if now_ingest >= terms.recheck_at:
-        recheck_at = now_ingest + ns(times.session_recheck_s)
-        due_again = attrs.evolve(state, terms=attrs.evolve(terms, recheck_at=recheck_at))
-        return due_again, (RequestSessionRecheck(opened.user_id, opened.session_id),)
-    return state, ()
+    return None
+
+
+def handle_notice(state: Active, now_ingest: int) -> Decision:
+    """Check the session now, or again as soon as the check that is under way has ended."""
+    if _is_checking(state.terms, now_ingest):
+        # Its answer may be one of before.
+        return attrs.evolve(state, terms=attrs.evolve(state.terms, recheck_at=now_ingest)), ()
+    terms, actions = _check_again(state.terms, now_ingest)
+    return attrs.evolve(state, terms=terms), actions
+
+
+def _is_checking(terms: Terms, now_ingest: int) -> bool:
+    return terms.check_until is not None and now_ingest < terms.check_until
+
+
+def _check_again(terms: Terms, now_ingest: int) -> tuple[Terms, tuple[Action, ...]]:
+    opened, times = terms.opened, terms.idle.times
+    checking = attrs.evolve(
+        terms,
+        # From now, not from when it was due: after a pause one check is enough.
+        recheck_at=now_ingest + ns(times.session_recheck_s),
+        check_until=now_ingest + ns(times.session_check_s),
+    )
+    return checking, (RequestSessionRecheck(opened.user_id, opened.session_id),)
 
 
 def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Decision:
@@ -342,35 +437,45 @@ def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Dec
     Raises:
         SessionInvalid, SessionClosed: the user may not send.
     """
-    terms, verdict = state.terms, event.verdict
-    times = terms.idle.times
-    if verdict is Verdict.INVALID:
-        raise SessionInvalid("the session is unknown or belongs to another user")
-    if verdict is Verdict.CLOSED:
-        raise SessionClosed("the session has ended")
-    if verdict is Verdict.UNREACHABLE:
-        if event.at_open:
-            raise SessionInvalid("the session could not be checked; try again later")
-        if terms.grace_until is not None:
-            return state, ()
-        grace_until = now_ingest + ns(times.session_grace_s)
-        return attrs.evolve(state, terms=attrs.evolve(terms, grace_until=grace_until)), ()
+    error = _session_error(event)
+    if error is not None:
+        raise error
+    terms, times = state.terms, state.terms.idle.times
     if event.at_open:
         # The rig was made to wait; that time is not held against it.
         recheck_at = now_ingest + ns(times.session_recheck_s)
         terms = attrs.evolve(terms, recheck_at=recheck_at)
         return attrs.evolve(state, terms=terms, meta_at=now_ingest), ()
-    if terms.grace_until is not None:
-        return attrs.evolve(state, terms=attrs.evolve(terms, grace_until=None)), ()
-    return state, ()
+    grace_until = None
+    if event.verdict is Verdict.UNREACHABLE:
+        grace_until = terms.grace_until or now_ingest + ns(times.session_grace_s)
+    terms = attrs.evolve(terms, check_until=None, grace_until=grace_until)
+    actions: tuple[Action, ...] = ()
+    if now_ingest >= terms.recheck_at:  # the next check had to wait for this one
+        terms, actions = _check_again(terms, now_ingest)
+    return attrs.evolve(state, terms=terms), actions
+
+
+def _session_error(event: SessionVerdict) -> DomainError | None:
+    """What a verdict ends the capture with, if it does."""
+    if event.verdict is Verdict.INVALID:
+        return SessionInvalid("the session is unknown or belongs to another user")
+    if event.verdict is Verdict.CLOSED:
+        return SessionClosed("the session has ended")
+    if event.verdict is Verdict.UNREACHABLE and event.at_open:
+        return SessionInvalid("the session could not be checked; try again later")
+    return None
 
 
 def next_deadline(state: State) -> int | None:
     """When the next Tick is due, nanoseconds since 1970 UTC; None when none will be."""
-    if isinstance(state, Idle):
-        return None
+    if not isinstance(state, Active):
+        return None if isinstance(state, Idle) else state.until
     terms = state.terms
-    due = min(terms.duration_until, state.idle_until, terms.recheck_at)
+    recheck_at, check_until = terms.recheck_at, terms.check_until
+    if check_until is not None and check_until > recheck_at:
+        recheck_at = check_until  # one check at a time
+    due = min(terms.duration_until, state.idle_until, recheck_at)
     if (pending_until := state.pending_until) is not None and pending_until < due:
         due = pending_until
     if terms.grace_until is not None and terms.grace_until < due:
@@ -394,16 +499,45 @@ def _check_ids(
     )
 
 
+def _record_id_used(seq: int | None) -> ProtocolViolation:
+    return ProtocolViolation(
+        "record_id was used before; each message has its own, whatever its case", seq=seq
+    )
+
+
+def _naive(*instants: Timestamp) -> str:
+    """What may be the reason when two instants do not agree."""
+    if all(instant.has_offset for instant in instants):
+        return ""
+    return "; one without an offset is read as UTC, so write Z or the offset"
+
+
 def _skewed(
-    name: str, event_ns: int, limits: Limits, now_ingest: int, seq: int | None = None
+    name: str, event: Timestamp, limits: Limits, now_ingest: int, seq: int | None = None
 ) -> ProtocolViolation:
-    skew_s = abs(event_ns - now_ingest) / NS_PER_S
+    skew_s = abs(event.ns - now_ingest) / NS_PER_S
     return ProtocolViolation(
         f"{name} is {skew_s:.0f} s away from the worker's clock; at most "
-        f"{limits.max_clock_skew_s:g} s (max_clock_skew_s) are allowed, so set the clock",
+        f"{limits.max_clock_skew_s:g} s (max_clock_skew_s) are allowed, so set the clock"
+        f"{_naive(event)}",
         seq=seq,
         observed=skew_s,
         limit=limits.max_clock_skew_s,
+    )
+
+
+def _apart(start: Timestamp, frame: Timestamp, limits: Limits, seq: int) -> DomainError:
+    """A frame so far from the beginning that no `capture.close` could follow it."""
+    apart_s = abs(frame.ns - start.ns) / NS_PER_S
+    is_after = frame.ns > start.ns
+    kind = LimitDurationExceeded if is_after else ProtocolViolation
+    return kind(
+        f"timestamp_frame is {apart_s:g} s {'after' if is_after else 'before'} "
+        f"timestamp_start{_naive(start, frame)}; a capture may last at most "
+        f"{limits.max_duration_s:g} s",
+        seq=seq,
+        observed=apart_s,
+        limit=limits.max_duration_s,
     )
 
 

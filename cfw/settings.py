@@ -14,6 +14,8 @@ import attrs
 
 T = TypeVar("T")
 
+#: What every reader of JSON takes for the same integer: a float has 53 bits for it.
+MOST_INTEGER = 2**53 - 1
 #: Above 10 years of seconds the sums of instants would leave what a float can hold.
 MOST_SECONDS = 315_360_000
 
@@ -108,7 +110,8 @@ def _is_path(value: Any) -> bool:
 
 
 AT_LEAST_ONE = Allowed(
-    "an integer of at least 1", lambda value: type(value) is int and value >= 1
+    f"an integer of 1 to {MOST_INTEGER}",
+    lambda value: type(value) is int and 1 <= value <= MOST_INTEGER,
 )
 SECONDS = Allowed(
     f"a number of seconds above 0 and up to {MOST_SECONDS}",

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from cfw.errors import DomainError
 from cfw.limits import Limits, Times
 from schemas import CaptureFrameMeta, CaptureOpen, FeedFrame, Timestamp, restate
 
-__all__ = ["Active", "Frame", "Idle", "State", "Terms", "value"]
+__all__ = ["Active", "Ending", "Frame", "Idle", "RecordIds", "State", "Terms", "value"]
 
 # What is made for each frame is frozen for the type checker alone: to be frozen while it runs
 # would make it three times as dear to make.
@@ -53,6 +54,41 @@ class Idle:
     users: frozenset[str] | None = None
 
 
+class RecordIds:
+    """The `record_id` of every message of a capture; two are the same as UUIDs compare.
+
+    The states of a capture share one, so that one more id costs no copy: each id is kept with
+    the number of its message, and is known only to the states behind that message. Two courses
+    of events that part get a copy each, so what a state says of an id never changes.
+
+    Args:
+        first: the id of message 0, the `capture.open`.
+    """
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, first: str) -> None:
+        self._numbers = {first.lower(): 0}
+
+    def add(self, record_id: str, number: int) -> RecordIds | None:
+        """The ids with that of one more message; None if a message before it had the same.
+
+        Args:
+            record_id: of that message.
+            number: how many messages were accepted before it.
+        """
+        numbers, known = self._numbers, record_id.lower()
+        if numbers.get(known, number) < number:
+            return None
+        if len(numbers) == number:
+            numbers[known] = number
+            return self
+        other = object.__new__(RecordIds)
+        other._numbers = {each: at for each, at in numbers.items() if at < number}
+        other._numbers[known] = number
+        return other
+
+
 @attrs.frozen
 class Terms:
     """What the messages of a running capture are held against; the same for many frames.
@@ -66,7 +102,12 @@ class Terms:
         meta_to_bytes_ns: how long bytes may take to follow their metadata.
         idle_ns: how long the next metadata may take.
         duration_until: when the capture has lasted too long.
+        earliest_ns: the first frame has no event time before this.
+        latest_ns: a frame with an event time after this cannot be part of the capture.
+        record_ids: the ids of its messages so far.
         recheck_at: when the session is due to be checked again.
+        check_until: when the answer of the re-check that is under way is late; None while
+            none is.
         grace_until: when the session authority has been out of reach for too long; None
             while it answers.
     """
@@ -77,7 +118,11 @@ class Terms:
     meta_to_bytes_ns: int
     idle_ns: int
     duration_until: int
+    earliest_ns: int
+    latest_ns: int
+    record_ids: RecordIds
     recheck_at: int
+    check_until: int | None
     grace_until: int | None
 
 
@@ -115,4 +160,21 @@ class Active:
         return self.meta_at + self.terms.idle_ns
 
 
-State: TypeAlias = Idle | Active
+@attrs.frozen
+class Ending:
+    """A time limit has ended the capture, unless its session has: that is awaited first.
+
+    What the rig sends meanwhile changes nothing.
+
+    Args:
+        idle: the state to go back to.
+        error: the limit.
+        until: when the answer about the session is late, nanoseconds since 1970 UTC.
+    """
+
+    idle: Idle
+    error: DomainError
+    until: int
+
+
+State: TypeAlias = Idle | Active | Ending

@@ -78,6 +78,12 @@ class Timestamp:
         return cls.parse(instant.isoformat())
 
     @property
+    def has_offset(self) -> bool:
+        """Whether the text says which offset from UTC it has; without one it is read as UTC."""
+        parts = _PARTS.fullmatch(self.text)
+        return parts is not None and parts[3] is not None
+
+    @property
     def step_ns(self) -> int:
         """One step of the last digit written, in nanoseconds; at least 1."""
         parts = _PARTS.fullmatch(self.text)

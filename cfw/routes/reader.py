@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import NoReturn
 
 import trio
 
@@ -18,8 +19,15 @@ from cfw.clock import RigClock
 from cfw.errors import ProtocolViolation
 from cfw.limits import NS_PER_S
 from cfw.repository import ForwardBuffer
-from cfw.service import Event, SessionVerdict, Tick, dispatch, next_deadline
-from cfw.state import Idle, State
+from cfw.service import (
+    Event,
+    SessionNotice,
+    SessionVerdict,
+    Tick,
+    dispatch,
+    next_deadline,
+)
+from cfw.state import Active, Idle, State
 from cfw.wire import WebSocket
 from schemas import (
     CameraFeedWorkerInput,
@@ -61,16 +69,16 @@ class Reader:
         batch: the messages of the last read; emptied when they are done with.
         rig_clock: what the messages tell of the rig's clock.
         has_verdict: set when a verdict was put into the channel that `read` was given.
+        has_notice: set when something has happened to the session.
     """
 
     def __init__(self, idle: Idle, buffer: ForwardBuffer, clock: IngestClock) -> None:
         self.state: State = idle
         self.batch: list[str | bytes] = []
         self.rig_clock = RigClock()
-        self.has_verdict = False
+        self.has_verdict = self.has_notice = False
         self._buffer = buffer
         self._clock = clock
-        self._record_ids: set[str] = set()
 
     def decide(self, event: Event, now: int) -> tuple[Action, ...]:
         """Ask the core what an event means.
@@ -114,19 +122,44 @@ class Reader:
         while (close := await self._take_batch(now)) is None:
             if self.has_verdict:
                 self.has_verdict = False
-                self.decide(verdicts.receive_nowait(), clock.now())
+                self._ask(ask, verdicts.receive_nowait(), clock.now())
+            if self.has_notice:
+                self.has_notice = False
+                self._ask(ask, SessionNotice(), clock.now())
             due = next_deadline(self.state)
             assert due is not None
             deadline = (due - clock.epoch_ns) / NS_PER_S
+            if not isinstance(self.state, Active):
+                await self._wait_verdict(verdicts, deadline, due)
             self.batch = await ws.receive_batch(until=deadline)
             now = clock.now()
+            if self.batch or self.has_verdict or self.has_notice:
+                continue  # first what has come; it may be due later then
             if trio.current_time() >= deadline:
                 now = max(now, due)  # the clock's float may fall short by a nanosecond
             if now >= due:
-                for action in self.decide(Tick(), now):
-                    if isinstance(action, RequestSessionRecheck):
-                        ask_soon(ask, action)
+                self._ask(ask, Tick(ws.arrived_bytes), now)
         return close
+
+    def _ask(
+        self, ask: trio.MemorySendChannel[RequestSessionRecheck], event: Event, now: int
+    ) -> None:
+        for action in self.decide(event, now):
+            if isinstance(action, RequestSessionRecheck):
+                with contextlib.suppress(trio.WouldBlock):  # one waits already
+                    ask.send_nowait(action)
+
+    async def _wait_verdict(
+        self, verdicts: trio.MemoryReceiveChannel[SessionVerdict], deadline: float, due: int
+    ) -> NoReturn:
+        """End the capture with what the session has to say, or else with the limit.
+
+        Nothing is read from the rig any more.
+        """
+        with trio.move_on_at(deadline):
+            self.decide(await verdicts.receive(), self._clock.now())
+        self.decide(Tick(), due)
+        raise AssertionError("a capture has ended and goes on")
 
     async def _take_batch(self, now: int) -> CaptureClose | None:
         """Do what the messages of a batch ask for; returns its `capture.close`, if any."""
@@ -152,17 +185,5 @@ class Reader:
             message = parse_input(text)
         except SchemaError as exc:
             raise ProtocolViolation(str(exc)) from None
-        record_id = message.record_id.lower()
-        if record_id in self._record_ids:
-            raise ProtocolViolation("record_id was used before; each message has its own")
-        self._record_ids.add(record_id)
         self.rig_clock.note(message.timestamp, now)
         return message
-
-
-def ask_soon(
-    ask: trio.MemorySendChannel[RequestSessionRecheck], request: RequestSessionRecheck
-) -> None:
-    """Ask for a re-check of the session, unless one waits already."""
-    with contextlib.suppress(trio.WouldBlock):
-        ask.send_nowait(request)

@@ -32,7 +32,7 @@ from cfw.registry import CaptureStatus, EndedCapture, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
-from cfw.routes.reader import IngestClock, Reader, ask_soon
+from cfw.routes.reader import IngestClock, Reader
 from cfw.routes.session import Sessions
 from cfw.service import SessionVerdict, Verdict
 from cfw.sessions import SessionAuthority, watching
@@ -46,6 +46,7 @@ from cfw.wire import (
     WebSocket,
     accept,
     describe_peer,
+    hold_after,
 )
 from schemas import (
     SCHEMA_VERSION,
@@ -335,9 +336,8 @@ class _Connection:
     async def _wait_open(self, ws: WebSocket) -> None:
         """Take the `capture.open`, and the session authority's word for it."""
         open_s = self._router.times.open_s
-        with trio.move_on_after(open_s) as scope:
-            self._reader.batch = await ws.receive_batch()
-        if scope.cancelled_caught:
+        self._reader.batch = await ws.receive_batch(until=trio.current_time() + open_s)
+        if not self._reader.batch:
             raise ProtocolViolation(f"no capture.open within {open_s:g} s (open_s)")
         self._opened_ns = self._clock.now()
         first = self._reader.take_first(self._opened_ns)
@@ -411,7 +411,6 @@ class _Connection:
         answer, verdicts = trio.open_memory_channel[SessionVerdict](1)
         assert self._opened is not None
         session = (self._opened.user_id, self._opened.session_id)
-        check_now = partial(ask_soon, ask, RequestSessionRecheck(*session))
         async with trio.open_nursery() as nursery:
             self._buffer.on_filling = partial(nursery.start_soon, self._warn_filling, nursery)
             nursery.start_soon(self._buffer.forward, sink)
@@ -420,7 +419,7 @@ class _Connection:
             if isinstance(sink, LeasedSink):
                 nursery.start_soon(self._watch, sink)
             try:
-                with watching(self._router.authority, *session, check_now):
+                with watching(self._router.authority, *session, partial(self._notice, ws)):
                     self._close = await self._reader.read(ws, ask, verdicts)
             except BaseException:
                 self._note_failure()  # before the other tasks and the sink have ended
@@ -430,7 +429,7 @@ class _Connection:
                 raise
             self._buffer.close()
             flush_s = self._router.times.close_flush_s
-            with trio.move_on_after(flush_s) as scope:
+            async with hold_after(flush_s) as scope:
                 await self._buffer.wait_flushed()
             if scope.cancelled_caught:
                 raise ForwardFailed(
@@ -479,6 +478,11 @@ class _Connection:
             await answer.send(SessionVerdict(verdict, at_open=False))
             self._reader.has_verdict = True
             ws.interrupt()  # the reader looks at the verdict at once
+
+    def _notice(self, ws: WebSocket) -> None:
+        """Something has happened to the session: have the reader look at it."""
+        self._reader.has_notice = True
+        ws.interrupt()
 
     def _terminal(self, failure: BaseException | None) -> Terminal:
         buffer, now = self._buffer, Timestamp.from_ns(self._clock.now())

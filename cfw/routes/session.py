@@ -11,6 +11,7 @@ from cfw.limits import Times
 from cfw.metrics import CheckResult, Metrics
 from cfw.service import Verdict
 from cfw.sessions import AuthorityUnreachable, SessionAuthority, SessionStatus, UnusableAnswer
+from cfw.wire import hold_after
 
 #: What the worker asks to learn whether anybody answers: user_id and session_id of nobody.
 OWN_QUESTION = ("cfw-readiness", "cfw-readiness")
@@ -69,7 +70,7 @@ class Sessions:
 
     async def _check(self, user_id: str, session_id: str, log: Any) -> CheckResult:
         within_s = self._times.session_check_s
-        with trio.move_on_after(within_s):
+        async with hold_after(within_s):
             try:
                 return _RESULTS[await self._authority.check(user_id, session_id)]
             except UnusableAnswer as exc:
@@ -105,7 +106,7 @@ class Sessions:
     async def _ask(self) -> str | None:
         """Ask the worker's own question; why nobody answers, or None when somebody does."""
         within_s = self._times.session_check_s
-        with trio.move_on_after(within_s):
+        async with hold_after(within_s):
             try:
                 await self._authority.check(*OWN_QUESTION)
             except UnusableAnswer:

@@ -32,6 +32,7 @@ from .handshake import (
     refuse_now,
     see_off,
 )
+from .patience import hold_after
 from .tls import shake_tls
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "accept",
     "close_now",
     "describe_peer",
+    "hold_after",
     "read_head",
     "read_request",
     "refuse",

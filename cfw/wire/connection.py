@@ -33,6 +33,7 @@ from .handshake import (
     refuse,
     upgrade_head,
 )
+from .patience import Patience, hold_after
 from .receiver import Receiver
 from .stream import WireStream
 from .tls import shake_tls
@@ -68,6 +69,7 @@ class WebSocket:
         decoder: Decoder,
         nursery: trio.Nursery,
         *,
+        keepalive_timeout_s: float,
         message_s: float,
     ) -> None:
         self.remote = describe_peer(transport)
@@ -81,9 +83,20 @@ class WebSocket:
         self._is_eof = False
         self._is_closing = False
         self._fault: WireError | None = None
+        self._patience = Patience()
         self._message_s = message_s
         # What is left of it for the message that is arriving; infinite between messages.
         self._left_s = math.inf
+        # When it is used up, if it is read until then.
+        self._message_until = math.inf
+        self._keepalive_timeout_s = keepalive_timeout_s
+        # When the pong to a ping of the keepalive is due; infinite while none is awaited.
+        self._pong_until = math.inf
+
+    @property
+    def arrived_bytes(self) -> int:
+        """How much of the message that is arriving has come; 0 between messages."""
+        return self._decoder.arrived_bytes
 
     async def receive_batch(self, *, until: float = math.inf) -> list[str | bytes]:
         """Return the messages of one read, in order, text as str.
@@ -95,7 +108,8 @@ class WebSocket:
             until: how long to wait for a message, in seconds of Trio's clock.
 
         Returns:
-            At least one message; none when `until` has come or `interrupt` was called.
+            At least one message; none when `until` has come, and all that had come by then
+            was returned before (see `cfw.wire.patience`), or when `interrupt` was called.
 
         Raises:
             PeerClosed: the peer's close frame came; it is answered by `close`.
@@ -131,54 +145,70 @@ class WebSocket:
         """Read until there is a message, the end, or no time left."""
         decoder, stream, receiver = self._decoder, self._stream, self._receiver
         receiver.is_woken = False
-        began = trio.current_time()
-        deadline = min(until, began + self._left_s)
+        now = trio.current_time()
+        self._message_until = now + self._left_s
         try:
-            if stream.has_control:  # left by a call that was cancelled here
-                await self._wait_control_read(deadline)
-            while not (
-                decoder.messages or decoder.is_over or self._is_eof or receiver.is_woken
-            ):
-                await self._decode(deadline)
-                if decoder.control:
-                    stream.put_control(decoder.control)
-                    await self._wait_control_read(deadline)
-                if decoder.messages:
+            while True:
+                receiver.is_called, held_s = False, receiver.held_s
+                deadline = wait_until = min(until, self._message_until, self._pong_until)
+                if now >= deadline:
+                    wait_until = self._patience.wait_until(deadline, now)
+                received: int | None = None
+                if not stream.has_control:  # else left by a peer that takes no pong
+                    received = await self._decode(wait_until)
+                    if decoder.control:
+                        stream.put_control(decoder.control)
+                if stream.has_control:
+                    with receiver.wait(wait_until):
+                        await stream.wait_control_read()
+                if decoder.messages or decoder.is_over or self._is_eof or receiver.is_woken:
                     break
-                is_timed = self._left_s < math.inf
-                if decoder.in_message is not is_timed:
-                    # A message has begun in this read, or a control frame ended.
-                    began = trio.current_time()
-                    self._left_s = self._message_s if decoder.in_message else math.inf
-                    deadline = min(until, began + self._left_s)
-                if trio.current_time() >= deadline:
-                    break  # what always has bytes never waits for them
+                now = trio.current_time()
+                held_s = receiver.held_s - held_s
+                self._time_message(now, held_s)
+                deadline = min(until, self._message_until, self._pong_until)
+                if now >= deadline and self._patience.is_over(
+                    deadline, now, received, was_held=held_s > 0
+                ):
+                    self._blame(deadline)
+                    break
         finally:
-            self._count_down(began)
+            self._keep_time()
 
-    async def _wait_control_read(self, deadline: float) -> None:
-        with self._receiver.wait(deadline):
-            await self._stream.wait_control_read()
+    def _time_message(self, now: float, held_s: float) -> None:
+        """After a read that ended no message: one may have begun, or a control frame ended.
 
-    def _count_down(self, began: float) -> None:
-        """Take the time of a read off what the message that is arriving has left.
-
-        Only time spent waiting for bytes counts, a turn among rigs that flood included, so
-        nobody pays for a slow sink. And nothing but the end of the message begins it anew: no
-        ping, no fragment, no byte.
+        Nothing but the end of a message begins its time anew: no ping, no fragment, no byte.
         """
-        decoder = self._decoder
-        if not decoder.in_message:
+        if self._decoder.in_message is not (self._message_until < math.inf):
+            in_message = self._decoder.in_message
+            self._message_until = now + self._message_s if in_message else math.inf
+        else:
+            self._message_until += held_s  # it was not its peer who waited for a turn
+
+    def _keep_time(self) -> None:
+        """Remember what the message that is arriving has left, until it is read on.
+
+        Only time spent waiting for bytes counts, so nobody pays for a slow sink.
+        """
+        if not self._decoder.in_message:
             self._left_s = math.inf
-        elif decoder.messages or self._left_s == math.inf:
-            # The last read has ended one message and begun another.
+        elif self._decoder.messages or self._left_s == self._message_until == math.inf:
+            # The last read has begun it, behind others.
             self._left_s = self._message_s
         else:
-            self._left_s -= trio.current_time() - began
-            if self._left_s <= 0 and self._fault is None:
-                self._fault = MessageTimeout(
-                    f"a message took longer than {self._message_s:g} s to arrive (message_s)"
-                )
+            self._left_s = self._message_until - trio.current_time()
+
+    def _blame(self, deadline: float) -> None:
+        """Hold a time against the peer that is over, unless it is the caller's."""
+        if deadline == self._message_until:
+            self._fault = self._fault or MessageTimeout(
+                f"a message took longer than {self._message_s:g} s to arrive (message_s)"
+            )
+        elif deadline == self._pong_until:
+            self._fault = self._fault or KeepaliveTimeout(
+                f"no pong came within {self._keepalive_timeout_s:g} s"
+            )
 
     async def send_text(self, text: str) -> None:
         """Send one text message; see `send_bytes`."""
@@ -258,14 +288,14 @@ class WebSocket:
                     return
             decoder.messages.clear()
             decoder.control.clear()
-            self._receiver.is_woken = False
-            left -= await self._decode()
+            self._receiver.is_woken = self._receiver.is_called = False
+            left -= await self._decode() or 0
         if decoder.close is not None:
             self._stream.end_input(decoder.close.raw)
         self._stream.end_input()
 
-    async def _decode(self, deadline: float = math.inf) -> int:
-        """Read once, and decode what came; how many bytes that was."""
+    async def _decode(self, deadline: float = math.inf) -> int | None:
+        """Read once, and decode what came; how many bytes that was, None if there was none."""
         if self._decoder.is_behind:
             self._receiver.slow_down()
             await trio.lowlevel.checkpoint()
@@ -276,7 +306,7 @@ class WebSocket:
         except (trio.BrokenResourceError, OSError):
             data = b""
         if data is None:
-            return 0
+            return None
         self._decoder.feed(data)
         self._is_eof = not data
         return len(data)
@@ -309,15 +339,14 @@ class WebSocket:
             self.round_trip_s = took_s
         return True
 
-    async def _keep_alive(self, interval_s: float, timeout_s: float) -> None:
-        while True:
+    async def _keep_alive(self, interval_s: float) -> None:
+        is_open = True
+        while is_open:
             await trio.sleep(interval_s)
-            with trio.move_on_after(timeout_s) as scope:
-                if not await self._ping():
-                    return
-            if scope.cancelled_caught:
-                self._fail(KeepaliveTimeout(f"no pong came within {timeout_s:g} s"))
-                return
+            self._pong_until = trio.current_time() + self._keepalive_timeout_s
+            self._receiver.look_up()
+            is_open = await self._ping()
+            self._pong_until = math.inf
 
 
 class _Host:
@@ -344,7 +373,8 @@ class _Host:
         self.scope = trio.CancelScope(shield=True)
         self._transport = transport
         self.decoder = decoder
-        self._keepalive = (keepalive_s, keepalive_timeout_s)
+        self._keepalive_s = keepalive_s
+        self._keepalive_timeout_s = keepalive_timeout_s
         self._message_s = message_s
 
     async def run(self) -> None:
@@ -367,9 +397,10 @@ class _Host:
                         library,
                         self.decoder,
                         nursery,
+                        keepalive_timeout_s=self._keepalive_timeout_s,
                         message_s=self._message_s,
                     )
-                    nursery.start_soon(self.socket._keep_alive, *self._keepalive)
+                    nursery.start_soon(self.socket._keep_alive, self._keepalive_s)
                     self.settled.set()
         except* Exception as group:
             # Whatever a peer's bytes or a bug made it raise: UnicodeError, AssertionError.
@@ -475,7 +506,7 @@ async def _open(
     answer: Callable[[bytes], bytes | HandshakeReject],
     request: RequestBytes | None,
 ) -> WebSocket:
-    with trio.move_on_after(handshake_s) as deadline:
+    async with hold_after(handshake_s) as deadline:
         if isinstance(transport, trio.SSLStream):
             await shake_tls(transport)
         result = await _shake_hands(nursery, transport, host, answer, request)
@@ -513,7 +544,7 @@ async def _shake_hands(
         raise WireCrashed("the handshake failed") from host.crash
     host.decoder.feed(request.rest)
     host.stream.put_control(host.decoder.control)
-    host.socket._count_down(trio.current_time())
+    host.socket._keep_time()
     return host.socket
 
 

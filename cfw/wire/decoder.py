@@ -104,6 +104,11 @@ class Decoder:
         return self._kind is not None or bool(self._pending)
 
     @property
+    def arrived_bytes(self) -> int:
+        """How much of the message that is unfinished has come; 0 between messages."""
+        return 0 if self._kind is None else self._size - self._payload.missing
+
+    @property
     def is_over(self) -> bool:
         """Whether a close frame or a violation has come: what is fed now is ignored."""
         return self.close is not None or self.error is not None

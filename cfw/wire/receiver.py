@@ -19,6 +19,9 @@ MIN_READ_BYTES: Final = 64 * 1024
 # So many such rigs are read in one pass of the event loop: the frames of a pass are handed on
 # before they are out of the caches. Measured with 4 to 1 000 rigs; 2 and 8 are no better.
 TURNS: Final = 4
+# What all that wait for a turn may be sent in one round, so that the last of a thousand waits
+# no longer for its own than a slow sink takes for this: a second at 30 kB in 100 us.
+ROUND_BYTES: Final = 256 * 1024 * 1024
 
 
 class _Space(threading.local):
@@ -43,10 +46,15 @@ class _Turns:
         self._idle = trio.lowlevel.ParkingLot()
         trio.lowlevel.spawn_system_task(self._give)
 
-    async def wait(self) -> None:
-        """Wait for a turn; first come, first served. A checkpoint."""
+    async def wait(self) -> int:
+        """Wait for a turn; first come, first served. A checkpoint.
+
+        Returns:
+            How many bytes to receive in it, at most.
+        """
         self._idle.unpark()
         await self._waiting.park()
+        return max(MIN_READ_BYTES, ROUND_BYTES // (1 + len(self._waiting)))
 
     async def _give(self) -> None:
         while True:
@@ -77,12 +85,15 @@ class Receiver:
             it gives.
 
     Attributes:
-        is_woken: no wait will begin, and the last one has ended early, because its deadline
-            had come or `wake` was called.
+        is_woken: `wake` was called, so no wait will begin.
+        is_called: `look_up` was called, so none will begin until this is set back.
+        held_s: for how many seconds it has waited for a turn; no time of its peer's.
     """
 
     def __init__(self, transport: trio.abc.Stream) -> None:
         self.is_woken = False
+        self.is_called = False
+        self.held_s = 0.0
         self._transport = transport
         self._socket: trio.socket.SocketType | None = None
         if isinstance(transport, trio.SocketStream) and hasattr(os, "readv"):
@@ -96,15 +107,18 @@ class Receiver:
         self.is_woken = True
         self._waiting.cancel()
 
+    def look_up(self) -> None:
+        """End the wait that is going on, or the next one: its deadline is another now."""
+        self.is_called = True
+        self._waiting.cancel()
+
     @contextmanager
     def wait(self, deadline: float) -> Iterator[None]:
         """What is waited for inside ends also at an instant of Trio's clock, or when woken."""
         with trio.CancelScope(deadline=deadline) as self._waiting:
-            if self.is_woken:
+            if self.is_woken or self.is_called:
                 self._waiting.cancel()
             yield
-        if self._waiting.cancelled_caught:
-            self.is_woken = True
 
     async def receive(self, deadline: float = math.inf) -> Bytes | None:
         """Wait for bytes and return them.
@@ -114,7 +128,8 @@ class Receiver:
 
         Returns:
             To be used before the next checkpoint, as their place is received into again;
-            empty at the end. None when woken, or when the deadline has come, and no byte.
+            empty at the end. None when woken, or when the deadline has come, and no byte was
+            there.
 
         Raises:
             trio.BrokenResourceError, OSError: the transport is broken.
@@ -128,32 +143,38 @@ class Receiver:
             return data
         # Mostly, a rig that sends at full speed has sent more by then: no scope is needed, and
         # each costs as much as a small message.
-        if self._read_bytes > MIN_READ_BYTES:
+        size = self._read_bytes
+        if size > MIN_READ_BYTES:
             # In a scope all the same: among a thousand, a turn takes long to come. What has
             # come by the deadline is received then: it is not the rig that is late.
+            began = trio.current_time()
             with self.wait(deadline):
-                await _turns().wait()
+                size = min(size, await _turns().wait())
+            self.held_s += trio.current_time() - began
         else:
             await trio.lowlevel.checkpoint()
-        data = self._receive_nowait(self._socket)
+        data = self._receive_nowait(self._socket, size)
         if data is None:
-            self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
+            size = self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
             with self.wait(deadline):
                 while data is None:
                     await trio.lowlevel.wait_readable(self._socket)
-                    data = self._receive_nowait(self._socket)
+                    data = self._receive_nowait(self._socket, size)
+            if self._waiting.cancelled_caught and not self.is_woken:
+                # When the process was stopped until behind the deadline, Python's poll ends
+                # without another look.
+                data = self._receive_nowait(self._socket, size)
         return data
 
     def slow_down(self) -> None:
         """Receive little next time: what came takes long to decode."""
         self._read_bytes = MIN_READ_BYTES
 
-    def _receive_nowait(self, socket: trio.socket.SocketType) -> memoryview | None:
-        size = self._read_bytes
+    def _receive_nowait(self, socket: trio.socket.SocketType, size: int) -> memoryview | None:
         try:
             count = os.readv(socket.fileno(), (self._space[:size],))
         except BlockingIOError:
             return None
         if count == size:
-            self._read_bytes = min(2 * size, MAX_READ_BYTES)
+            self._read_bytes = max(self._read_bytes, min(2 * size, MAX_READ_BYTES))
         return self._space[:count]

@@ -29,8 +29,17 @@ from cfw.errors import (
     SessionInvalid,
 )
 from cfw.limits import Limits, Times, ns
-from cfw.service import Event, SessionVerdict, Tick, Verdict, dispatch, next_deadline
-from cfw.state import Active, Idle, State
+from cfw.service import (
+    Event,
+    SessionNotice,
+    SessionVerdict,
+    Tick,
+    Verdict,
+    dispatch,
+    next_deadline,
+)
+from cfw.settings import SettingError
+from cfw.state import Active, Ending, Idle, RecordIds, State
 from tests.factories import SECOND, START_NS, at, jpeg, make_close, make_meta, make_open
 
 IDLE = Idle(Limits(), Times())
@@ -333,6 +342,127 @@ def test_duration_by_event_time() -> None:
     assert (type(error), error.limit) == (LimitDurationExceeded, 15)
 
 
+# --- record_id ------------------------------------------------------------------------------
+
+ID = "6f9619ff-8b86-4011-b42d-00c04fc964ff"
+
+
+@pytest.mark.parametrize("again", [ID, ID.upper()], ids=["same", "upper case"])
+def test_every_message_has_a_record_id_of_its_own(again: str) -> None:
+    """In the open, in any frame and in the close; UUIDs are compared without their case."""
+    first = opened(record_id=ID)
+    second = run(opened(), make_meta(1, record_id=ID), jpeg())
+    third = run(second, make_meta(2), jpeg())
+    for state, message in (
+        (first, make_meta(1, record_id=again)),
+        (first, make_close(record_id=again)),
+        (second, make_meta(2, record_id=again)),
+        (third, make_meta(3, record_id=again)),
+        (third, make_close(record_id=again)),
+    ):
+        error = refused(state, message)
+        assert type(error) is ProtocolViolation
+        assert "record_id was used before" in error.detail
+
+
+def test_one_course_of_events_takes_no_record_id_from_another() -> None:
+    """What was dispatched from a state on changes nothing for what is dispatched again."""
+    start = run(opened(), make_meta(1), jpeg())
+    one = run(start, make_meta(2, record_id=ID), jpeg(), make_meta(3), jpeg())
+    other = run(start, make_meta(2), jpeg(), make_meta(3, record_id=ID), jpeg())
+    for _ in range(2):
+        assert "record_id" in refused(one, make_meta(4, record_id=ID)).detail
+        assert "record_id" in refused(other, make_meta(4, record_id=ID)).detail
+        run(start, make_meta(2, record_id=ID))
+
+
+@pytest.mark.fuzz
+@given(st.data())
+def test_record_ids_are_those_of_a_set_kept_for_each_state(data: st.DataObject) -> None:
+    """Whatever state one goes on from."""
+    ids = [(RecordIds("a"), {"a"})]
+    for _ in range(data.draw(st.integers(0, 12))):
+        known, model = data.draw(st.sampled_from(ids))
+        record_id = data.draw(st.sampled_from(["a", "B", "b", "c", "D", "e", "f"]))
+        more = known.add(record_id, len(model))
+        assert (more is None) is (record_id.lower() in model)
+        if more is not None:
+            ids.append((more, model | {record_id.lower()}))
+
+
+# --- event times that do not agree ----------------------------------------------------------
+
+HINT = "one without an offset is read as UTC"
+NAIVE = "2026-05-04T12:20:30.5"  # two hours ahead of the worker
+BEHIND = "2026-05-04T05:20:30.5"
+
+
+@pytest.mark.parametrize(
+    ("start", "frame", "kind", "has_hint"),
+    [
+        (at(0), NAIVE, LimitDurationExceeded, True),
+        (at(0), BEHIND, ProtocolViolation, True),
+        (NAIVE, at(0.1), ProtocolViolation, True),
+        (BEHIND, at(0.1), LimitDurationExceeded, True),
+        (at(0), f"{NAIVE}Z", LimitDurationExceeded, False),
+    ],
+    ids=["frame ahead", "frame behind", "start ahead", "start behind", "with an offset"],
+)
+def test_local_times_without_an_offset_are_told_at_the_first_frame(
+    start: str, frame: str, kind: type[DomainError], has_hint: bool
+) -> None:
+    """No `capture.close` could follow such a frame, so it is not waited for."""
+    error = refused(opened(timestamp_start=start), make_meta(timestamp_frame=frame))
+    assert type(error) is kind
+    assert error.seq == 1
+    assert (HINT in error.detail) is has_hint
+
+
+def test_local_times_that_agree_with_each_other_are_taken() -> None:
+    """All of them are read as UTC, and within the clock skew."""
+    state = run(opened(timestamp_start=NAIVE), make_meta(timestamp_frame=NAIVE), jpeg())
+    run(state, make_close(timestamp_end=NAIVE))
+
+
+def test_a_frame_is_at_most_max_duration_s_from_the_beginning() -> None:
+    """Before it the first alone is; behind it any."""
+    for seconds in (-15.0, 15.0):
+        run(opened(), make_meta(timestamp_frame=at(seconds)))
+    for seconds in (-15.000000001, 15.000000001):
+        assert (
+            "timestamp_start"
+            in refused(opened(), make_meta(timestamp_frame=at(seconds))).detail
+        )
+    later = run(opened(), make_meta(1, timestamp_frame=at(1)), jpeg())
+    error = refused(later, make_meta(2, timestamp_frame=at(15.1)))
+    assert type(error) is LimitDurationExceeded
+
+
+def test_a_close_without_an_offset_is_told_so() -> None:
+    """It is the first message that can tell."""
+    for end, words in ((NAIVE, "may last at most"), (BEHIND, "earlier than timestamp_start")):
+        detail = refused(opened(), make_close(timestamp_end=end)).detail
+        assert words in detail
+        assert HINT in detail
+    with pytest.raises(ProtocolViolation, match=HINT):
+        opened(timestamp_start="2026-05-06T10:20:30")
+
+
+# --- numbers that JSON has not --------------------------------------------------------------
+
+
+def test_an_error_has_only_numbers_that_json_has() -> None:
+    """Beyond 2^53 an integer is told as what any reader of JSON takes it for."""
+    side = 2**53 - 1
+    start = idle(max_width=side, max_height=side, max_pixels=side)
+    with pytest.raises(LimitResolutionExceeded) as caught:
+        opened(start, width=side, height=side)
+    assert (caught.value.observed, caught.value.limit) == (float(side) ** 2, side)
+    assert isinstance(caught.value.observed, float)
+    with pytest.raises(SettingError, match="1 to 9007199254740991"):
+        Limits(max_frames=2**53)
+
+
 # --- time -----------------------------------------------------------------------------------
 
 
@@ -358,7 +488,8 @@ def test_every_timeout_fires_at_its_instant_and_not_before() -> None:
 
 def test_the_longest_overdue_of_several_is_the_first_in_the_table() -> None:
     """Duration comes before the missing bytes, those before idleness."""
-    pending = run(opened(), make_meta())
+    unchecked = Idle(Limits(), Times(session_recheck_s=100))
+    pending = run(opened(unchecked), make_meta())
     assert type(refused(pending, Tick(), now=60)) is LimitDurationExceeded
     assert "meta_to_bytes_s" in refused(pending, Tick(), now=14).detail
 
@@ -372,7 +503,112 @@ def test_the_session_is_rechecked_when_due_and_again() -> None:
     assert dispatch(state, Tick(), START_NS + 6 * SECOND) == (state, ())
 
 
+def test_a_recheck_that_comes_late_is_made_once() -> None:
+    """The next is due session_recheck_s after it, and not at once for each that was missed."""
+    start = Idle(Limits(max_duration_s=900), Times(idle_s=800, session_recheck_s=5))
+    state, actions = dispatch(opened(start), Tick(), START_NS + 63 * SECOND)
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
+    state = run(state, SessionVerdict(Verdict.ACTIVE, False), now=63)
+    assert next_deadline(state) == START_NS + 68 * SECOND
+
+
+def test_bytes_that_were_coming_are_told() -> None:
+    """How many came, and of how many."""
+    unchecked = Idle(Limits(), Times(session_recheck_s=100))
+    pending = run(opened(unchecked), make_meta(1, 290_000))
+    error = refused(pending, Tick(arrived_bytes=170_000), now=3)
+    assert "170000 of the 290000 bytes of the frame came within 2 s" in error.detail
+    assert (error.seq, error.observed, error.limit) == (1, 170_000, 290_000)
+    assert "none of the 290000 bytes" in refused(pending, Tick(), now=3).detail
+
+
 # --- session --------------------------------------------------------------------------------
+
+
+def limited(limit: str, *, checking: bool) -> tuple[State, int]:
+    """A capture at a time limit, and its instant; a re-check is due then, or under way."""
+    times = Times(idle_s=5, meta_to_bytes_s=2, session_recheck_s=5 if not checking else 4)
+    state: State = opened(Idle(Limits(max_duration_s=5 if limit == "duration" else 15), times))
+    if limit != "idle":
+        state = run(state, make_meta(), now=3)
+    if checking:
+        state, actions = dispatch(state, Tick(), START_NS + 4 * SECOND)
+        assert actions == (RequestSessionRecheck("ada", "s-1"),)
+    return state, START_NS + 5 * SECOND
+
+
+@pytest.mark.parametrize("checking", [False, True], ids=["due", "under way"])
+@pytest.mark.parametrize("limit", ["idle", "bytes", "duration"])
+def test_the_session_is_heard_before_a_time_limit_ends_a_capture(
+    limit: str, checking: bool
+) -> None:
+    """If it has ended, that is told; if not, or if it says nothing, the limit is."""
+    state, now = limited(limit, checking=checking)
+    assert next_deadline(state) == now
+    ending, actions = dispatch(state, Tick(), now)
+    assert isinstance(ending, Ending)
+    assert actions == (() if checking else (RequestSessionRecheck("ada", "s-1"),))
+    assert next_deadline(ending) == ending.until == now + (1 if checking else 2) * SECOND
+    kinds = {"idle": "idle_s", "bytes": "meta_to_bytes_s", "duration": "may last at most"}
+    for event, words in (
+        (SessionVerdict(Verdict.CLOSED, False), "the session has ended"),
+        (SessionVerdict(Verdict.INVALID, False), "the session is unknown"),
+        (SessionVerdict(Verdict.ACTIVE, False), kinds[limit]),
+        (SessionVerdict(Verdict.UNREACHABLE, False), kinds[limit]),
+    ):
+        after, (abort, _) = dispatch(ending, event, now)
+        assert isinstance(abort, AbortCapture)
+        assert words in abort.error.detail
+        assert after == ending.idle
+    ignored: list[Event] = [Tick(), SessionNotice(), make_meta(), jpeg(), make_close()]
+    for each in ignored:
+        assert dispatch(ending, each, ending.until - 1) == (ending, ())
+    _, (abort, _) = dispatch(ending, Tick(), ending.until)
+    assert isinstance(abort, AbortCapture)
+    assert kinds[limit] in abort.error.detail
+
+
+def test_a_limit_does_not_wait_for_a_check_that_is_not_due() -> None:
+    """Nor for one whose answer is late already. Within session_check_s it is due."""
+    state = opened(Idle(Limits(), Times(idle_s=2.999)))
+    assert "idle_s" in refused(state, Tick(), now=2.999).detail
+    ending, actions = dispatch(
+        opened(Idle(Limits(), Times(idle_s=3))), Tick(), START_NS + 3 * SECOND
+    )
+    assert isinstance(ending, Ending)
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
+    stuck, _ = dispatch(opened(Idle(Limits(), Times(idle_s=7))), Tick(), START_NS + 5 * SECOND)
+    assert "idle_s" in refused(stuck, Tick(), now=7).detail
+
+
+def test_one_check_of_the_session_runs_at_a_time() -> None:
+    """The next waits for its answer, or until that is late, and a tick asks for no other."""
+    start = Idle(Limits(), Times(idle_s=100, session_recheck_s=1, session_check_s=2.5))
+    state, actions = dispatch(opened(start), Tick(), START_NS + SECOND)
+    assert len(actions) == 1
+    assert dispatch(state, Tick(), START_NS + 2 * SECOND) == (state, ())
+    assert next_deadline(state) == START_NS + 3 * SECOND + SECOND // 2
+    answer = SessionVerdict(Verdict.ACTIVE, False)
+    _, actions = dispatch(state, answer, START_NS + 3 * SECOND)
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
+    _, actions = dispatch(state, answer, START_NS + 3 * SECOND // 2)
+    assert actions == ()
+    _, actions = dispatch(state, Tick(), START_NS + 4 * SECOND)
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
+
+
+def test_a_notice_has_the_session_checked_now() -> None:
+    """Once, and again when a check was under way, whose answer may be one of before."""
+    state, actions = dispatch(opened(), SessionNotice(), START_NS + SECOND)
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
+    for _ in range(3):
+        state, actions = dispatch(state, SessionNotice(), START_NS + SECOND)
+        assert actions == ()
+    answer = SessionVerdict(Verdict.ACTIVE, False)
+    state, actions = dispatch(state, answer, START_NS + 2 * SECOND)
+    assert actions == (RequestSessionRecheck("ada", "s-1"),)
+    _, actions = dispatch(state, answer, START_NS + 2 * SECOND)
+    assert actions == ()
 
 
 @pytest.mark.parametrize("at_open", [True, False])
@@ -424,6 +660,7 @@ EVENTS = st.one_of(
     st.just(b"no picture"),
     st.builds(make_close, timestamp_end=st.sampled_from([at(0.5), at(20)])),
     st.just(Tick()),
+    st.just(SessionNotice()),
     st.builds(SessionVerdict, st.sampled_from(Verdict), st.booleans()),
 )
 
@@ -455,4 +692,6 @@ def test_any_sequence_of_events_keeps_the_invariants(steps: list[tuple[Event, in
             assert after.frames == forwarded
             due = next_deadline(after)
             assert due is not None
+        if isinstance(state, Ending):
+            assert ForwardFrame not in kinds
         state = after

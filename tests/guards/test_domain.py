@@ -98,20 +98,28 @@ def due(**instants: Any) -> state.Active:
     return attrs.evolve(OPENED, terms=attrs.evolve(OPENED.terms, **instants))
 
 
+ENDING = state.Ending(IDLE, errors.LimitDurationExceeded("too long"), START_NS + 1)
+ANSWERED = service.SessionVerdict(service.Verdict.ACTIVE, False)
+
 #: state, event -> a state to start from and an event that is accepted, or refused by nature.
 ROWS: dict[tuple[str, str], tuple[state.State, service.Event]] = {
     ("Idle", "CaptureOpen"): (IDLE, make_open()),
-    ("Idle", "Tick, SessionVerdict"): (IDLE, service.Tick()),
+    ("Idle", "Tick, SessionNotice, SessionVerdict"): (IDLE, service.Tick()),
     ("Idle", "anything else"): (IDLE, FIRST_META),
     ("Active", "CaptureOpen"): (OPENED, make_open()),
     ("Active", "CaptureFrameMeta"): (OPENED, FIRST_META),
     ("Active", "bytes"): (reached(make_open(), FIRST_META), FIRST_FRAME),
     ("Active", "CaptureClose"): (OPENED, make_close()),
     ("Active", "Tick"): (due(recheck_at=START_NS), service.Tick()),
-    ("Active", "SessionVerdict"): (
-        OPENED,
-        service.SessionVerdict(service.Verdict.ACTIVE, False),
+    ("Active", "Tick, a limit and a re-check due"): (
+        due(recheck_at=START_NS, duration_until=START_NS),
+        service.Tick(),
     ),
+    ("Active", "SessionNotice"): (OPENED, service.SessionNotice()),
+    ("Active", "SessionVerdict"): (OPENED, ANSWERED),
+    ("Ending", "SessionVerdict"): (ENDING, ANSWERED),
+    ("Ending", "Tick"): (attrs.evolve(ENDING, until=START_NS), service.Tick()),
+    ("Ending", "anything else"): (ENDING, FIRST_META),
 }
 
 
@@ -135,21 +143,27 @@ def test_the_state_table_is_what_dispatch_does() -> None:
 def test_the_checks_of_a_tick_are_in_the_order_of_the_table() -> None:
     """Everything is due at once; mending the first leaves the second, and so on."""
     late = attrs.evolve(
-        due(grace_until=START_NS, duration_until=START_NS),
+        due(grace_until=START_NS, duration_until=START_NS, recheck_at=START_NS),
         pending=FIRST_META,
         meta_at=START_NS - OPENED.terms.idle_ns,
     )
     no_grace = attrs.evolve(late.terms, grace_until=None)
-    mended = attrs.evolve(late, terms=attrs.evolve(no_grace, duration_until=START_NS + 1))
+    checked = attrs.evolve(no_grace, recheck_at=START_NS + 10**10)
+    mended = attrs.evolve(late, terms=attrs.evolve(checked, duration_until=START_NS + 1))
     (told,) = [row[2] for row in table("state") if row[:2] == ["Active", "Tick"]]
     overdue = {
         "session grace": (late, "session_grace_s"),
-        "duration": (attrs.evolve(late, terms=no_grace), "may last at most"),
+        "session re-check due": (attrs.evolve(late, terms=no_grace), None),
+        "duration": (attrs.evolve(late, terms=checked), "may last at most"),
         "bytes after metadata": (mended, "meta_to_bytes_s"),
         "idleness": (attrs.evolve(mended, pending=None), "idle_s"),
     }
-    assert told.split("; ") == [*overdue, "session re-check due"]
+    assert told.split("; ") == [*overdue]
     for begin, words in overdue.values():
-        _, (abort, _) = service.dispatch(begin, service.Tick(), START_NS)
-        assert isinstance(abort, actions.AbortCapture)
-        assert words in abort.error.detail
+        after, (first, *_) = service.dispatch(begin, service.Tick(), START_NS)
+        if words is None:
+            assert isinstance(first, actions.RequestSessionRecheck)
+            assert isinstance(after, state.Ending)
+        else:
+            assert isinstance(first, actions.AbortCapture)
+            assert words in first.error.detail

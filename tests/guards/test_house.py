@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from cfw.api.routes import camera_feed_worker_routes as shim
 
 ROOT = Path(cfw.__file__).parent.parent
 CORE = ("service", "state", "actions", "jpeg", "errors", "limits", "settings")
-#: What a recorder would need: encoders, containers, data files, databases.
+#: The module of the house's recorder, which has no part in a worker, and what one would need:
+#: encoders, containers, data files, databases.
 RECORDERS = {
+    "schema_recorder",
     *("cv2", "av", "imageio", "ffmpeg", "h5py", "zarr", "pyarrow", "pandas"),
     *("sqlite3", "shelve", "dbm", "pickle", "zipfile", "tarfile", "tempfile", "shutil", "mmap"),
 }
@@ -43,6 +47,32 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
+
+
+def brought_in(tree: ast.AST) -> Iterator[str]:
+    """All that a module imports: what it takes from one, relatively, and by name as a text."""
+    yield from imports(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            name = ast.unparse(node.func).split(".")[-1]
+            if name in {"import_module", "__import__", "find_spec", "run_module"}:
+                yield from _texts(node.args[0])
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    yield from (
+        part.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    )
+
+
+def recorders(tree: ast.AST) -> set[str]:
+    """What a module imports of a recorder, at any place of a dotted name."""
+    return {part for name in brought_in(tree) for part in name.split(".")} & RECORDERS
 
 
 def parsed(path: Path) -> ast.Module:
@@ -73,13 +103,108 @@ def test_the_route_shim_only_reexports() -> None:
         assert isinstance(node, ast.ImportFrom) or is_all, ast.unparse(node)
 
 
+#: Who makes a router besides the application: a bench and the toolkit of tests.
+NO_APPLICATION = ("cfw/bench", "cfw/cli/bench", "cfw/testing", "cfw/routes")
+
+
+def routers(tree: ast.AST) -> list[ast.AST]:
+    """Where a module uses the router's class: by its name, under another, or of its module."""
+    names = {"Router"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names |= {
+                alias.asname or "Router" for alias in node.names if alias.name == "Router"
+            }
+    return [
+        node
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id in names)
+        or (isinstance(node, ast.Attribute) and node.attr == "Router")
+        or (isinstance(node, ast.Constant) and node.value == "Router")
+    ]
+
+
+def mounts(tree: ast.AST) -> int:
+    """How many routers a module may come to make; one that is made in a loop counts as many."""
+    calls = {node.func: node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    loops = (ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.ListComp, ast.SetComp)
+    looped = {
+        id(inner)
+        for loop in ast.walk(tree)
+        if isinstance(loop, (*loops, ast.GeneratorExp, ast.DictComp))
+        for inner in ast.walk(loop)
+    }
+    typed = {
+        id(inner)
+        for node in ast.walk(tree)
+        for hint in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if isinstance(hint, ast.AST)
+        for inner in ast.walk(hint)
+    }
+    used = [node for node in routers(tree) if id(node) not in typed]
+    # Whatever is not called here may be called elsewhere, and more than once.
+    return sum(1 if node in calls and id(node) not in looped else 2 for node in used)
+
+
 def test_the_application_mounts_the_router_once_and_holds_no_route_logic() -> None:
     """One call makes the router; the application knows no protocol, state or action."""
-    tree = parsed(ROOT / "cfw/api/main.py")
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert [ast.unparse(call.func) for call in calls].count("Router") == 1
-    for name in imports(tree):
+    for path in sources("cfw"):
+        place = path.relative_to(ROOT).as_posix()
+        if place == "cfw/api/main.py":
+            assert mounts(parsed(path)) == 1
+        elif not place.startswith(NO_APPLICATION) and path != Path(shim.__file__ or ""):
+            assert mounts(parsed(path)) == 0, place
+    for name in imports(parsed(ROOT / "cfw/api/main.py")):
         assert not name.startswith(("cfw.service", "cfw.state", "cfw.actions", "cfw.wire"))
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("def f(r: Router) -> Router: ...", 0),
+        ("Router(a)", 1),
+        ("for _ in range(2): Router()", 2),
+        ("[Router() for _ in a]", 2),
+        ("from cfw.routes import Router as Other\nRouter()\nOther()", 2),
+        ("import cfw.routes\ncfw.routes.Router(); cfw.routes.Router()", 2),
+        ("make = Router", 2),
+        ("partial(Router, 1)", 2),
+        ("getattr(routes, 'Router')()", 2),
+    ],
+)
+def test_the_guard_counts_every_way_of_mounting(code: str, count: int) -> None:
+    """A guard that cannot fail is none."""
+    assert mounts(ast.parse(code)) == count
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import schema_recorder",
+        "import schema_recorder.files as f",
+        "from schema_recorder import Writer",
+        "from elsewhere import schema_recorder",
+        "from elsewhere.schema_recorder.files import Writer",
+        "from . import schema_recorder",
+        "from .schema_recorder import Writer",
+        "def f():\n    import schema_recorder",
+        "importlib.import_module('schema_recorder')",
+        "__import__('schema_recorder.files')",
+        "import cv2",
+        "importlib.import_module(f'cv2.{part}')",
+    ],
+)
+def test_the_guard_sees_every_way_of_importing_a_recorder(code: str) -> None:
+    """A guard that cannot fail is none."""
+    assert recorders(ast.parse(code))
+
+
+def test_no_recorder_is_depended_on() -> None:
+    """None is installed with the worker either, under whatever name it is imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[^A-Za-z0-9_.-]", each)[0] for each in project["dependencies"]}
+    assert not {name.lower().replace("-", "_") for name in names} & RECORDERS
+    assert "schema_recorder" not in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 def writers(tree: ast.AST) -> list[str]:
@@ -93,7 +218,7 @@ def writers(tree: ast.AST) -> list[str]:
 def test_no_file_is_written_but_by_the_command_line(path: Path) -> None:
     """Nothing under cfw opens a file by name, or imports what a recorder would."""
     tree = parsed(path)
-    assert not {name.split(".")[0] for name in imports(tree)} & RECORDERS
+    assert not recorders(tree)
     if not path.is_relative_to(ROOT / "cfw/cli"):
         assert writers(tree) == []
 

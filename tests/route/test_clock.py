@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from cfw.sessions import SessionStatus
 from cfw.testing.fakes import ScriptedAuthority
-from schemas import ErrorCode, FeedClose, Terminal
+from schemas import ErrorCode, FeedAbort, FeedClose, Terminal
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
 from tests.route.kit import Bench, Ending, bench, encode, ending_of
 from tests.wire.peer import Peer, frame, parse_frames
@@ -133,7 +133,8 @@ async def test_an_abort_carries_the_figures(autojump_clock: MockClock) -> None:
         async with far_rig(b, ahead_s=-0.5):
             pass
         (terminal,) = b.sink.only.terminals
-    assert terminal.event == "capture.abort"
+    assert isinstance(terminal, FeedAbort)
+    assert "idle_s" in (terminal.detail or "")
     assert offset(terminal) == (-510.0, -489.999)
 
 
@@ -144,6 +145,7 @@ async def test_a_capture_refused_at_open_has_the_lower_end(autojump_clock: MockC
         ending = await rig.ending()
         (ended,) = b.registry.ended
     assert ending.aborts[0].error_code is ErrorCode.PROTOCOL_VIOLATION
+    assert "max_clock_skew_s" in (ending.aborts[0].detail or "")
     assert offset(ended) == (3_600_000.0, None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from cfw.errors import (
     DomainError,
@@ -15,6 +16,8 @@ from cfw.errors import (
     SessionClosed,
 )
 from cfw.routes.outcome import not_ours, outcome_of
+from cfw.sessions import SessionStatus
+from cfw.testing.fakes import RecordingSink, ScriptedAuthority
 from cfw.wire import (
     InvalidPayload,
     KeepaliveTimeout,
@@ -25,6 +28,7 @@ from cfw.wire import (
     WireCrashed,
 )
 from schemas import ErrorCode
+from tests.route.kit import bench
 
 IN_ORDER: list[Exception] = [
     SessionClosed("s"),
@@ -102,6 +106,47 @@ def test_a_cancellation_is_what_was_asked_for_and_goes_on() -> None:
     assert rest.exceptions == (leaf,)
     assert not_ours(ProtocolViolation("p")) is None
     assert not_ours(ExceptionGroup("", [ProtocolViolation("p")])) is None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_goes_on_outwards_whatever_it_came_with(kind: type[BaseException]) -> None:
+    """Alone, beside errors of the capture, and in groups of groups; those stay behind."""
+    pressed, theirs = kind(), ProtocolViolation("p")
+    assert not_ours(pressed) is pressed
+    for group in (
+        BaseExceptionGroup("", [pressed]),
+        BaseExceptionGroup("", [theirs, pressed]),
+        BaseExceptionGroup("", [theirs, BaseExceptionGroup("", [pressed, theirs])]),
+    ):
+        rest = not_ours(group)
+        assert isinstance(rest, BaseExceptionGroup)
+        assert rest.subgroup(kind) is not None
+        assert rest.subgroup(Exception) is None
+
+
+class Pressed(ScriptedAuthority):
+    """Ctrl-C while the session is checked again, beside the other tasks of the capture."""
+
+    async def check(self, user_id: str, session_id: str) -> SessionStatus:
+        status = await super().check(user_id, session_id)
+        if len(self.asked_at) > 1:
+            raise KeyboardInterrupt
+        return status
+
+
+async def test_ctrl_c_within_a_capture_ends_the_server(autojump_clock: MockClock) -> None:
+    """The connection gives its sink the terminal, and then lets it through."""
+    sink = RecordingSink()
+
+    async def serve() -> None:
+        async with bench(sink, Pressed()) as b:
+            await b.capture()
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await serve()
+    assert caught.value.subgroup(KeyboardInterrupt) is not None
+    assert len(sink.only.terminals) == 1
 
 
 def test_every_domain_error_reads_as_code_and_detail() -> None:

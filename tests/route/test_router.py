@@ -28,10 +28,12 @@ def whole_capture(count: int = 3, size: int = 200) -> list[dict[str, Any] | byte
     return [*messages, close_fields()]
 
 
-def check_abort(ending: Ending, code: ErrorCode, close_code: int) -> None:
-    """One abort, one close frame, and both say the same."""
+def check_abort(ending: Ending, code: ErrorCode, close_code: int, words: str) -> None:
+    """One abort, one close frame, and both say the same: the code for this reason."""
     (abort,) = ending.aborts
     assert (abort.error_code, ending.code) == (code, close_code)
+    assert words in (abort.detail or ""), abort
+    assert f"{code.value}: {abort.detail}".startswith(ending.reason)
     assert ending.reason.startswith(code.value)
     assert abort.source == "camera_feed_worker"
     assert abort.capture_id == "cap-1"
@@ -179,7 +181,7 @@ async def test_a_bad_message_aborts_the_capture(autojump_clock: MockClock) -> No
         await rig.frame(1)
         await rig.frame(3)
         ending = await rig.ending()
-    check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008)
+    check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, "seq must be 2")
     (abort,) = ending.aborts
     assert (abort.seq, abort.observed) == (2, 3)
     assert abort.record_id == b.sink.only.opened.record_id
@@ -195,7 +197,8 @@ async def test_every_record_id_is_new(autojump_clock: MockClock) -> None:
     async with bench() as b:
         rig = await b.capture(record_id=used)
         await rig.frame(1, record_id=used.lower())
-        check_abort(await rig.ending(), ErrorCode.PROTOCOL_VIOLATION, 1008)
+        ending = await rig.ending()
+    check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, "record_id was used before")
 
 
 async def test_one_that_opens_nothing_may_leave_in_peace(autojump_clock: MockClock) -> None:
@@ -213,7 +216,9 @@ async def test_a_capture_id_has_one_owner(autojump_clock: MockClock) -> None:
         first = await b.capture()
         await wait_all_tasks_blocked()
         second = await b.capture()
-        check_abort(await second.ending(), ErrorCode.PROTOCOL_VIOLATION, 1008)
+        ending = await second.ending()
+        words = "capture_id is active on another connection"
+        check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, words)
         await first.say(close_fields())
         assert (await first.ending()).receipt == {"frames": 0, "bytes": 0}
         again = await b.capture()
@@ -252,7 +257,7 @@ async def test_a_refused_open_is_named_in_an_abort(autojump_clock: MockClock) ->
     async with bench() as b:
         rig = await b.capture(width=641)
         ending = await rig.ending()
-    check_abort(ending, ErrorCode.LIMIT_RESOLUTION_EXCEEDED, 1008)
+    check_abort(ending, ErrorCode.LIMIT_RESOLUTION_EXCEEDED, 1008, "width may be at most")
     assert (ending.aborts[0].observed, ending.aborts[0].limit) == (641, 640)
     assert b.sink.captures == []
     assert b.authority.asked_at == []
@@ -264,7 +269,7 @@ async def test_an_oversize_frame_is_refused_at_its_header(autojump_clock: MockCl
         rig = await b.capture()
         await rig.peer.send(header(0x82, 300_001) + MASK)
         ending = await rig.ending()
-    check_abort(ending, ErrorCode.LIMIT_FRAME_BYTES_EXCEEDED, 1009)
+    check_abort(ending, ErrorCode.LIMIT_FRAME_BYTES_EXCEEDED, 1009, "over the limit")
     assert (ending.aborts[0].observed, ending.aborts[0].limit) == (300_001, 300_000)
 
 
@@ -273,7 +278,7 @@ async def test_an_oversize_control_message(autojump_clock: MockClock) -> None:
     async with bench() as b:
         rig = await b.capture()
         await rig.peer.send(header(0x81, 16_385) + MASK)
-        check_abort(await rig.ending(), ErrorCode.PROTOCOL_VIOLATION, 1009)
+        check_abort(await rig.ending(), ErrorCode.PROTOCOL_VIOLATION, 1009, "over the limit")
         early = await b.connect()
         await early.peer.send(header(0x81, 16_385) + MASK)
         ending = await early.ending()
@@ -294,9 +299,31 @@ async def test_a_slow_sink_overflows_the_buffer(autojump_clock: MockClock) -> No
             await rig.frame(seq)
         ending = await rig.ending()
         assert trio.current_time() == b_start(b) + GRACE_S
-    check_abort(ending, ErrorCode.LIMIT_FORWARD_BUFFER_EXCEEDED, 1008)
+    check_abort(ending, ErrorCode.LIMIT_FORWARD_BUFFER_EXCEEDED, 1008, "sink is too slow")
     terminal = b.sink.only.terminals[0]
     assert (terminal.frames_accepted, terminal.frames_forwarded) == (2, 0)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(199, True), (200, True), (201, False)])
+async def test_a_frame_without_room_is_refused_at_its_metadata(
+    autojump_clock: MockClock, size: int, fits: bool
+) -> None:
+    """By its own bytes, before they come: they would be held beside a full buffer."""
+    limits = {"max_forward_buffer_bytes": 500, "max_frame_bytes": 300}
+    async with bench(RecordingSink(delay_s=60), limits=limits) as b:
+        rig = await b.capture()
+        await rig.frame(1, jpeg(300))
+        await rig.say(meta_fields(2, size))
+        await wait_all_tasks_blocked()
+        await trio.sleep(2 * GRACE_S)
+        assert len(b.registry) == (1 if fits else 0)
+        ending = await rig.ending()
+    if fits:
+        check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, "meta_to_bytes_s")
+    else:
+        words = "300 bytes wait for the sink"
+        check_abort(ending, ErrorCode.LIMIT_FORWARD_BUFFER_EXCEEDED, 1008, words)
+        assert ending.aborts[0].observed == 501
 
 
 def b_start(b: Any) -> float:
@@ -309,15 +336,12 @@ def b_start(b: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("steps", "due", "code"),
-    [
-        ([], 5, ErrorCode.PROTOCOL_VIOLATION),
-        ([meta_fields()], 2, ErrorCode.PROTOCOL_VIOLATION),
-    ],
+    ("steps", "due", "words"),
+    [([], 5, "idle_s"), ([meta_fields()], 2, "meta_to_bytes_s")],
     ids=["idle_s", "meta_to_bytes_s"],
 )
 async def test_timeouts_fire_at_their_exact_instant(
-    autojump_clock: MockClock, steps: list[Any], due: float, code: ErrorCode
+    autojump_clock: MockClock, steps: list[Any], due: float, words: str
 ) -> None:
     """The abort comes at the deadline to the nanosecond of the virtual clock."""
     async with bench() as b:
@@ -326,7 +350,7 @@ async def test_timeouts_fire_at_their_exact_instant(
         start = trio.current_time()
         ending = await rig.ending()
         assert trio.current_time() == start + due
-    check_abort(ending, code, 1008)
+    check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, words)
 
 
 async def test_a_capture_that_lasts_too_long_is_aborted_while_it_runs(
@@ -340,7 +364,7 @@ async def test_a_capture_that_lasts_too_long_is_aborted_while_it_runs(
             await rig.frame(seq)
             await trio.sleep(4)
         ending = await rig.ending()
-    check_abort(ending, ErrorCode.LIMIT_DURATION_EXCEEDED, 1008)
+    check_abort(ending, ErrorCode.LIMIT_DURATION_EXCEEDED, 1008, "capture.open arrived")
     terminal = b.sink.only.terminals[0]
     assert terminal.timestamp_ingest.text == at(start - b_start(b) + 15 + b_start(b))
 
@@ -363,21 +387,21 @@ async def test_a_connection_must_open_a_capture_in_time(autojump_clock: MockCloc
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("answer", "code", "words"),
     [
-        (SessionStatus.INVALID, ErrorCode.SESSION_INVALID),
-        (SessionStatus.CLOSED, ErrorCode.SESSION_CLOSED),
-        (AuthorityUnreachable("down"), ErrorCode.SESSION_INVALID),
-        (RuntimeError("a bug of a third party"), ErrorCode.SESSION_INVALID),
+        (SessionStatus.INVALID, ErrorCode.SESSION_INVALID, "unknown"),
+        (SessionStatus.CLOSED, ErrorCode.SESSION_CLOSED, "has ended"),
+        (AuthorityUnreachable("down"), ErrorCode.SESSION_INVALID, "could not be checked"),
+        (RuntimeError("a bug of theirs"), ErrorCode.SESSION_INVALID, "could not be checked"),
     ],
 )
 async def test_the_session_at_open(
-    autojump_clock: MockClock, answer: Any, code: ErrorCode
+    autojump_clock: MockClock, answer: Any, code: ErrorCode, words: str
 ) -> None:
     """A session that is not active, or cannot be checked, does not start a capture."""
     async with bench(authority=ScriptedAuthority([answer])) as b:
         rig = await b.capture()
-        check_abort(await rig.ending(), code, 1008)
+        check_abort(await rig.ending(), code, 1008, words)
     assert b.sink.captures == []
 
 
@@ -397,7 +421,8 @@ async def test_frames_wait_for_the_session_and_the_wait_is_bounded(
     async with bench(authority=ScriptedAuthority(delay_s=2.5)) as b:
         rig = await b.capture()
         start = trio.current_time()
-        check_abort(await rig.ending(), ErrorCode.SESSION_INVALID, 1008)
+        ending = await rig.ending()
+        check_abort(ending, ErrorCode.SESSION_INVALID, 1008, "could not be checked")
         assert trio.current_time() == start + 2
 
 
@@ -407,9 +432,58 @@ async def test_a_session_that_closes_in_mid_capture(autojump_clock: MockClock) -
     async with bench(authority=ScriptedAuthority(answers), times={"idle_s": 14}) as b:
         rig = await b.capture()
         start = trio.current_time()
-        check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008)
+        check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008, "has ended")
         assert trio.current_time() == start + 5
     assert b.sink.only.terminals[0].error_code is ErrorCode.SESSION_CLOSED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 1.5], ids=["at once", "after 1.5 s"])
+@pytest.mark.parametrize("limit", ["idle_s", "meta_to_bytes_s", "max_duration_s"])
+@pytest.mark.parametrize("answer", [SessionStatus.CLOSED, SessionStatus.ACTIVE])
+async def test_a_session_that_ended_is_told_and_not_the_silence_of_its_rig(
+    autojump_clock: MockClock, limit: str, answer: SessionStatus, delay_s: float
+) -> None:
+    """A time limit waits for the re-check that is due with it; if there is none, it counts."""
+    answers: list[SessionStatus | Exception] = [SessionStatus.ACTIVE, answer]
+    authority = ScriptedAuthority(answers)
+    async with bench(
+        authority=authority, limits={"max_duration_s": 5 if limit == "max_duration_s" else 15}
+    ) as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        await wait_all_tasks_blocked()
+        authority.delay_s = delay_s
+        await trio.sleep(3)
+        if limit != "idle_s":
+            await rig.say(meta_fields())
+        if limit == "max_duration_s":
+            await rig.say(jpeg())
+        ending = await rig.ending()
+        assert trio.current_time() == start + 5 + delay_s
+    if answer is SessionStatus.CLOSED:
+        check_abort(ending, ErrorCode.SESSION_CLOSED, 1008, "the session has ended")
+    elif limit == "max_duration_s":
+        check_abort(ending, ErrorCode.LIMIT_DURATION_EXCEEDED, 1008, "since its capture.open")
+    else:
+        check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, limit)
+
+
+async def test_a_limit_waits_for_the_session_no_longer_than_session_check_s(
+    autojump_clock: MockClock,
+) -> None:
+    """An authority that hangs keeps no capture beyond its limit; nor does a rig that sends."""
+    authority = ScriptedAuthority()
+    async with bench(authority=authority) as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        await wait_all_tasks_blocked()
+        authority.delay_s = 60
+        await trio.sleep(5.5)
+        await rig.frame(1)
+        ending = await rig.ending()
+        assert trio.current_time() == start + 5 + 2
+    check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, "idle_s")
+    assert b.sink.only.frames == []
 
 
 async def test_a_recheck_never_delays_frames(autojump_clock: MockClock) -> None:
@@ -436,7 +510,8 @@ async def test_an_authority_out_of_reach_is_tolerated_for_the_grace(
     async with bench(authority=ScriptedAuthority(answers), limits=limits, times=times) as b:
         rig = await b.capture()
         start = trio.current_time()
-        check_abort(await rig.ending(), ErrorCode.SESSION_CLOSED, 1008)
+        ending = await rig.ending()
+        check_abort(ending, ErrorCode.SESSION_CLOSED, 1008, "session_grace_s")
         assert trio.current_time() == start + 5 + 10
 
 
@@ -451,18 +526,21 @@ async def test_a_sink_that_raises_is_forward_failed(
     sink = FailingSink(at=place)
     async with bench(sink) as b:
         ending = await b.in_one_write(*whole_capture(3), then_close=False)
-    check_abort(ending, ErrorCode.FORWARD_FAILED, 1011)
+    check_abort(ending, ErrorCode.FORWARD_FAILED, 1011, "the sink ")
     assert "disk" not in ending.reason
     assert "disk" not in str(ending.aborts)
 
 
 @pytest.mark.parametrize(
-    ("sink", "took"),
-    [(RecordingSink(delay_s=6), 5), (RecordingSink(finish_s=6), 5)],
+    ("sink", "took", "words"),
+    [
+        (RecordingSink(delay_s=6), 5, "close_flush_s"),
+        (RecordingSink(finish_s=6), 5, "at an end of the capture"),
+    ],
     ids=["frames", "terminal"],
 )
 async def test_a_sink_that_does_not_flush_in_time(
-    autojump_clock: MockClock, sink: RecordingSink, took: float
+    autojump_clock: MockClock, sink: RecordingSink, took: float, words: str
 ) -> None:
     """At close the sink has close_flush_s for what is left, and as long for the terminal."""
     async with bench(sink) as b:
@@ -472,7 +550,7 @@ async def test_a_sink_that_does_not_flush_in_time(
         start = trio.current_time()
         ending = await rig.ending()
         assert trio.current_time() == start + took
-    check_abort(ending, ErrorCode.FORWARD_FAILED, 1011)
+    check_abort(ending, ErrorCode.FORWARD_FAILED, 1011, words)
     assert len(b.sink.only.terminals) == 1
 
 
@@ -513,7 +591,7 @@ async def test_abort_all_names_server_shutdown(autojump_clock: MockClock) -> Non
         await rig.frame(1)
         await wait_all_tasks_blocked()
         b.router.abort_all()
-        check_abort(await rig.ending(), ErrorCode.SERVER_SHUTDOWN, 1001)
+        check_abort(await rig.ending(), ErrorCode.SERVER_SHUTDOWN, 1001, "shutting down")
     assert b.sink.only.terminals[0].error_code is ErrorCode.SERVER_SHUTDOWN  # type: ignore[union-attr]
 
 
@@ -530,7 +608,7 @@ async def test_a_cancelled_server_still_tells_sink_and_rig(autojump_clock: MockC
         b.nursery = outer
         with trio.fail_after(1):
             ending = await rig.ending()
-    check_abort(ending, ErrorCode.SERVER_SHUTDOWN, 1001)
+    check_abort(ending, ErrorCode.SERVER_SHUTDOWN, 1001, "shutting down")
 
 
 async def test_teardown_is_bounded_when_sink_and_rig_do_nothing(
@@ -545,7 +623,7 @@ async def test_teardown_is_bounded_when_sink_and_rig_do_nothing(
         b.router.abort_all()
         await b.router.wait_gone()
         assert trio.current_time() <= start + 5 + 2
-        check_abort(await rig.ending(), ErrorCode.SERVER_SHUTDOWN, 1001)
+        check_abort(await rig.ending(), ErrorCode.SERVER_SHUTDOWN, 1001, "shutting down")
 
 
 async def test_an_abort_from_outside_says_its_own_reason(autojump_clock: MockClock) -> None:
@@ -576,7 +654,7 @@ async def test_a_bug_is_internal_error_and_touches_no_other(
             patch.setattr("cfw.routes.reader.next_deadline", bug)
             rig = await b.capture()
             ending = await rig.ending()
-        check_abort(ending, ErrorCode.INTERNAL_ERROR, 1011)
+        check_abort(ending, ErrorCode.INTERNAL_ERROR, 1011, "")
         assert (ending.aborts[0].detail, ending.reason) == (None, "internal_error")
         await other.say(close_fields(capture_id="other"))
         assert (await other.ending()).receipt["frames"] == 1
@@ -608,6 +686,7 @@ async def test_a_flood_beyond_the_cap_is_not_held(autojump_clock: MockClock) -> 
     """Only so many refused connections are seen off; the others are closed at once."""
     async with bench(limits={"max_connections": 1}) as b:
         rig = await b.connect()
+        await wait_all_tasks_blocked()
         before = trio.lowlevel.current_statistics().tasks_living
         peers = []
         for _ in range(REFUSED_AT_A_TIME + 20):

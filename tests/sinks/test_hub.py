@@ -154,6 +154,26 @@ async def test_a_subscription_is_for_one_task_and_one_context(mode: Mode) -> Non
         await subscription.__anext__()
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_leaving_wakes_whoever_iterates(mode: Mode) -> None:
+    """A task that waits for the next item is told that the subscription was left."""
+    hub = Hub()
+    told: list[str] = []
+
+    async def wait() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await subscription.__anext__()
+        told.append("left")
+
+    async with trio.open_nursery() as nursery:
+        with hub.subscribe(mode=mode) as subscription:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            assert told == []
+        await wait_all_tasks_blocked()
+        assert told == ["left"]
+
+
 def test_an_unknown_mode_is_refused_with_what_is_allowed() -> None:
     """The mode often comes from outside."""
     with (

@@ -724,3 +724,26 @@ async def test_an_end_at_any_byte_leaves_nothing(at: int, autojump_clock: MockCl
 def test_the_mask_of_these_tests_is_its_own_inverse() -> None:
     """Masking twice gives the payload back."""
     assert mask(mask(b"payload")) == b"payload"
+
+
+async def test_a_ping_that_is_due_while_closing_is_no_work(autojump_clock: MockClock) -> None:
+    """The peer is seen off for longer than the keepalive, and is waited for meanwhile."""
+    transport, peer = pair()
+    await peer.send(REQUEST)
+    async with serve(transport, keepalive_s=3, keepalive_timeout_s=2) as socket:
+        passes = Passes()
+        trio.lowlevel.add_instrument(passes)
+        await socket.close(1000, "", linger_s=60)
+        trio.lowlevel.remove_instrument(passes)
+        assert trio.current_time() == 60
+    assert passes.number < 200
+    await peer.stream.aclose()
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of the event loop."""
+
+    number = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.number += 1

@@ -1,0 +1,110 @@
+"""What has come is taken before a time is held against anybody.
+
+A process can stand still: it was stopped, its machine was moved or put to sleep, it waited for
+memory from a disk. What a peer sent meanwhile lies in the kernel, or still at the peer, whose
+kernel was told that there is no room. So whoever finds that a time was over long ago was away
+itself, and gives the peer a moment; who finds it over in time first reads what is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import trio
+
+#: Who finds so much too late that a time is over was away. Many passes of the event loop, and
+#: little beside the times that a peer has.
+LATE_S: Final = 0.1
+#: What a peer gets when we were away: a second attempt of its TCP and a few round trips.
+OVERDUE_S: Final = 1.0
+#: So much is taken of one that goes on sending when its time is over: more than kernels hold of
+#: a connection (Linux: up to 6 MB), and a few milliseconds of work.
+OVERDUE_BYTES: Final = 8 * 1024 * 1024
+#: How long to look for what is there: behind TLS one look is several reads.
+_LOOK_S: Final = 0.001
+
+
+class Patience:
+    """How long one peer is still read when a time is over for it.
+
+    It is read until nothing is there; for `OVERDUE_S` when we were away or did not read it.
+    Neither way for more than `OVERDUE_BYTES`, so nobody puts a time off by sending.
+    """
+
+    def __init__(self) -> None:
+        # When it was seen that a time is over; every time before that counts as the same.
+        self._seen_at = -math.inf
+        self._was_away = False
+        self._left_bytes = 0
+
+    def wait_until(self, deadline: float, now: float) -> float:
+        """Until when to wait for bytes although `deadline` has come; all by Trio's clock."""
+        self._see(deadline, now)
+        return self._seen_at + OVERDUE_S if self._was_away else now + _LOOK_S
+
+    def is_over(
+        self, deadline: float, now: float, received: int | None, *, was_held: bool
+    ) -> bool:
+        """Whether a time that has come is to be held against the peer now, after a read.
+
+        Args:
+            deadline: when it came, by Trio's clock.
+            now: by the same clock.
+            received: how many bytes the read brought; None when nothing was there.
+            was_held: whether we did not read the peer although it may have sent.
+        """
+        self._see(deadline, now)
+        self._was_away = self._was_away or was_held
+        if received is None and not self._was_away:
+            return True
+        self._left_bytes -= received or 0
+        return self._left_bytes <= 0 or now >= self._seen_at + OVERDUE_S
+
+    def _see(self, deadline: float, now: float) -> None:
+        if deadline > self._seen_at:
+            self._seen_at = now
+            self._was_away = now - deadline > LATE_S
+            self._left_bytes = OVERDUE_BYTES
+
+
+def hold_after(seconds: float) -> AbstractAsyncContextManager[trio.CancelScope, bool]:
+    """As `trio.move_on_after`, but one that comes too late gives `OVERDUE_S` more.
+
+    For what waits in more than one place, or for somebody else than the peer.
+    """
+    return _hold_after(seconds)  # type: ignore[return-value]  # ends its own scope's Cancelled
+
+
+@asynccontextmanager
+async def _hold_after(seconds: float) -> AsyncIterator[trio.CancelScope]:
+    deadline = trio.current_time() + seconds
+    scope = trio.CancelScope()
+    # Shielded, so that what cancels the caller is raised in one place alone.
+    timing = trio.CancelScope(shield=True)
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at, scope, deadline, timing)
+        try:
+            with scope:
+                yield scope
+        except BaseException as exc:
+            failure = exc
+        timing.cancel()
+    try:
+        if failure is not None:
+            raise failure  # outside the nursery, which would wrap it
+    finally:
+        del failure  # else this frame and the traceback would hold each other
+
+
+async def _cancel_at(
+    scope: trio.CancelScope, deadline: float, timing: trio.CancelScope
+) -> None:
+    with timing:
+        await trio.sleep_until(deadline)
+        if trio.current_time() - deadline > LATE_S:
+            await trio.sleep(OVERDUE_S)
+        scope.cancel()
