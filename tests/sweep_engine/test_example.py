@@ -117,5 +117,5 @@ def test_page_names_what_exists() -> None:
     for name in set(re.findall(r"world\.(\w+)", text)):
         assert hasattr(cfw.testing.World(), name), name
     plugin = (PAGE.parent / "pytest_plugin.py").read_text()
-    for option in set(re.findall(r"--sweep-\w+", text)):
+    for option in set(re.findall(r"--sweep-[\w-]+", text)):
         assert f'"{option}"' in plugin

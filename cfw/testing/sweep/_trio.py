@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial, wraps
 from importlib import import_module
+from types import FrameType
 from typing import Any, Protocol
 
 import outcome
@@ -115,6 +116,7 @@ _DOORS = (
     ("trio._core._run", "TheIOManager.wait_readable", "waiting for a file descriptor"),
     ("trio._core._run", "TheIOManager.wait_writable", "waiting for a file descriptor"),
     ("trio._socket", "_SocketType._nonblocking_helper", "a real socket"),
+    ("trio._socket", "_SocketType.listen", "a listening socket"),
     ("trio._core._thread_cache", "ThreadCache.start_thread_soon", "a thread"),
     ("trio._signals", "_signal_handler", "a signal receiver"),
 )
@@ -128,10 +130,10 @@ def hooks() -> Iterator[None]:
     a class costs Python what it has learnt about it.
     """
     with ExitStack() as stack:
-        stack.enter_context(_replaced("trio", "CancelScope._close", _closing))
-        stack.enter_context(_replaced("trio.lowlevel", "TrioToken.run_sync_soon", _calling_in))
+        stack.enter_context(replaced("trio", "CancelScope._close", _closing))
+        stack.enter_context(replaced("trio.lowlevel", "TrioToken.run_sync_soon", _calling_in))
         for module, name, what in _DOORS:
-            stack.enter_context(_replaced(module, name, _door(what)))
+            stack.enter_context(replaced(module, name, _door(what)))
         yield
 
 
@@ -174,7 +176,12 @@ def _door(what: str) -> Callable[[_Method], _Method]:
 
 
 @contextmanager
-def _replaced(module: str, name: str, wrap: Callable[[_Method], _Method]) -> Iterator[None]:
+def replaced(module: str, name: str, wrap: Callable[[_Method], _Method]) -> Iterator[None]:
+    """Put a wrapper in the place of a function or method inside.
+
+    Raises:
+        UnsupportedTrio: the module has no such name.
+    """
     owner: Any = import_module(module)
     *path, last = name.split(".")
     try:
@@ -188,6 +195,43 @@ def _replaced(module: str, name: str, wrap: Callable[[_Method], _Method]) -> Ite
         yield
     finally:
         setattr(owner, last, original)
+
+
+@contextmanager
+def nurseries_noted(
+    note: Callable[[trio.Nursery, FrameType], None], left: Callable[[trio.Nursery], None]
+) -> Iterator[None]:
+    """Tell of each nursery inside.
+
+    Args:
+        note: is called with one that is opened, and the frame that opens it.
+        left: is called with one whose block is over without an exception.
+    """
+
+    def wrap(enter: _Method) -> _Method:
+        @wraps(enter)
+        async def entering(manager: Any) -> trio.Nursery:
+            nursery: trio.Nursery = await enter(manager)
+            frame = sys._getframe(1)
+            note(nursery, frame)
+            return nursery
+
+        return entering
+
+    def wrap_exit(leave: _Method) -> _Method:
+        @wraps(leave)
+        async def leaving(manager: Any, *error: Any) -> bool:
+            handled: bool = await leave(manager, *error)
+            left(manager._nursery)
+            return handled
+
+        return leaving
+
+    with (
+        replaced("trio._core._run", "NurseryManager.__aenter__", wrap),
+        replaced("trio._core._run", "NurseryManager.__aexit__", wrap_exit),
+    ):
+        yield
 
 
 def keep_for_ever(tasks: Iterable[trio.lowlevel.Task]) -> None:
@@ -251,6 +295,10 @@ class _SelfTest(trio.abc.Instrument):
         raise _Refused
 
 
+async def _listen(wrapped: trio.socket.SocketType) -> None:
+    wrapped.listen()
+
+
 async def _knock(test: _SelfTest) -> None:
     """Try every door; one that lets through is left at once."""
     one, two = socket.socketpair()
@@ -260,6 +308,7 @@ async def _knock(test: _SelfTest) -> None:
             partial(trio.lowlevel.wait_readable, one),
             partial(trio.lowlevel.wait_writable, one),
             partial(wrapped.send, b"x"),
+            partial(_listen, wrapped),
             partial(trio.to_thread.run_sync, int),
         ):
             with trio.move_on_after(1), suppress(_Refused):

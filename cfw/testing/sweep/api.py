@@ -15,7 +15,7 @@ from .calls import call_text, content_of, place_of
 from .config import Config, SweepOptions, make_config
 from .engine import Engine
 from .errors import TokenError
-from .facts import Scenario, scenario_name
+from .facts import Host, Scenario, scenario_name
 from .report import Report, record
 from .tokens import Sweep, Token
 from .verdict import SweepFailure
@@ -58,6 +58,31 @@ def run_sweep(
     else:
         command = call_text(scenario, settings)
     return _run(config, replay, place, command)
+
+
+def sweep_hosted(
+    host: Host, scenario: Scenario, title: str, **settings: Unpack[SweepOptions]
+) -> Report:
+    """Sweep what a host calls, inside a running pytest test.
+
+    Args:
+        host: calls the scenario in each run.
+        scenario: the function at the core of it, to name the task.
+        title: what the report calls it.
+        settings: see `SweepOptions`; a name in `at` need not come. The command line
+            overrides them as in `run_sweep`.
+
+    Raises:
+        SweepFailure: a point broke an invariant.
+        SweepError: it cannot be swept.
+    """
+    __tracebackhide__ = True
+    config = make_config(scenario, **_overridden(settings))
+    settings_ = replace(config.settings, host=host, task_name="pytest-trio")
+    config = replace(config, settings=settings_, strict=False)
+    place = options.current.test
+    command = _pytest_command(options.current.select or place)
+    return _run(config, None, place, command, title=title)
 
 
 class SweepTest(Protocol):
@@ -137,7 +162,13 @@ def sweep(**settings: Unpack[SweepOptions]) -> Callable[[Scenario], SweepTest]:
 
 
 def _run(
-    config: Config, replay: str | None, place: str, command: str, *, alone: bool = False
+    config: Config,
+    replay: str | None,
+    place: str,
+    command: str,
+    *,
+    alone: bool = False,
+    title: str = "",
 ) -> Report:
     """Sweep, or replay the token given here or on the command line if it belongs here.
 
@@ -147,6 +178,7 @@ def _run(
         place: the test, as tokens name it.
         command: replays, with the token in place of `{token}`.
         alone: the test has no other sweep that the command line's token may belong to.
+        title: what the report calls it; empty for its name.
     """
     __tracebackhide__ = True
     _check_trio_once()
@@ -160,7 +192,7 @@ def _run(
             belongs = Token.parse(now.replay).sweep == sweep
             replay = now.replay if belongs or alone else None
             now.replayed |= belongs
-    engine = Engine(config, Report(config.name, now.select or place), sweep, command)
+    engine = Engine(config, Report(title or config.name, now.select or place), sweep, command)
     return engine.run() if replay is None else engine.replay(replay)
 
 

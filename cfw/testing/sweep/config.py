@@ -28,6 +28,8 @@ class Config:
     orders: int
     budget: int | None
     jobs: int
+    # Whether a name in `at` that never comes is a failure.
+    strict: bool = True
 
     @property
     def firsts(self) -> tuple[str, ...]:

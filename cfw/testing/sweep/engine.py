@@ -427,7 +427,7 @@ class Engine:
         runs without a fault are all done, and what comes after a fault is tried. What else
         was not reached is unknown then.
         """
-        if self._finds.roots:
+        if self._finds.roots or not self.config.strict:
             return
         config = self.config
         for name in dict.fromkeys([*config.firsts, *(second for _, second in config.pairs)]):

@@ -4,6 +4,7 @@
     |-- UnsupportedTrio       the installed Trio does not work as the engine needs
     |-- NondeterminismError   two runs of the same thing took different steps
     |-- RealIOError           the scenario reached for a socket, thread or signal
+    |-- CannotSweep           a test of a suite cannot be swept as it stands
     |-- InstrumentError       the engine's own instrument raised during a run
     `-- TokenError            a replay token cannot be read, or belongs to another test
         `-- StaleToken        the code, the parameters or Trio changed since it was made
@@ -67,6 +68,10 @@ class RealIOError(SweepError):
             "for threads, files, subprocesses and name look-ups; expose a function that does "
             "what the signal would do."
         )
+
+
+class CannotSweep(SweepError):
+    """A test of a pytest suite cannot be swept as it stands; the text says why."""
 
 
 class InstrumentError(SweepError):

@@ -42,6 +42,11 @@ class Failure:
     point: Point | None = None
     record: Record | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def has_fault(self) -> bool:
+        """Whether something was fired in the run."""
+        return self.point is not None and bool(self.point.faults)
+
     def text(self, command: str) -> str:
         """All of it, for a terminal.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import trio
 
 from .facts import Facts, Noise, Settings, Violation
-from .sites import raised_at, trace_text
+from .sites import leaves, raised_at, trace_text
 
 _ORDINAL = re.compile(r"#\d+")
 
@@ -72,15 +72,15 @@ def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
     if watch.stuck is not None:
         yield Violation(FINISHED, _stuck(settings, facts), _stuck_root(facts))
         return
-    leaves = list(_leaves(facts.error))
-    if any(isinstance(leaf, trio.Cancelled) for leaf in leaves):
+    raised = list(leaves(facts.error))
+    if any(isinstance(leaf, trio.Cancelled) for leaf in raised):
         yield Violation(
             CANCELLED_ESCAPED,
             f"no scope absorbed the cancellation: {facts.error!r}",
             "no scope absorbed the cancellation",
             _traced(facts, facts.error),
         )
-    wrong = [leaf for leaf in leaves if not isinstance(leaf, (trio.Cancelled, *settings.allow))]
+    wrong = [leaf for leaf in raised if not isinstance(leaf, (trio.Cancelled, *settings.allow))]
     if wrong:
         texts = [f"{leaf!r} at {raised_at(leaf)}" for leaf in wrong]
         text, root = "; ".join(texts), "; ".join(sorted(set(texts)))
@@ -154,11 +154,3 @@ def _cause(error: BaseException) -> str:
     """What an internal error of Trio was caused by, and where."""
     cause = error.__cause__ or error
     return f"{cause!r} at {raised_at(cause)}"
-
-
-def _leaves(error: BaseException | None) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    elif error is not None:
-        yield error

@@ -15,7 +15,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 from zlib import crc32
 
@@ -26,6 +26,8 @@ _PRIME = 0x100000001B3
 
 _TRIO_DIR = os.path.dirname(os.path.abspath(trio.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PYTEST_TRIO = os.path.join("pytest_trio", "plugin.py")
+_RUN = _HERE + "run.py"
 _STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 # A scenario may go elsewhere in some runs and not in others; names of files stay the same.
 _STARTED_IN = os.getcwd() + os.sep
@@ -96,6 +98,15 @@ def short_path(filename: str) -> str:
     return filename.removeprefix(_STARTED_IN)
 
 
+def leaves(error: BaseException | None) -> Iterator[BaseException]:
+    """The exceptions in a group of groups, or the one that is none."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    elif error is not None:
+        yield error
+
+
 def raised_at(error: BaseException) -> str:
     """The innermost place of a traceback, as `file:line`."""
     trace = error.__traceback__
@@ -136,15 +147,18 @@ def park_site(task: trio.lowlevel.Task) -> str:
     """
     chosen = None
     primitive = ""
+    plumbing = "in the toolkit or in Trio"
     for frame, line in task.iter_await_frames():
         filename = frame.f_code.co_filename
-        if filename.startswith((_TRIO_DIR, _HERE)) or _is_plumbing(filename):
+        if filename.endswith(_PYTEST_TRIO):
+            plumbing = "in pytest-trio"
+        elif filename.startswith((_TRIO_DIR, _HERE)) or _is_plumbing(filename):
             if chosen is not None and not primitive and filename.startswith(_TRIO_DIR):
                 primitive = f" ({_name(frame.f_code.co_qualname)})"
-            continue
-        chosen, primitive = (frame, line), ""
+        else:
+            chosen, primitive = (frame, line), ""
     if chosen is None:
-        return "not started" if _unstarted(task) else "in the toolkit or in Trio"
+        return "not started" if _unstarted(task) else plumbing
     frame, line = chosen
     site = f"{short_path(frame.f_code.co_filename)}:{line} {_name(frame.f_code.co_qualname)}"
     return site + (" (not started)" if _unstarted(task) else primitive)
@@ -152,19 +166,26 @@ def park_site(task: trio.lowlevel.Task) -> str:
 
 def caller_site() -> str:
     """Where the scenario is right now, as `file:line function`; called from inside a step."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        filename = frame.f_code.co_filename
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != _RUN:
+        code = frame.f_code
+        filename = code.co_filename
         if not filename.startswith((_TRIO_DIR, _HERE)) and not _is_plumbing(filename):
-            break
+            return f"{short_path(filename)}:{frame.f_lineno} {_name(code.co_qualname)}"
         frame = frame.f_back
-    code = frame.f_code
-    return f"{short_path(code.co_filename)}:{frame.f_lineno} {_name(code.co_qualname)}"
+    # A task that is all Trio's, such as one that accepts connections.
+    inside = trio.lowlevel.in_trio_task()
+    return f"task {trio.lowlevel.current_task().name}" if inside else "an injected function"
 
 
 def task_name(task: trio.lowlevel.Task, ordinal: int) -> str:
     """The task's function and its number in order of birth, e.g. `reader#2`."""
     return f"{ADDRESS.sub('', task.name).rpartition('.')[2]}#{ordinal}"
+
+
+def is_trio(filename: str) -> bool:
+    """Whether a file belongs to Trio."""
+    return filename.startswith(_TRIO_DIR)
 
 
 def _is_plumbing(filename: str) -> bool:

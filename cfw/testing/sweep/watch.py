@@ -317,6 +317,7 @@ class Watch(trio.abc.Instrument):
         self._world._injections.append(Injection(fault.name, fault.step, fault.when, now))
         self.limiter.deadline = now + self._world.heal
         if isinstance(thing, trio.CancelScope):
+            self._world._cut.append(thing)
             again = any(fired.scope is thing for fired in self.fired)
             self.fired.append(Fired(fault.name, None if again else thing))
             action = partial(thing.cancel, reason=f"sweep: {fault.name}")

@@ -63,6 +63,8 @@ class World:
     _sometimes: dict[str, bool] = field(default_factory=dict)
     _checks: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
     _injections: list[Injection] = field(default_factory=list)
+    # Scopes that the sweep has cancelled.
+    _cut: list[trio.CancelScope] = field(default_factory=list)
     _elapsed: float | None = None
     # Which nurseries, by task and depth, `"nurseries"` stands for.
     _is_fired: Callable[[trio.lowlevel.Task, int], bool] = _any_nursery

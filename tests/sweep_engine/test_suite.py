@@ -1,0 +1,298 @@
+"""`pytest --sweep`: tests of pytest-trio, with their fixtures, swept as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+RunPytest = Callable[..., str]
+
+PLUGIN = "cfw.testing.pytest_plugin"
+
+HEAD = """
+import logging, pytest, trio, trio.testing
+from contextlib import asynccontextmanager
+"""
+
+GOOD = """
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEPT", "1")
+    yield tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+@pytest.fixture
+async def server(nursery):
+    send, receive = trio.open_memory_channel(0)
+    async def serve():
+        async for reply in receive:
+            reply.set()
+    nursery.start_soon(serve)
+    async with send:
+        yield send
+
+@pytest.fixture
+def counted():
+    return []
+
+@pytest.mark.parametrize("rounds", [1, 3])
+async def test_fixtures(folder, server, counted, autojump_clock, caplog, capsys, rounds):
+    (folder / "one").write_text("")
+    # Fresh in every run, synchronous fixtures too.
+    assert not counted
+    counted.append(1)
+    for _ in range(rounds):
+        reply = trio.Event()
+        await server.send(reply)
+        await reply.wait()
+    await trio.sleep(1000)
+    print("over")
+    assert capsys.readouterr().out == "over\\n"
+    logging.getLogger("x").warning("over")
+    assert "over" in caplog.text
+    assert trio.current_time() == 1000
+
+class TestMethods:
+    async def test_nursery(self, nursery, mock_clock):
+        with trio.fail_after(5):
+            async with trio.open_nursery() as inner:
+                inner.start_soon(trio.sleep, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(1)
+        nursery.start_soon(trio.sleep_forever)
+        await trio.sleep(0)
+
+async def test_asserts_that_fail_because_it_was_cut():
+    done = False
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+        with pytest.raises(KeyError):
+            await trio.sleep(1)
+            raise KeyError
+        done = True
+    finally:
+        assert done
+
+def test_synchronous():
+    assert False, "never run"
+"""
+
+BAD = """
+class Pool:
+    def __init__(self):
+        self.free = trio.CapacityLimiter(1)
+
+    async def use(self):
+        await self.free.acquire_on_behalf_of(self)
+        await trio.sleep(0.1)
+        self.free.release_on_behalf_of(self)
+
+@pytest.fixture
+async def pool():
+    pool = Pool()
+    yield pool
+    await pool.free.acquire()
+
+async def test_slot_is_lost(pool, autojump_clock):
+    print("this run used the pool")
+    await pool.use()
+
+@pytest.fixture
+async def strict():
+    state = ["open"]
+    yield state
+    if state != ["closed"]:
+        raise RuntimeError("left open")
+
+async def test_fixture_raises(strict):
+    await trio.sleep(0)
+    strict[:] = ["closed"]
+
+@pytest.fixture
+def strict_sync():
+    state = ["open"]
+    yield state
+    assert state == ["closed"]
+
+async def test_teardown_raises(strict_sync):
+    await trio.sleep(0)
+    strict_sync[:] = ["closed"]
+
+async def test_swallows():
+    try:
+        await trio.sleep(1)
+    except BaseException:
+        pass
+
+async def test_nursery_only():
+    opened = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 1)
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled:
+            raise OSError("in cleanup")
+"""
+
+NOT = """
+import subprocess, threading, random, time, uuid
+from hypothesis import given, strategies
+
+async def test_thread():
+    await trio.to_thread.run_sync(int)
+
+async def test_listens():
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    for listener in listeners:
+        await listener.aclose()
+
+async def test_socket():
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, lambda stream: None, 0)
+
+async def test_process():
+    await trio.run_process(["true"])
+
+seen = []
+async def test_remembers():
+    seen.append(1)
+    for _ in seen:
+        await trio.sleep(0)
+
+async def test_real_time():
+    begin = time.monotonic()
+    await trio.sleep(0.01)
+    assert time.monotonic() - begin > 0.009
+
+async def test_skips():
+    pytest.skip("not here")
+
+@pytest.mark.xfail(reason="known")
+async def test_known_to_fail():
+    await trio.sleep(0)
+    assert False
+
+async def test_never_waits():
+    pass
+
+@given(strategies.integers())
+async def test_property(number):
+    await trio.sleep(number)
+
+@pytest.mark.no_sweep("is slow")
+async def test_left_out():
+    await trio.sleep(0)
+"""
+
+
+@pytest.fixture
+def run_pytest(tmp_path: Path) -> RunPytest:
+    """Runs pytest in a process of its own; all of what it printed."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    plugins = [item for name in ("pytest_trio.plugin", PLUGIN) for item in ("-p", name)]
+
+    def run(text: str, *arguments: str, **more: str) -> str:
+        (tmp_path / "test_it.py").write_text(HEAD + text)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *plugins, "-W", "error", *arguments],
+            cwd=tmp_path,
+            env=env | more,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_tests_pass_as_they_stand(run_pytest: RunPytest, jobs: str) -> None:
+    """With every kind of fixture, none rewritten; a path may follow the option."""
+    output = run_pytest(GOOD, "--sweep", "test_it.py", "--sweep-jobs", jobs)
+    assert "4 passed, 1 deselected" in output
+    rows = re.findall(r"^test_it.py::(\S+) +(\d+) .* complete$", output, re.MULTILINE)
+    points = {name: int(number) for name, number in rows}
+    assert len(points) == 4
+    assert points["test_fixtures[3]"] > points["test_fixtures[1]"] > 5
+
+
+def test_bugs_are_found_and_replayed(run_pytest: RunPytest) -> None:
+    """A hang in a fixture's teardown, one that raises, a swallowed Cancelled; by token, too."""
+    output = run_pytest(BAD, "--sweep=test,nursery", "--strict-markers")
+    assert "5 failed" in output
+    found = dict(re.findall(r"^test_it.py::(\S+) .* FAILED (.*)$", output, re.MULTILINE))
+    assert found == {
+        "test_slot_is_lost": "finished",
+        "test_fixture_raises": "exception",
+        "test_teardown_raises": "teardown",
+        "test_swallows": "cancelled-swallowed",
+        "test_nursery_only": "exception",
+    }
+    assert output.count("this run used the pool") == 1
+    assert "RuntimeError: left open" in output
+    for test, invariant in found.items():
+        [token] = re.findall(rf"replay: pytest test_it.py::{test} --sweep-replay (\S+)", output)
+        again = run_pytest(BAD, "--sweep-replay", token, PYTHONHASHSEED="7")
+        assert "1 failed, 4 deselected" in again
+        assert f"invariant '{invariant}' does not hold" in again
+        assert token in again
+
+
+def test_markers_say_what_is_allowed(run_pytest: RunPytest) -> None:
+    """`sweep_with` takes what a sweep takes."""
+    text = BAD
+    for test, how in {
+        "test_nursery_only": "allow=[OSError]",
+        "test_swallows": "without=['cancelled-swallowed']",
+    }.items():
+        marker = f"@pytest.mark.sweep_with({how})"
+        text = text.replace(f"async def {test}", f"{marker}\nasync def {test}")
+    output = run_pytest(text, "--sweep", "--strict-markers", "-k", "nursery_only or swallows")
+    assert "2 passed, 3 deselected" in output
+
+
+def test_what_cannot_be_swept_is_said_for_each_test(run_pytest: RunPytest) -> None:
+    """Threads, sockets, processes, real time, state kept between runs: skipped, with why."""
+    output = run_pytest(NOT, "--sweep")
+    section = output.partition("not swept: 11 tests")[2]
+    said = dict(re.findall(r"^test_it.py::(\w+): (.*)$", section, re.MULTILINE))
+    for test, reason in {
+        "test_thread": "it uses a thread, at test_it.py:",
+        "test_listens": "it uses a listening socket, at test_it.py:",
+        "test_socket": "it uses a listening socket, at task ",
+        "test_process": "it uses a thread, at test_it.py:",
+        "test_remembers": "uncontrolled nondeterminism",
+        "test_real_time": "does not pass under the sweep's order and virtual time",
+        "test_skips": "skipped: not here",
+        "test_known_to_fail": "does not pass",
+        "test_never_waits": "its body never waits",
+        "test_property": "a Hypothesis test",
+        "test_left_out": "marked no_sweep is slow",
+    }.items():
+        assert reason in said[test], (test, said)
+    assert "11 skipped" in output
+    assert " passed" not in output
+    assert "failed" not in output
+
+
+def test_without_the_option_tests_just_run(run_pytest: RunPytest) -> None:
+    """The plugin changes nothing; its markers are known."""
+    output = run_pytest(NOT, "--strict-markers", "-k", "left_out or never_waits")
+    assert "2 passed" in output
+    assert "swept" not in output
+
+
+def test_wrong_scopes_are_refused(run_pytest: RunPytest) -> None:
+    """What there is to cancel is said."""
+    output = run_pytest(GOOD, "--sweep=body")
+    assert "--sweep=body: 'body' is none of test, nursery" in output
