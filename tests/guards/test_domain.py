@@ -140,6 +140,28 @@ def test_the_state_table_is_what_dispatch_does() -> None:
     assert PATH in TEXT
 
 
+def drawn() -> str:
+    """The state table as a diagram; what changes no state stands in its box."""
+    rows = table("state")
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> Idle"]
+    lines += [f"    {name}: {name}" for name in dict.fromkeys(start for start, *_ in rows)]
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for start, event, _, after, todo in rows:
+        if start != after:
+            arrows.setdefault((start, after), []).append(event)
+        elif not todo.startswith("raises"):
+            lines.append(f"    {start}: {event}")
+    arrows["Active", "Idle"].append("whatever a check refuses")
+    for (start, after), events in arrows.items():
+        lines.append(f"    {start} --> {after}: {'<br>'.join(events)}")
+    return "\n".join([*lines, "```"])
+
+
+def test_the_diagram_is_the_state_table() -> None:
+    """Whoever changes a row of the table draws its arrow anew."""
+    assert drawn() in TEXT, f"the diagram of DOMAIN.md is old; it has to be\n{drawn()}"
+
+
 def test_the_checks_of_a_tick_are_in_the_order_of_the_table() -> None:
     """Everything is due at once; mending the first leaves the second, and so on."""
     late = attrs.evolve(
