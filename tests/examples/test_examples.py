@@ -158,7 +158,7 @@ def write_module(folder: Path, name: str, source: str) -> Path:
 def pasted(heading: str, number: int = 0) -> str:
     """A block of Python of the README, as it stands under a heading."""
     page = (EXAMPLES.parent.parent / "README.md").read_text("utf-8")
-    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = re.split(rf"^##+ {heading}\n", page, flags=re.MULTILINE)[1].split("\n##")[0]
     blocks = re.finditer(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
     return [block[1] for block in blocks][number]
 

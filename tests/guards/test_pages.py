@@ -33,6 +33,7 @@ from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.routes.outcome import LADDER
 from cfw.routes.router import FILLING_S
 from cfw.sinks.hub import LOSSLESS_ITEMS
+from cfw.wire.decoder import FRAGMENT_BYTES, MANY_FRAGMENTS
 from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from cfw.wire.receiver import MAX_READ_BYTES
 
@@ -113,6 +114,22 @@ def test_every_test_named_exists(page: Path) -> None:
 
 
 @each_page
+def test_no_page_has_the_marks_of_a_merge(page: Path) -> None:
+    """Both sides of a conflict were meant to be one text."""
+    assert not re.findall(r"^(?:<{7}|={7}$|>{7})", page.read_text("utf-8"), re.MULTILINE)
+
+
+def test_no_sentence_of_operations_is_broken_by_the_name_of_its_test() -> None:
+    """Tests stand in the last column of a table, or at the end of a section."""
+    for block in prose(ROOT / "cfw/OPERATIONS.md").split("\n\n"):
+        for line in block.splitlines():
+            last = line.rfind("| `test_") if line.startswith("|") else -1
+            if not block.lstrip().startswith("Tests: "):
+                sentence = line if last < 0 else line[:last]
+                assert not re.search(r"(?<!/)\btest_", sentence), line
+
+
+@each_page
 def test_every_key_named_exists(page: Path) -> None:
     """Also within commands; log lines look alike."""
     sections = "|".join(section.name for section in attrs.fields(Config))
@@ -158,12 +175,10 @@ def test_the_pages_show_commands() -> None:
     assert {"serve", "send", "tap", "demo", "config", "explain"} <= {w[0] for w in shown}
 
 
-def test_the_readme_tells_every_path_of_the_admin_listener() -> None:
+def test_operations_tells_every_path_of_the_admin_listener() -> None:
     """Its table and the routes of the application, but for the files of the pages."""
-    section = (ROOT / "README.md").read_text("utf-8").split("\n### The admin listener\n")[1]
-    told = re.findall(
-        r"^\| `(?:GET|WS|DELETE) (/[/\w{}]*)[^`]*` \|", section.split("\n## ")[0], re.MULTILINE
-    )
+    section = OPERATIONS.split("\n## The admin listener\n")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `(?:GET|WS|DELETE) (/[/\w{}]*)[^`]*` \|", section, re.MULTILINE)
     app = create_app(
         registry=Registry(Limits()),
         hub=None,
@@ -172,6 +187,14 @@ def test_the_readme_tells_every_path_of_the_admin_listener() -> None:
         limits=Limits(),
     )
     assert set(told) == {path for path in app.routes if not path.startswith("/static/")}
+
+
+def test_the_readme_tells_the_limits_of_a_capture() -> None:
+    """Each row of its table has the key's default."""
+    page = (ROOT / "README.md").read_text("utf-8")
+    told = dict(re.findall(r"^\| `limits\.(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    assert len(told) >= 8
+    assert told == {name: str(getattr(LIMITS, name)) for name in told}
 
 
 def test_every_log_line_is_told_with_its_level() -> None:
@@ -245,6 +268,7 @@ FIGURES = [
     f"{MAX_HEAD_BYTES // 1024} KiB of head in {MAX_HEAD_LINES} lines",
     f"{MAX_HEAD_LINES} lines of head, {MAX_BODY_BYTES} bytes of body in {MAX_BODY_PIECES} "
     f"pieces, {MAX_TALK_FRAMES} frames of a feed's reader in {TALK_S:g} s",
+    f"more than {MANY_FRAGMENTS} fragments has at least {FRAGMENT_BYTES} bytes in each",
     f"The feed is pinged every {PING_S:g} s, and its reader has {PONG_S:g} s for the pong",
 ]
 
