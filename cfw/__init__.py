@@ -1,3 +1,3 @@
 """The camera feed worker: a pure core decides, a thin Trio shell carries it out."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
