@@ -6,35 +6,34 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
-from collections.abc import Generator
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cfw.testing.sweep import (
-    NondeterminismError,
-    RealIOError,
-    SweepError,
-    SweepFailure,
-    SweepOptions,
-    Token,
-    TokenError,
-    options,
-    report,
+from cfw.testing.sweep import SweepFailure, Token, TokenError, cover, items, options, report
+from cfw.testing.sweep.api import check_replayed
+from cfw.testing.sweep.page import page_of
+from cfw.testing.sweep.session import (
+    NAME,
+    SKIPPED,
+    choose,
+    plan,
+    planned,
+    scopes_of,
+    sweep_item,
 )
-from cfw.testing.sweep import (
-    items as suite,
-)
-from cfw.testing.sweep.api import check_replayed, sweep_hosted
 
-NAME = "--sweep"
-"""What tokens of `--sweep` name as the sweep."""
+_TOLD = "sweeps"
+"""Attribute of a test's report: what its sweeps report, as plain values."""
 
-_PROPERTY = "sweep"
-_SKIPPED = "sweep_skipped"
-_swept = pytest.StashKey[suite.Suite]()
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 _saved = pytest.StashKey[options.Options]()
 
 
@@ -43,6 +42,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
+
+
+def _budget(text: str) -> int | float:
+    """Points as an int, or seconds as a float."""
+    if text[-1:] in _UNITS:
+        return float(_positive(text[:-1]) * _UNITS[text[-1]])
+    return _positive(text)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,8 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--sweep-budget",
         metavar="N",
-        type=_positive,
-        help="run at most N points of each sweep, evenly spread; it then says sampled",
+        type=_budget,
+        help="run at most N points of each sweep, evenly spread; it then says sampled. With "
+        "--sweep also a time for all tests together, as 90s or 5m",
     )
     group.addoption(
         "--sweep-jobs",
@@ -79,6 +86,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_positive,
         help="stop each sweep after N different failures",
     )
+    group.addoption(
+        "--sweep-cov",
+        metavar="PACKAGE",
+        help="count which awaits of this package were cut, and list those that never were",
+    )
+    group.addoption(
+        "--sweep-html",
+        metavar="DIR",
+        help="where to write a page for each failure; in pytest's cache if not given",
+    )
+    group.addoption(
+        "--sweep-json", metavar="FILE", help="write what all sweeps covered and found as JSON"
+    )
 
 
 def pytest_load_initial_conftests(
@@ -91,19 +111,26 @@ def pytest_load_initial_conftests(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Pass the options on to the engine; refuse a token that is none."""
+    """Pass the options on to the engine; refuse those that make no sense."""
     config.stash[_saved] = options.current
-    replay = config.getoption("--sweep-replay")
-    if replay is not None:
-        try:
+    replay, package = config.getoption("--sweep-replay"), config.getoption("--sweep-cov")
+    try:
+        if replay is not None:
             Token.parse(replay)
-        except TokenError as exc:
-            raise pytest.UsageError(f"--sweep-replay: {exc}") from exc
+        if package is not None:
+            cover.files_of(package)
+    except TokenError as exc:
+        raise pytest.UsageError(f"--sweep-replay: {exc}") from exc
+    except ValueError as exc:
+        raise pytest.UsageError(f"--sweep-cov: {exc}") from exc
+    budget = config.getoption("--sweep-budget")
     options.current = options.Options(
         replay=replay,
-        budget=config.getoption("--sweep-budget"),
+        budget=budget if isinstance(budget, int) else None,
         jobs=config.getoption("--sweep-jobs"),
         stop_after=config.getoption("--sweep-stop-after"),
+        cover=package or "",
+        debug=bool(config.getoption("usepdb", False)),
         live=config.getoption("capture") == "no",
     )
     config.addinivalue_line("markers", "no_sweep(reason): leave the test out of pytest --sweep")
@@ -115,6 +142,12 @@ def pytest_configure(config: pytest.Config) -> None:
     trio_plugin = sys.modules.get("pytest_trio.plugin")
     if _scopes(config) and not config.pluginmanager.is_registered(trio_plugin):
         raise pytest.UsageError("--sweep sweeps tests of pytest-trio, which is not installed")
+    spread = hasattr(config, "workerinput") or bool(config.getoption("numprocesses", 0))
+    if isinstance(budget, float) and (spread or not _scopes(config)):
+        raise pytest.UsageError(
+            "--sweep-budget as a time is shared out among the tests of --sweep, in one pytest "
+            "process: use it without -n; --sweep-jobs spreads each sweep over processes"
+        )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -125,47 +158,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what is to be swept, or the test that a token belongs to."""
-    if _scopes(config):
-        _choose(config, items)
+    if scopes := _scopes(config):
+        choose(config, items, scopes)
     _keep_replayed(config, items)
 
 
 def _scopes(config: pytest.Config) -> tuple[str, ...]:
-    """What `--sweep` cancels, as in `at`; nothing if the tests just run."""
+    """What `--sweep` cancels; nothing if the tests just run."""
     text = config.getoption(NAME)
-    if text is None:
-        replay = config.getoption("--sweep-replay")
-        swept = replay is not None and Token.parse(replay).sweep.name == NAME
-        return ("test",) if swept else ()
-    unknown = set(text.split(",")) - set(suite.SCOPES)
-    if unknown:
-        wrong, known = ", ".join(sorted(unknown)), ", ".join(suite.SCOPES)
-        raise pytest.UsageError(f"{NAME}={text}: {wrong!r} is none of {known}")
-    return tuple(suite.SCOPES[name] for name in dict.fromkeys(text.split(",")))
-
-
-def _choose(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asynchronous, and say why what is cannot be swept."""
-    keep: list[pytest.Item] = []
-    for item in items:
-        if suite.is_async(item):
-            keep.append(item)
-            left_out = item.get_closest_marker("no_sweep")
-            reason = suite.why_not(item)
-            if left_out is not None:
-                reason = " ".join(["marked no_sweep", *map(str, left_out.args)])
-            if reason:
-                item.user_properties.append((_SKIPPED, reason))
-                item.add_marker(pytest.mark.skip(reason=f"not swept: {reason}"))
-                continue
-            item.stash[_swept] = suite.Suite(item)
-            if config.pluginmanager.hasplugin("timeout"):
-                # Meant for one run. A sweep bounds each of its runs by itself.
-                item.add_marker(pytest.mark.timeout(0), append=False)
-        elif hasattr(getattr(item, "obj", None), "sweep_name"):
-            keep.append(item)
-    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
-    items[:] = keep
+    replay = config.getoption("--sweep-replay")
+    if text is None and replay is not None and Token.parse(replay).sweep.name == NAME:
+        text = "test"
+    return () if text is None else scopes_of(text)
 
 
 def _keep_replayed(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -184,45 +188,30 @@ def _keep_replayed(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = keep
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Tell first how much there is to sweep, and how long it takes."""
+    config = session.config
+    other = config.option.collectonly or config.getoption("--sweep-replay")
+    if not other and not hasattr(config, "workerinput") and not session.testsfailed:
+        budget = config.getoption("--sweep-budget")
+        reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+        plan(
+            session.items,
+            budget if isinstance(budget, float) else None,
+            lambda line: reporter.write_line(line) if reporter is not None else None,
+        )
+    return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Sweep the test instead of calling it, unless this is one of the sweep's own calls."""
-    test = pyfuncitem.stash.get(_swept, None)
-    if test is None:
-        return None
     __tracebackhide__ = True
-    chosen = SweepOptions(at=_scopes(pyfuncitem.config), schedules=["fifo"], limit=1e6)
-    for marker in reversed(list(pyfuncitem.iter_markers("sweep_with"))):
-        chosen |= cast(SweepOptions, marker.kwargs)
-    chosen["name"] = NAME
-    test.step_aside()
-    try:
-        done = sweep_hosted(test, pyfuncitem.function, pyfuncitem.nodeid, **chosen)
-    except (TokenError, SweepFailure) as exc:
-        if isinstance(exc, SweepFailure):
-            report.record(exc.report)
-            if not exc.failures[0].has_fault:
-                _not_swept(pyfuncitem, f"it fails without a fault: {exc.failures[0].message}")
-        raise
-    except SweepError as exc:
-        _not_swept(pyfuncitem, _short(exc))
-    if not done.points:
-        _not_swept(pyfuncitem, "its body never waits, so there is nothing to cut")
-    report.record(done)
+    if planned not in pyfuncitem.stash:
+        return None
+    sweep_item(pyfuncitem, pyfuncitem.stash[planned])
     return True
-
-
-def _not_swept(item: pytest.Item, reason: str) -> None:
-    item.user_properties.append((_SKIPPED, reason))
-    pytest.skip(f"not swept: {reason}")
-
-
-def _short(error: SweepError) -> str:
-    if isinstance(error, RealIOError):
-        return f"it uses {error.what}, at {error.where}"
-    if isinstance(error, NondeterminismError):
-        return f"uncontrolled nondeterminism: {error.what}. {error.where}".replace("\n", " ")
-    return str(error)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -235,10 +224,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         options.current.enter("")
 
 
+_reports = pytest.StashKey[list[report.Report]]()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Keep what the test's sweeps report, and see that a token found its sweep."""
-    if suite.is_run in item.stash:
+    if items.is_run in item.stash:
         return (yield)
     report.drain()
     try:
@@ -246,7 +238,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         check_replayed(options.current)
         return result
     finally:
-        item.user_properties += [(_PROPERTY, one.cells()) for one in report.drain()]
+        item.stash[_reports] = report.drain()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -255,32 +247,99 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what a sweep found, not where the engine raised it, nor the log of all its runs."""
     made = yield
-    if call.excinfo is not None and isinstance(call.excinfo.value, SweepFailure):
-        made.longrepr = str(call.excinfo.value)
+    if items.is_run in item.stash:
+        return made
+    failure = call.excinfo.value if call.excinfo is not None else None
+    command = failure.command if isinstance(failure, SweepFailure) else "{token}"
+    if isinstance(failure, SweepFailure):
+        pages = [f"page: {path}" for path in _write_pages(item, failure)]
+        made.longrepr = "\n".join([str(failure), *pages])
         made.sections = [one for one in made.sections if not one[0].endswith(" call")]
-    reasons = [value for name, value in item.user_properties if name == _SKIPPED]
+    reasons = [value for name, value in item.user_properties if name == SKIPPED]
     if made.skipped and reasons:
         path, line, _ = item.location
         made.longrepr = (path, (line or 0) + 1, f"Skipped: not swept: {reasons[0]}")
+    if call.when == "call":
+        told = [one.to_json(command) for one in item.stash.get(_reports, [])]
+        # Plain values travel with a report, also from another process.
+        setattr(made, _TOLD, told)
+        # JUnit's XML takes them from the report of the teardown.
+        item.user_properties += list(_properties(told))
     return made
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One row for every sweep of the session, and why what was not swept was not."""
-    found: dict[str, list[tuple[str, Any]]] = {_PROPERTY: [], _SKIPPED: []}
+def _properties(told: list[dict[str, Any]]) -> Iterator[tuple[str, object]]:
+    """What JUnit's XML shows of a test's sweeps."""
+    for one in told:
+        yield "sweep_points", one["points"]
+        yield "sweep_runs", one["runs"]
+        yield "sweep_coverage", one["cells"][-1]
+        for failure in one["failures"]:
+            yield "sweep_failure", f"{failure['invariant']}: {failure['message']}"
+            yield "sweep_replay", failure["replay"]
+
+
+def _write_pages(item: pytest.Item, failure: SweepFailure) -> Iterator[str]:
+    """A page for each failure of a test; in pytest's cache, unless it has none."""
+    config = item.config
+    chosen, cache = config.getoption("--sweep-html"), getattr(config, "cache", None)
+    if chosen is not None:
+        folder = Path(chosen)
+    elif cache is not None:
+        folder = cache.mkdir("sweep")
+    else:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.-]+", "-", item.nodeid)[-150:]
+    for number, one in enumerate(failure.failures, 1):
+        path = folder / f"{name}-{number}.html"
+        path.write_text(page_of(one, item.nodeid, failure.command), "utf-8")
+        yield os.path.relpath(path, config.invocation_params.dir)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_exception_interact(call: pytest.CallInfo[Any]) -> None:
+    """Let a debugger stand where the scenario raised, not where the engine told of it."""
+    error = call.excinfo.value if call.excinfo is not None else None
+    if isinstance(error, SweepFailure) and error.__cause__ is not None:
+        call.excinfo = pytest.ExceptionInfo.from_exception(error.__cause__)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """What every sweep covered, why what was not swept was not, and which awaits were cut."""
+    told: list[dict[str, Any]] = []
+    skipped: list[tuple[str, str]] = []
     for reports in terminalreporter.stats.values():
         for one in reports:
+            told += getattr(one, _TOLD, [])
             if getattr(one, "when", None) in ("setup", "call"):
-                for name, value in one.user_properties:
-                    found.get(name, []).append((one.nodeid, value))
-    if found[_PROPERTY]:
+                found = dict(one.user_properties).get(SKIPPED)
+                skipped += [(one.nodeid, found)] if found is not None else []
+    if told:
         terminalreporter.section("cancellation sweeps")
-        for line in report.table([cells for _, cells in found[_PROPERTY]]):
+        for line in report.table([one["cells"] for one in told]):
             terminalreporter.line(line)
-    if found[_SKIPPED]:
-        terminalreporter.section(f"not swept: {len(found[_SKIPPED])} tests")
-        for test, reason in found[_SKIPPED]:
+    if skipped:
+        terminalreporter.section(f"not swept: {len(skipped)} tests")
+        for test, reason in skipped:
             terminalreporter.line(f"{test}: {reason}")
+    package = config.getoption("--sweep-cov")
+    coverage: list[cover.Covered] = []
+    if package is not None:
+        cuts = Counter[tuple[str, int]]()
+        for one in told:
+            cuts.update({(file, line): times for file, line, times in one["cuts"]})
+        coverage = list(cover.covered(package, cuts))
+        terminalreporter.section(f"cancel points of {package}")
+        for line in cover.lines_of(package, coverage):
+            terminalreporter.line(line)
+    if path := config.getoption("--sweep-json"):
+        skips = [{"test": test, "reason": reason} for test, reason in skipped]
+        awaits = [{"file": one.file, "cut": one.cut, "never": one.never} for one in coverage]
+        text = json.dumps({"sweeps": told, "not_swept": skips, "awaits": awaits}, indent=1)
+        Path(path).write_text(text + "\n", "utf-8")
 
 
 def _from_here(item: pytest.Item) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from cfw.testing.sweep import SweepFailure, Token, World, run_sweep
+from cfw.testing.sweep import SweepFailure, Token, World, run_sweep, shrink
+from cfw.testing.sweep.page import page_of
 
 
 def found(scenario: Any, **settings: Any) -> SweepFailure:
@@ -129,3 +130,84 @@ def test_the_smallest_point_of_a_bug_is_shown(jobs: int) -> None:
     assert (point.params, point.schedule) == (1, "fifo")
     [fault] = point.faults
     assert (fault.step, fault.when) == (4, "a")
+
+
+def checkpoints(number: int, bad: Any) -> Any:
+    """A scenario of so many checkpoints; `bad` says of which the cut is a failure."""
+
+    async def scenario(world: World) -> None:
+        done = 0
+        world.check(lambda: not (scope.cancelled_caught and bad(done)), "fine there")
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            for _ in range(number):
+                await trio.lowlevel.checkpoint()
+                done += 1
+
+    return scenario
+
+
+def test_a_sample_is_made_smaller_by_points_it_left_out() -> None:
+    """What the budget skipped is tried, from the smallest on, and the failure says so."""
+    scenario = checkpoints(40, lambda done: done >= 3)
+    smallest = found(scenario, schedules=["fifo"]).failures[0]
+    sampled = found(scenario, schedules=["fifo"], budget=4).failures[0]
+    assert sampled.point == smallest.point
+    assert sampled.smallest == smallest.smallest
+    assert "no smaller point of this sweep fails in this way" in str(sampled)
+
+
+def test_what_was_not_tried_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs for one failure are bounded."""
+    monkeypatch.setattr(shrink, "RUNS", 5)
+    scenario = checkpoints(40, lambda done: done > 20)
+    failure = found(scenario, schedules=["fifo"], budget=4).failures[0]
+    assert re.search(r"smallest so far: \d+ smaller points were not tried", str(failure))
+
+
+def test_an_order_is_reduced_to_the_choices_it_takes() -> None:
+    """A bug that a seed finds is shown with as few choices other than the oldest first."""
+
+    async def scenario(world: World) -> None:
+        seen: list[int] = []
+
+        async def step(number: int) -> None:
+            for _ in range(6):
+                await trio.lowlevel.checkpoint()
+                seen.append(number)
+
+        world.check(lambda: seen[:2] != [1, 0], "the first comes first")
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(step, number)
+
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(scenario, schedules=list(range(40)))
+    [failure] = caught.value.failures
+    assert failure.point is not None
+    schedule = failure.point.schedule
+    assert isinstance(schedule, tuple)
+    assert sum(map(bool, schedule)) == 1
+    assert re.search(r"oldest task first but for 1 of \d+ choices", str(failure))
+    with pytest.raises(SweepFailure, match="the first comes first"):
+        run_sweep(scenario, replay=failure.token, schedules=list(range(40)))
+
+
+def test_the_page_shows_lanes_and_the_cut() -> None:
+    """One file, with every task, the place of the cut, and nothing from elsewhere."""
+    failure = found(raises_in_cleanup)
+    page = page_of(failure.failures[0], "test_it.py::test_<x>", failure.command)
+    assert "test_it.py::test_&lt;x&gt;" in page
+    assert "<th>raises_in_cleanup#1<th>sleep#2" in page
+    assert re.search(r'class="cut"><td colspan=4>✂ scope fired (before|after) step \d', page)
+    assert "RuntimeError: NO_RIG" in page
+    assert "cut by scope" in page
+    assert not re.search(r"https?:|<script|<link|src=", page)
+
+
+def test_a_long_run_makes_no_endless_page() -> None:
+    """What is left out is said."""
+    failure = found(checkpoints(1000, lambda done: done == 900), schedules=["fifo"])
+    page = page_of(failure.failures[0], "test", "{token}")
+    assert page.count("<tr>") < 500
+    assert "steps before these are left out" in page

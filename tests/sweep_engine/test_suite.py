@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -199,12 +200,13 @@ def run_pytest(tmp_path: Path) -> RunPytest:
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     plugins = [item for name in ("pytest_trio.plugin", PLUGIN) for item in ("-p", name)]
 
-    def run(text: str, *arguments: str, **more: str) -> str:
+    def run(text: str, *arguments: str, stdin: str = "", **more: str) -> str:
         (tmp_path / "test_it.py").write_text(HEAD + text)
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *plugins, "-W", "error", *arguments],
             cwd=tmp_path,
             env=env | more,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=100,
@@ -296,3 +298,74 @@ def test_wrong_scopes_are_refused(run_pytest: RunPytest) -> None:
     """What there is to cancel is said."""
     output = run_pytest(GOOD, "--sweep=body")
     assert "--sweep=body: 'body' is none of test, nursery" in output
+
+
+def test_counts_and_time_are_told_first_and_a_budget_of_time_is_kept(
+    run_pytest: RunPytest,
+) -> None:
+    """Before the first sweep; a time is shared out among the tests, and they say sampled."""
+    text = GOOD + "\nasync def test_long():\n    for _ in range(1500): await trio.sleep(0)\n"
+    output = run_pytest(text, "--sweep", "--sweep-budget", "1s")
+    told = re.search(
+        r"sweep: 5 tests to sweep, 0 that cannot be; (\d+) points, about \d+ (s|min)\n"
+        r"sweep: (\d+) of them fit into 1 s, evenly spread\n",
+        output,
+    )
+    assert told is not None
+    assert output.index(told.group()) < output.index("5 passed")
+    assert int(told.group(3)) < int(told.group(1)) > 3000
+    assert re.search(r"test_long .* sampled \(budget of \d+\)", output)
+    refused = run_pytest(GOOD, "--sweep-budget", "1m")
+    assert "shared out among the tests of --sweep" in refused
+
+
+def test_a_page_json_and_junit_tell_what_was_found(
+    run_pytest: RunPytest, tmp_path: Path
+) -> None:
+    """Where the output says they are."""
+    files = ("--sweep-json=out.json", "--junit-xml=junit.xml")
+    output = run_pytest(BAD + NOT, "--sweep", "-k", "slot or thread", *files)
+    [page] = re.findall(r"^page: (.*)$", output, re.MULTILINE)
+    assert "<!doctype html>" in (tmp_path / page).read_text()
+    told = json.loads((tmp_path / "out.json").read_text())
+    [swept] = told["sweeps"]
+    [failure] = swept["failures"]
+    assert (failure["invariant"], swept["complete"]) == ("finished", True)
+    assert failure["replay"] in output
+    assert told["not_swept"][0]["test"] == "test_it.py::test_thread"
+    junit = (tmp_path / "junit.xml").read_text()
+    assert f'<property name="sweep_points" value="{swept["points"]}"' in junit
+    assert '<property name="sweep_skipped" value="it uses a thread' in junit
+    chosen = run_pytest(BAD, "--sweep", "-k", "slot", "--sweep-html", "pages")
+    [page] = re.findall(r"^page: (.*)$", chosen, re.MULTILINE)
+    assert (tmp_path / page).parent == tmp_path / "pages"
+
+
+def test_coverage_of_cancel_points_on_the_command_line(
+    run_pytest: RunPytest, tmp_path: Path
+) -> None:
+    """`--sweep-cov` lists what was never cut, and marks a test that cuts nothing of it."""
+    (tmp_path / "pond.py").write_text(
+        "import trio\nasync def swim(deep):\n    await trio.sleep(1)\n"
+        "    if deep:\n        await trio.sleep(2)\n"
+    )
+    text = """
+import pond
+async def test_swims():
+    await pond.swim(False)
+async def test_elsewhere():
+    await trio.sleep(1)
+"""
+    output = run_pytest(text, "--sweep", "--sweep-cov=pond", "--sweep-json=out.json")
+    assert re.search(r"^pond.py +2 +1 +\d+ +5$", output, re.MULTILINE)
+    assert re.search(r"test_swims .* complete$", output, re.MULTILINE)
+    assert re.search(r"test_elsewhere .* cuts nothing of pond$", output, re.MULTILINE)
+    assert json.loads((tmp_path / "out.json").read_text())["awaits"][0]["never"] == [5]
+    assert "no package 'lake' to import" in run_pytest(text, "--sweep-cov=lake")
+
+
+def test_a_debugger_stands_where_the_test_raised(run_pytest: RunPytest) -> None:
+    """With the variables of the run that failed."""
+    text = BAD.replace('raise OSError("in cleanup")', 'x = 41; raise OSError("in cleanup")')
+    output = run_pytest(text, "--sweep", "-k", "nursery_only", "--pdb", stdin="p x + 1\nq\n")
+    assert "(Pdb) 42" in output

@@ -13,6 +13,7 @@ from . import options
 from ._trio import check_trio
 from .calls import call_text, content_of, place_of
 from .config import Config, SweepOptions, make_config
+from .cover import files_of
 from .engine import Engine
 from .errors import TokenError
 from .facts import Host, Scenario, scenario_name
@@ -61,7 +62,12 @@ def run_sweep(
 
 
 def sweep_hosted(
-    host: Host, scenario: Scenario, title: str, **settings: Unpack[SweepOptions]
+    host: Host,
+    scenario: Scenario,
+    title: str,
+    *,
+    only_plan: bool = False,
+    **settings: Unpack[SweepOptions],
 ) -> Report:
     """Sweep what a host calls, inside a running pytest test.
 
@@ -69,6 +75,7 @@ def sweep_hosted(
         host: calls the scenario in each run.
         scenario: the function at the core of it, to name the task.
         title: what the report calls it.
+        only_plan: make the runs without a fault only, and report how many points there are.
         settings: see `SweepOptions`; a name in `at` need not come. The command line
             overrides them as in `run_sweep`.
 
@@ -82,6 +89,9 @@ def sweep_hosted(
     config = replace(config, settings=settings_, strict=False)
     place = options.current.test
     command = _pytest_command(options.current.select or place)
+    if only_plan:
+        _check_trio_once()
+        return Engine(config, Report(title), Sweep(place, config.name), command).plan()
     return _run(config, None, place, command, title=title)
 
 
@@ -192,7 +202,11 @@ def _run(
             belongs = Token.parse(now.replay).sweep == sweep
             replay = now.replay if belongs or alone else None
             now.replayed |= belongs
-    engine = Engine(config, Report(title or config.name, now.select or place), sweep, command)
+    if now.cover:
+        files = frozenset(str(path) for path in files_of(now.cover))
+        config = replace(config, settings=replace(config.settings, cover=files))
+    report = Report(title or config.name, now.select or place, cover=now.cover)
+    engine = Engine(config, report, sweep, command)
     return engine.run() if replay is None else engine.replay(replay)
 
 

@@ -10,7 +10,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from . import interrupt
+import trio
+
+from . import interrupt, options
 from ._trio import hooks
 from .config import Config
 from .errors import NondeterminismError, StaleToken
@@ -22,6 +24,8 @@ from .points import BEFORE, NURSERY_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
 from .schedule import EXHAUSTIVE, Schedule, schedule_text
+from .shrink import Shrinker
+from .sites import leaves
 from .story import difference, tell
 from .tokens import Sweep, Token
 from .verdict import SweepFailure
@@ -52,6 +56,9 @@ class Engine:
     sweep: Sweep
     command: str
     _finds: Finds = field(init=False)
+    # Points that could be run, and those that were.
+    _planned: list[Work] = field(default_factory=list)
+    _done: set[Point] = field(default_factory=set)
     _exposed: set[str] = field(default_factory=set)
     # Names that some run exposed; pairs whose second some run exposed after the first.
     _seen: set[str] = field(default_factory=set)
@@ -91,13 +98,31 @@ class Engine:
                 for index in range(len(config.params)):
                     if not self._full():
                         self._exhaustive(index)
+            for found in self._finds.roots.values():
+                self._shrink(found)
             failures = [self._explain(found) for found in self._finds.roots.values()]
+            raised = self._to_debug(next(iter(self._finds.roots.values()), None))
         report.not_asked = self._not_asked()
         failures += self._never()
         report.failures = tuple(failures)
         if failures:
-            raise SweepFailure(report.failures, report, self.command)
+            raise SweepFailure(report.failures, report, self.command) from raised
         return report
+
+    def plan(self) -> Report:
+        """Make the runs without a fault, to tell how many points there are.
+
+        Raises:
+            SweepFailure: the scenario fails by itself.
+            SweepError: the sweep could not be done.
+        """
+        with self._under_way():
+            self.report.points = len(self._singles())
+            failures = [self._explain(found) for found in self._finds.roots.values()]
+        if failures:
+            self.report.failures = tuple(failures)
+            raise SweepFailure(self.report.failures, self.report, self.command)
+        return self.report
 
     def replay(self, text: str) -> Report:
         """Run the point of a token, and nothing else.
@@ -132,7 +157,9 @@ class Engine:
             found = Found(point, result.violations, "", token.batches)
             failure = self._failure(found, result, True)
             report.failures = (failure,)
-            raise SweepFailure(report.failures, report, self.command)
+            with self._under_way():
+                raised = self._to_debug(found)
+            raise SweepFailure(report.failures, report, self.command) from raised
         return report
 
     def _open_nurseries(self, point: Point) -> None:
@@ -199,6 +226,7 @@ class Engine:
     def _sample(self, work: list[Work]) -> list[Work]:
         """All of the work, or as much of it as the budget allows, evenly spread."""
         self.report.points += len(work)
+        self._planned += work
         if self.config.budget is None:
             return work
         left = max(0, self.config.budget - self.report.ran)
@@ -208,7 +236,7 @@ class Engine:
 
     # Runs
 
-    def _run(self, point: Point, *, record: bool, batches: int) -> Result:
+    def _run(self, point: Point, *, record: bool, batches: int, keep: bool = False) -> Result:
         self.report.runs += 1
         params = self.config.params[point.params]
         return run_once(
@@ -218,6 +246,7 @@ class Engine:
             point.faults,
             record=record,
             batches=batches,
+            keep=keep,
         )
 
     def _dry_run(self, index: int, schedule: Schedule) -> _Dry | None:
@@ -262,6 +291,7 @@ class Engine:
             for piece, answer in zip(work, answers, strict=True):
                 self.report.ran += 1
                 self.report.runs += answer.runs
+                self._done.add(piece.point)
                 self._note(piece, answer)
                 if piece.record:
                     following += self._aim_second(piece, answer)
@@ -352,6 +382,7 @@ class Engine:
             self._entered[name] = self._entered.get(name, False) or entered
         self._asked[work.point.params].update(answer.asked)
         self._judged[work.point.params] += answer.judged
+        self.report.cuts.update(answer.cuts)
         if answer.missed is not None:
             self._diverged(work, answer.missed)
         for point, violations in answer.failed:
@@ -383,6 +414,30 @@ class Engine:
             f"a run left the steps of its dry run: {missed}",
             where or f"It happened on the way to {point.faults}.",
         )
+
+    def _shrink(self, found: Found) -> None:
+        """Look for a smaller point that fails in the same way."""
+        size, done = self._finds.size, self._done
+        smaller = [
+            work
+            for work in self._planned
+            if work.point not in done and size(work.point) < size(found.point)
+        ]
+        smaller.sort(key=lambda work: size(work.point))
+        run = partial(self._run, record=False)
+        Shrinker(found, lambda point, batches: run(point, batches=batches)).shrink(
+            smaller, self.report.complete
+        )
+
+    def _to_debug(self, found: Found | None) -> BaseException | None:
+        """What a failure raises, with all of its frames, if a debugger wants them."""
+        if found is None or not options.current.debug:
+            return None
+        result = self._run(found.point, record=False, batches=found.batches, keep=True)
+        raised = [leaf for error in result.raised for leaf in leaves(error)]
+        # Where the program itself raised, not where a nursery made a group of it.
+        own = [leaf for leaf in raised if not isinstance(leaf, trio.Cancelled)]
+        return next(iter(own or raised), None)
 
     def _explain(self, found: Found) -> Failure:
         """Run a failing point once more, recorded, to tell its story."""

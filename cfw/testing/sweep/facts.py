@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -68,6 +69,7 @@ class Settings:
         nurseries: whether every nursery below the root can be fired.
         allow: exceptions the scenario may end with, also inside groups.
         without: names of default invariants that are not asked.
+        cover: files whose awaits are counted when a fault cuts them.
         host: calls the scenario; None if all there is to do is to call it with the world.
     """
 
@@ -79,6 +81,7 @@ class Settings:
     nurseries: bool = False
     allow: tuple[type[BaseException], ...] = ()
     without: frozenset[str] = frozenset()
+    cover: frozenset[str] = frozenset()
     host: Host | None = None
 
 
@@ -100,6 +103,7 @@ class Facts:
         error: what the scenario raised, or None.
         broken: what Trio's run loop itself broke down with, or None.
         left: tasks alive when the scenario had returned.
+        raised: what violations were raised as.
     """
 
     world: World
@@ -107,6 +111,7 @@ class Facts:
     error: BaseException | None = None
     broken: BaseException | None = None
     left: list[str] = field(default_factory=list)
+    raised: list[BaseException] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,8 @@ class Result:
         batches: how many batches the run took.
         record: of a recorded run.
         output: what a recorded run printed and logged.
+        cuts: how often the faults cut each line that is covered, by file.
+        raised: what was raised, with its frames, of a run that keeps it.
     """
 
     violations: tuple[Violation, ...]
@@ -137,6 +144,8 @@ class Result:
     batches: int
     record: Record | None = None
     output: str = ""
+    cuts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    raised: tuple[BaseException, ...] = ()
 
 
 def scenario_name(scenario: Callable[..., object]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from .points import Point
 from .watch import Record
@@ -46,6 +47,19 @@ class Failure:
     def has_fault(self) -> bool:
         """Whether something was fired in the run."""
         return self.point is not None and bool(self.point.faults)
+
+    def to_json(self, command: str) -> dict[str, Any]:
+        """What it says, as plain values.
+
+        Args:
+            command: replays it, with its token in place of `{token}`.
+        """
+        told = asdict(replace(self, point=None, record=None))
+        del told["point"], told["record"]
+        told["sites"] = [list(one) for one in self.sites]
+        told["invariants"] = list(self.invariants)
+        told["replay"] = command.replace("{token}", self.token) if self.token else ""
+        return told
 
     def text(self, command: str) -> str:
         """All of it, for a terminal.

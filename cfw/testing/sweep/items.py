@@ -304,6 +304,13 @@ def _captures_again(config: pytest.Config) -> None:
         manager.resume_global_capture()
 
 
+def captures_no_more(config: pytest.Config) -> None:
+    """Between tests pytest's capture is suspended, so that the terminal can be written to."""
+    manager: Any = config.pluginmanager.getplugin("capturemanager")
+    if manager is not None:
+        manager.suspend_global_capture()
+
+
 def _raise_first(errors: list[BaseException]) -> None:
     if errors:
         raise errors[0]

@@ -18,6 +18,8 @@ class Options:
         budget: points a sweep may run at most. None leaves it to the sweep.
         jobs: processes. None leaves it to the sweep.
         stop_after: roots of failure after which a sweep stops. None leaves it to the sweep.
+        cover: a package: count which of its awaits are cut. Empty for none.
+        debug: whether a failure is raised from what the scenario raised, for a debugger.
         live: whether what scenarios print is shown at once, from every run.
         test: the running test's node id, which its tokens carry; empty outside pytest.
         select: what names that test on the command line, from where pytest was started;
@@ -30,6 +32,8 @@ class Options:
     budget: int | None = None
     jobs: int | None = None
     stop_after: int | None = None
+    cover: str = ""
+    debug: bool = False
     live: bool = False
     test: str = ""
     select: str = ""

@@ -145,6 +145,7 @@ def _places(parked: Iterable[str]) -> str:
 
 def _traced(facts: Facts, error: BaseException | None) -> str:
     """The traceback, of a run that is recorded to tell its story."""
+    facts.raised += [error] if error is not None else []
     if error is None or facts.watch.record is None:
         return ""
     return trace_text(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from .failure import Failure
 
@@ -31,7 +33,9 @@ class Report:
         not_asked: for each of the scenario's own invariants, how many runs ended before they
             registered it, though others with the same parameters did.
         sampled: why not everything was run; empty means complete.
-        failures: the first failing point of each kind.
+        failures: the smallest failing point of each root.
+        cover: the package whose awaits were counted; empty if none.
+        cuts: how often the faults cut each line of it, by file.
         mutants: planted bugs caught and planted, for the caller to fill in; None if the
             caller has none.
     """
@@ -52,6 +56,8 @@ class Report:
     not_asked: dict[str, int] = field(default_factory=dict)
     sampled: str = ""
     failures: tuple[Failure, ...] = ()
+    cover: str = ""
+    cuts: Counter[tuple[str, int]] = field(default_factory=Counter)
     mutants: tuple[int, int] | None = None
 
     @property
@@ -91,6 +97,8 @@ class Report:
         missing = [f"{name} {runs}x" for name, runs in self.not_asked.items()]
         if missing:
             coverage += f"; not asked: {', '.join(missing)}"
+        if self.cover and not self.cuts:
+            coverage = f"cuts nothing of {self.cover}"
         if self.failures:
             coverage = f"FAILED {', '.join(dict.fromkeys(f.invariant for f in self.failures))}"
         return [
@@ -103,6 +111,23 @@ class Report:
             "-" if self.mutants is None else "{}/{}".format(*self.mutants),
             coverage,
         ]
+
+    def to_json(self, command: str = "{token}") -> dict[str, Any]:
+        """All of it as plain values, for a file.
+
+        Args:
+            command: replays a failure, with its token in place of `{token}`.
+        """
+        told = asdict(replace(self, failures=(), cuts=Counter()))
+        cuts = [[file, line, times] for (file, line), times in sorted(self.cuts.items())]
+        failures = [one.to_json(command) for one in self.failures]
+        return told | {
+            "complete": self.complete,
+            "runs_per_s": round(self.runs_per_s, 1),
+            "cells": self.cells(),
+            "cuts": cuts,
+            "failures": failures,
+        }
 
     def row(self) -> str:
         """One line that says what was covered."""

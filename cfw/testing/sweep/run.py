@@ -37,6 +37,7 @@ def run_once(
     *,
     record: bool = False,
     batches: int = DRY_BATCHES,
+    keep: bool = False,
 ) -> Result:
     """Run the scenario once, to its end or to the end of its time, and judge it.
 
@@ -47,6 +48,8 @@ def run_once(
         faults: what to fire, in the order of their instants.
         record: keep every step and instant.
         batches: how many batches the run may take.
+        keep: keep what was raised, for a debugger. Its frames keep alive what may only be seen
+            when it is collected.
 
     Raises:
         InstrumentError: the engine itself failed inside the run.
@@ -56,6 +59,8 @@ def run_once(
     noise = Noise()
     with listening(noise, record), _seeded(settings.seed):
         result, own = _run_and_judge(settings, params, schedule, faults, record, batches)
+        if not keep:
+            result = replace(result, raised=())
         # Only now is everything the scenario left behind garbage, and its finalisers run.
         gc.collect()
     interrupt.check()
@@ -77,7 +82,8 @@ def _run_and_judge(
     batches: int,
 ) -> tuple[Result, tuple[Violation, ...]]:
     world = World(params=params, heal=settings.heal, random=random.Random(settings.seed))
-    watch = Watch(world, Picker(schedule), faults, record, settings.nurseries, batches)
+    picker = Picker(schedule)
+    watch = Watch(world, picker, faults, record, settings.nurseries, batches, settings.cover)
     facts = Facts(world, watch)
     host = settings.host or partial(_call, settings)
     host(world, partial(_enter, settings, facts))
@@ -100,6 +106,8 @@ def _run_and_judge(
         entered=world.entered(),
         batches=watch.batch,
         record=watch.record,
+        cuts=watch.cuts,
+        raised=tuple(facts.raised),
     )
     return result, own
 

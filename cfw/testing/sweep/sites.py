@@ -118,12 +118,10 @@ def raised_at(error: BaseException) -> str:
 
 
 def trace_text(error: BaseException) -> str:
-    """The traceback with its causes, from the first frame that is not the engine's."""
+    """The traceback with its causes, without the frames that are the engine's."""
     told = traceback.TracebackException.from_exception(error)
     for one in _told(told):
-        frames = list(one.stack)
-        while frames and frames[0].filename.startswith(_HERE):
-            del frames[0]
+        frames = [frame for frame in one.stack if not frame.filename.startswith(_HERE)]
         for frame in frames:
             frame.filename = short_path(frame.filename)
         one.stack = traceback.StackSummary.from_list(frames)

@@ -7,6 +7,7 @@ is raised after the run.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -126,6 +127,7 @@ class Watch(trio.abc.Instrument):
         record: keep a `Record`; costs about as much again as the run.
         nurseries: whether every open nursery can be fired, too.
         batches: how many batches the run may take before it is told to stop.
+        cover: files whose awaits are counted when a fault cuts them.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Watch(trio.abc.Instrument):
         record: bool,
         nurseries: bool,
         batches: int,
+        cover: frozenset[str] = frozenset(),
     ) -> None:
         self.error: BaseException | None = None
         self.action_errors: list[tuple[str, BaseException]] = []
@@ -169,6 +172,8 @@ class Watch(trio.abc.Instrument):
         self._ended: dict[int, int] = {}
         self._nurseries = nurseries
         self._batches = batches
+        self._cover = cover
+        self.cuts: Counter[tuple[str, int]] = Counter()
         self._last_time = 0.0
 
     # The chooser
@@ -335,9 +340,19 @@ class Watch(trio.abc.Instrument):
     def _follow(self, task: Task, ordinal: int, error: trio.Cancelled) -> None:
         """Note the `Cancelled` that the step raises, and for which faults it does."""
         error.__dict__[_MARK] = ordinal, self.step
+        reached = False
         for fired in self.fired:
             if fired.scope is not None and is_visible(fired.scope, task):
                 fired.delivered.setdefault(ordinal, ", parked at ".join(self._describe(task)))
+                reached = True
+        if reached and self._cover:
+            self._count_cuts(task)
+
+    def _count_cuts(self, task: Task) -> None:
+        for frame, line in task.iter_await_frames():
+            file = frame.f_code.co_filename
+            if file in self._cover:
+                self.cuts[file, line] += 1
 
     @_guarded
     def scope_left(self, scope: trio.CancelScope, exc: BaseException | None) -> None:

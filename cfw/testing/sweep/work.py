@@ -47,6 +47,7 @@ class Answer:
         judged: of how many runs any could be.
         missed: why a fault did not fire; the sweep cannot go on.
         instants: after the last fault, if asked for.
+        cuts: how often each covered line was cut, by file.
         cut_short: whether a tree had more orders than it may run.
     """
 
@@ -58,6 +59,7 @@ class Answer:
     judged: int = 0
     missed: str | None = None
     instants: list[Instant] = field(default_factory=list)
+    cuts: Counter[tuple[str, int]] = field(default_factory=Counter)
     cut_short: bool = False
 
     def add(self, point: Point, result: Result) -> None:
@@ -73,6 +75,7 @@ class Answer:
             self.asked.update(result.asked)
             self.judged += 1
         self.missed = self.missed or result.missed
+        self.cuts.update(result.cuts)
 
 
 def perform(config: Config, work: Work) -> Answer:
