@@ -144,6 +144,7 @@ class WebSocket:
     async def _read_message(self, until: float) -> None:
         """Read until there is a message, the end, or no time left."""
         decoder, stream, receiver = self._decoder, self._stream, self._receiver
+        patience = self._patience
         receiver.is_woken = False
         now = trio.current_time()
         self._message_until = now + self._left_s
@@ -151,8 +152,13 @@ class WebSocket:
             while True:
                 receiver.is_called, held_s = False, receiver.held_s
                 deadline = wait_until = min(until, self._message_until, self._pong_until)
-                if now >= deadline:
-                    wait_until = self._patience.wait_until(deadline, now)
+                is_overdue = now >= deadline
+                if is_overdue:
+                    if patience.is_spent(deadline, now):
+                        await trio.lowlevel.checkpoint()
+                        self._blame(deadline)
+                        break
+                    wait_until = patience.wait_until(deadline, now)
                 received: int | None = None
                 if not stream.has_control:  # else left by a peer that takes no pong
                     received = await self._decode(wait_until)
@@ -161,13 +167,15 @@ class WebSocket:
                 if stream.has_control:
                     with receiver.wait(wait_until):
                         await stream.wait_control_read()
+                held_s = receiver.held_s - held_s
                 if decoder.messages or decoder.is_over or self._is_eof or receiver.is_woken:
+                    if is_overdue:  # counted, though it is taken
+                        patience.is_over(deadline, now, received, was_held=held_s > 0)
                     break
                 now = trio.current_time()
-                held_s = receiver.held_s - held_s
                 self._time_message(now, held_s)
                 deadline = min(until, self._message_until, self._pong_until)
-                if now >= deadline and self._patience.is_over(
+                if now >= deadline and patience.is_over(
                     deadline, now, received, was_held=held_s > 0
                 ):
                     self._blame(deadline)

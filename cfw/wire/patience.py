@@ -61,6 +61,12 @@ class Patience:
         if received is None and not self._was_away:
             return True
         self._left_bytes -= received or 0
+        return self.is_spent(deadline, now)
+
+    def is_spent(self, deadline: float, now: float) -> bool:
+        """Whether so much was taken since then that nothing more is, although it is there."""
+        if deadline > self._seen_at:
+            return False
         return self._left_bytes <= 0 or now >= self._seen_at + OVERDUE_S
 
     def _see(self, deadline: float, now: float) -> None:

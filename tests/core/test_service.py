@@ -350,6 +350,7 @@ ID = "6f9619ff-8b86-4011-b42d-00c04fc964ff"
 @pytest.mark.parametrize("again", [ID, ID.upper()], ids=["same", "upper case"])
 def test_every_message_has_a_record_id_of_its_own(again: str) -> None:
     """In the open, in any frame and in the close; UUIDs are compared without their case."""
+    assert "record_id" in refused(opened(record_id=ID.upper()), make_meta(record_id=ID)).detail
     first = opened(record_id=ID)
     second = run(opened(), make_meta(1, record_id=ID), jpeg())
     third = run(second, make_meta(2), jpeg())

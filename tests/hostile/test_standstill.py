@@ -160,7 +160,8 @@ async def test_a_pong_that_lay_in_the_kernel_keeps_the_connection(tmp_path: Path
         await rig.stream.aclose()
 
 
-async def test_one_that_floods_puts_no_time_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [200, LARGE])
+async def test_one_that_floods_puts_no_time_off(tmp_path: Path, size: int) -> None:
     """Whoever goes on sending when its time is over is ended then, or a moment later."""
     options = {"limits.max_duration_s": 2, "limits.max_frames": 10**9}
     options |= {"limits.max_total_bytes": 10**12, "times.message_s": 60}
@@ -172,7 +173,7 @@ async def test_one_that_floods_puts_no_time_off(tmp_path: Path) -> None:
             with trio.move_on_after(30):
                 try:
                     while True:
-                        await rig.frame(LARGE)
+                        await rig.frames(100 if size < LARGE else 1, size)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass
 
@@ -182,7 +183,10 @@ async def test_one_that_floods_puts_no_time_off(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     assert ended.aborts[0].error_code == "limit_duration_exceeded"
     assert took < 10
-    figure("one that floods, at 2 s of max_duration_s", f"ended after {took:.2f} s")
+    figure(
+        f"one that floods with {size} bytes a frame, at 2 s of max_duration_s",
+        f"ended after {took:.2f} s",
+    )
 
 
 def without_pings(data: bytes) -> list[tuple[int, bytes]]:

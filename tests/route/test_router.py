@@ -468,10 +468,11 @@ async def test_a_session_that_ended_is_told_and_not_the_silence_of_its_rig(
         check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, limit)
 
 
+@pytest.mark.parametrize("leaves", [False, True], ids=["sends", "leaves"])
 async def test_a_limit_waits_for_the_session_no_longer_than_session_check_s(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, leaves: bool
 ) -> None:
-    """An authority that hangs keeps no capture beyond its limit; nor does a rig that sends."""
+    """An authority that hangs keeps no capture beyond its limit, whatever its rig does then."""
     authority = ScriptedAuthority()
     async with bench(authority=authority) as b:
         rig = await b.capture()
@@ -480,6 +481,8 @@ async def test_a_limit_waits_for_the_session_no_longer_than_session_check_s(
         authority.delay_s = 60
         await trio.sleep(5.5)
         await rig.frame(1)
+        if leaves:
+            await rig.peer.send(close(1000))
         ending = await rig.ending()
         assert trio.current_time() == start + 5 + 2
     check_abort(ending, ErrorCode.PROTOCOL_VIOLATION, 1008, "idle_s")

@@ -18,6 +18,7 @@ from cfw.sessions import SessionStatus
 from cfw.testing.fakes import ScriptedAuthority
 from cfw.wire import HandshakeRejected, KeepaliveTimeout, MessageTimeout
 from cfw.wire.patience import LATE_S, OVERDUE_BYTES, OVERDUE_S, Patience
+from cfw.wire.receiver import MIN_READ_BYTES
 from schemas import ErrorCode
 from tests.factories import close_fields, jpeg, meta_fields, open_fields
 from tests.route.kit import bench
@@ -148,14 +149,45 @@ async def test_the_time_of_a_message_is_not_carried_to_the_next(
             await peer.send(ping(b"1")[4:] + text("three")[:5])
             await trio.sleep(0.5)
             await peer.send(text("three")[5:])
+            four, five = text("four"), text("five")
+            for part in (four[:5], four[5:] + five[:5], five[5:]):
+                await trio.sleep(4)
+                await peer.send(part)
+            await trio.sleep(0.5)
+            await peer.send(text("six")[:5])
+            await trio.sleep(4)
+            await peer.send(text("six")[5:])
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
-            assert [await socket.receive_batch() for _ in range(3)] == [
-                ["one"],
-                ["two"],
-                ["three"],
-            ]
+            got = [await socket.receive_batch() for _ in range(6)]
+        assert got == [["one"], ["two"], ["three"], ["four"], ["five"], ["six"]]
+
+
+async def test_waiting_for_a_turn_is_no_time_of_the_peer(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind many that flood each read waits; the message has its message_s all the same."""
+    async with connected(message_s=5, keepalive_s=1e6) as (socket, peer):
+        receiver = socket._receiver
+        receive = receiver.receive
+
+        async def in_turn(deadline: float) -> Any:
+            await trio.sleep(4)
+            receiver.held_s += 4
+            return await receive(deadline)
+
+        monkeypatch.setattr(receiver, "receive", in_turn)
+
+        async def send() -> None:
+            for byte in text("slow"):
+                await peer.send(bytes([byte]))
+                await trio.sleep(4.1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            assert await socket.receive_batch() == ["slow"]
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["nothing", "half a message"])
@@ -243,6 +275,23 @@ async def test_a_request_that_does_not_come_is_refused_a_moment_later(
         autojump_clock.jump(60)
         assert (await peer.read_answer())[0] == 408
         await peer.stream.aclose()
+
+
+@pytest.mark.parametrize("late_s", [0.0, 30.0], ids=["in time", "late"])
+async def test_whole_messages_put_no_time_off_either(
+    late_s: float, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many bytes of them are taken when the time is over, and then it is."""
+    monkeypatch.setattr("cfw.wire.patience.OVERDUE_BYTES", 200_000)
+    async with connected(message_s=5, keepalive_s=1e6) as (socket, peer):
+        await peer.send(binary(bytes(94)) * 10_000)
+        autojump_clock.jump(5 + late_s)
+        taken = 0
+        while batch := await socket.receive_batch(until=5):
+            taken += 100 * len(batch)
+        assert 200_000 <= taken < 200_000 + 2 * MIN_READ_BYTES
+        assert await socket.receive_batch(until=4) == []
+        assert await socket.receive_batch(until=trio.current_time() + 1) != []
 
 
 # --- how long one is patient ----------------------------------------------------------------

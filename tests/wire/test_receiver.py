@@ -175,6 +175,33 @@ async def test_a_few_of_those_that_flood_are_read_in_one_pass(
     assert max(by_pass.values()) == min(rigs, TURNS)
 
 
+async def test_a_round_of_turns_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more wait for a turn, the less each gets in it; one alone gets all it can take."""
+    monkeypatch.setattr("cfw.wire.receiver.ROUND_BYTES", 40 * MIN_READ_BYTES)
+    asked: dict[int, list[int]] = {}
+
+    def readv(number: int, spaces: tuple[memoryview]) -> int:
+        asked.setdefault(number, []).append(len(spaces[0]))
+        return len(spaces[0])
+
+    async def read(receiver: Receiver) -> None:
+        while len(asked.get(numbers[receiver], ())) < 20:
+            await receiver.receive()
+
+    with contextlib.ExitStack() as stack:
+        receivers = [stack.enter_context(connected())[0] for _ in range(40)]
+        numbers = {each: each._socket.fileno() for each in receivers if each._socket}
+        monkeypatch.setattr("os.readv", readv)
+        await read(receivers[0])
+        async with trio.open_nursery() as nursery:
+            for receiver in receivers[1:]:
+                nursery.start_soon(read, receiver)
+        monkeypatch.undo()
+    assert asked.pop(numbers[receivers[0]])[-1] == MAX_READ_BYTES
+    # Of 39, some 35 wait while one has its turn.
+    assert max(max(sizes[:10]) for sizes in asked.values()) <= 2 * MIN_READ_BYTES
+
+
 @pytest.mark.parametrize("how", ["woken", "late"])
 async def test_who_waits_for_a_turn_is_woken_at_once(
     monkeypatch: pytest.MonkeyPatch, how: str
