@@ -21,6 +21,8 @@ When they are asked for:
 
 bench         the worker beside other servers
 guard         machine instructions for one frame, under valgrind
+wheels        wheels of this platform for every Python, in dist (cibuildwheel)
+release       `nox -s release -- v1.2.3`: whether that tag is a release, and its source in dist
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ LIGHT = (
     *("tests/sinks", "tests/sessions", "tests/identity", "tests/admin", "tests/api"),
     *("tests/testing", "tests/guards/test_domain.py", "tests/guards/test_protocol.py"),
     *("tests/guards/test_config_page.py", "tests/guards/test_pages.py"),
+    *("tests/guards/test_release.py", "tests/guards/test_workflows.py"),
 )
 #: One test is a whole sweep, suite or fuzzer there: minutes are no sign that it hangs.
 PATIENT = ("-o", "timeout=900", "-o", "faulthandler_timeout=960")
@@ -98,6 +101,8 @@ def lint(session: nox.Session) -> None:
     run(session, "ruff", "format", "--check", ".")
     run(session, "cython_lint.cython_lint", "--max-line-length", "96", "schemas", "cfw")
     session.run(str(PYTHON.with_name("lint-imports")), external=True)
+    workflows = map(str, Path(".github", "workflows").glob("*.yml"))
+    run(session, "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
 @nox.session(venv_backend="none")
@@ -182,3 +187,18 @@ def guard(session: nox.Session) -> None:
     if shutil.which("valgrind") is None:
         session.skip("valgrind is not installed: no instruction was counted")
     run(session, "tests.guards.instructions")
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """What `tool.cibuildwheel` names, as far as this platform can make it."""
+    session.install("cibuildwheel>=3.1")
+    session.run("cibuildwheel", "--output-dir", "dist", *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Whether the tag given is a release; its source, and a wheel made from that."""
+    run(session, "tests.guards.release", *session.posargs)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", "dist")
