@@ -47,18 +47,23 @@ PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 #: Two files of tests at a time; one file has its fixtures to itself.
 PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
-HEAVY = ("tests/browser", "tests/deploy", "tests/valkey", "tests/bench")
+HEAVY = ("tests/whole/browser", "tests/whole/deploy", "tests/unit/valkey", "tests/unit/bench")
 #: A session of its own runs all of them.
-SWEEPS = ("tests/sweep", "tests/valkey/test_sweep.py", "tests/valkey/test_feed_sweep.py")
+SWEEPS = (
+    "tests/sweep",
+    "tests/unit/valkey/test_sweep.py",
+    "tests/unit/valkey/test_feed_sweep.py",
+)
 #: Where what is marked as hostile is.
-HOSTILE = ("tests/hostile", "tests/valkey")
+HOSTILE = ("tests/whole/hostile", "tests/unit/valkey")
 #: Tests of what is compiled where cfw is installed.
-COMPILED = ("tests/core", "tests/route", "tests/schemas", "tests/wire")
+COMPILED = ("tests/unit/core", "tests/unit/routes", "tests/unit/schemas", "tests/unit/wire")
 #: Tests that start no process.
 LIGHT = (
     *COMPILED,
-    *("tests/sinks", "tests/sessions", "tests/identity", "tests/admin", "tests/api"),
-    *("tests/testing", "tests/guards/test_domain.py", "tests/guards/test_protocol.py"),
+    *(f"tests/unit/{room}" for room in ("admin", "api", "identity", "sessions", "sinks")),
+    *("tests/unit/testing", "--ignore=tests/unit/testing/sweep"),
+    *("tests/guards/test_domain.py", "tests/guards/test_protocol.py"),
     *("tests/guards/test_config_page.py", "tests/guards/test_pages.py"),
     *("tests/guards/test_release.py", "tests/guards/test_workflows.py"),
 )

@@ -8,6 +8,7 @@ import attrs
 import structlog
 import trio
 
+from cfw.admin.exposition import exposition
 from cfw.admin.feed import feed_handler
 from cfw.admin.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.admin.pages import page_routes
@@ -15,8 +16,7 @@ from cfw.admin.routing import CAPTURE_ID, App, Route
 from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits
 from cfw.metrics import Metrics
-from cfw.metrics.exposition import exposition
-from cfw.registry import CaptureStatus, EndedCapture, Registry
+from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 from schemas import ErrorCode, Timestamp
 

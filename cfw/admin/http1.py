@@ -18,12 +18,12 @@ import h11
 import trio
 
 from cfw.admin.messages import Request, Response
+from cfw.net import describe_peer
 from cfw.wire import (
     MAX_HEAD_BYTES,
     HandshakeReject,
     PeerGone,
     RequestBytes,
-    describe_peer,
     read_head,
     read_request,
     see_off,

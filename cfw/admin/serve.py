@@ -22,15 +22,13 @@ import trio
 from cfw.admin.http1 import Http1
 from cfw.admin.messages import Answer, Handler, Upgrade, problem
 from cfw.identity import TlsFiles
-from cfw.listen import RESERVE, Throttle, serve_listeners
-from cfw.net import open_listeners
+from cfw.net import RESERVE, Throttle, describe_peer, open_listeners, serve_listeners
 from cfw.wire import (
     HandshakeReject,
     HandshakeRejected,
     PeerGone,
     TlsFailed,
     accept,
-    describe_peer,
     refuse,
     refuse_now,
     shake_tls,

@@ -16,7 +16,7 @@ import attrs
 import structlog
 import trio
 
-from cfw.config import AdminConfig, Config, ConfigError, ServerConfig
+from cfw.api.config import AdminConfig, Config, ConfigError, ServerConfig
 from cfw.identity import (
     Gate,
     Origins,

@@ -18,14 +18,13 @@ from cfw.admin import (
     token_only,
 )
 from cfw.api.access import Access, Reload, open_access
+from cfw.api.config import Config
 from cfw.api.routes.camera_feed_worker_routes import Router
-from cfw.config import Config
 from cfw.identity import TlsFiles, is_loopback
 from cfw.limits import Times
-from cfw.listen import Handler, serve_listeners
 from cfw.metrics import Metrics, watch_stalls
-from cfw.net import address_text, open_listeners
-from cfw.registry import Registry
+from cfw.net import Handler, address_text, open_listeners, serve_listeners
+from cfw.routes.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
 from cfw.sinks import CountingSink, Sink, open_sink
 from cfw.sinks.hub import Hub

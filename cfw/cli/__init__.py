@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from cfw import __version__
+from cfw import __version__, code_in_use
 from cfw.cli._streams import own_streams
 from cfw.cli.signals import obeyed_by_the_first_process
-from cfw.native import code_in_use
 
 #: Subcommand -> where it is, and what `cfw --help` says of it.
 _COMMANDS = {
@@ -20,7 +19,7 @@ _COMMANDS = {
     "tap": ("cfw.cli.tap:tap", "Read the captures of a worker: video or JSON on stdout."),
     "session": ("cfw.cli.session:session", "Open and close sessions of a fleet of workers."),
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
-    "bench": ("cfw.cli.bench.command:bench", "Measure the worker beside other servers."),
+    "bench": ("cfw.cli.bench:bench", "Measure the worker beside other servers."),
     "token": ("cfw.cli.token:token", "Make a token that lets a rig or a person in."),
     "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),
     "explain": ("cfw.cli.explain:explain", "Say what an error code means and what to do."),

@@ -10,13 +10,13 @@ import click
 import trio
 
 from cfw.api import Addresses, ListenError, serve
+from cfw.api.config import Config, load_config
 from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
 from cfw.cli.serve import first_of, first_reason
 from cfw.cli.sources import Frames
 from cfw.cli.termination import Termination
 from cfw.client import CaptureError, open_capture
-from cfw.config import Config, load_config
 from cfw.metrics import Metrics
 
 USER, SESSION = "demo-user", "demo-session"

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_type_hints
 import attrs
 import click
 
-from cfw.config import Config, toml_value
+from cfw.api.config import Config, toml_value
 from cfw.settings import about
 
 _INTRO = """\

@@ -14,21 +14,20 @@ import click
 import structlog
 import trio
 
-from cfw import __version__
+from cfw import __version__, code_in_use
 from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
+from cfw.api.config import Config, ConfigError, config_toml, load_config, parse_setting
+from cfw.api.memory import settle_memory
 from cfw.cli._lines import Lines
 from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
 from cfw.cli._systemd import Systemd
 from cfw.cli.lifeline import Lifeline
-from cfw.cli.memory import settle_memory
 from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
-from cfw.config import Config, ConfigError, config_toml, load_config, parse_setting
-from cfw.listen import RESERVE, raise_descriptor_limit
 from cfw.metrics import Metrics
-from cfw.native import code_in_use
+from cfw.net import RESERVE, raise_descriptor_limit
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
 

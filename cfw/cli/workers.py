@@ -29,9 +29,9 @@ import structlog
 import trio
 
 from cfw.api import Addresses, ListenError, longest_stop_s
+from cfw.api.config import Config, config_toml
 from cfw.cli.lifeline import BEAT_S, Hearing, NotALine, stream_of
 from cfw.cli.signals import HEARD, STOP, Terminal
-from cfw.config import Config, config_toml
 from cfw.identity import page_origins
 from cfw.limits import Times
 from cfw.net import bind_sockets

@@ -12,7 +12,7 @@ import trio
 from cfw.identity.origins import Origins, is_of_listener, is_same_origin
 from cfw.identity.tls import users_of
 from cfw.identity.tokens import Entry, Tokens
-from cfw.listen import local_address
+from cfw.net import local_address
 from cfw.wire import HandshakeReject, Request
 
 #: The only subprotocol that is ever selected; browsers offer it beside their token.

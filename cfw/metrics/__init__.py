@@ -1,6 +1,6 @@
 """What a worker measures of itself: plain numbers, added up where things happen.
 
-`cfw.metrics.exposition` shows them to Prometheus; only the admin listener imports it.
+`cfw.admin.exposition` shows them to Prometheus; only the admin listener imports it.
 """
 
 from cfw.metrics._measures import BUCKETS_S, CheckResult, Histogram, Metrics, Refusal

@@ -1,5 +1,33 @@
 """What listening needs of the network, whoever is served there."""
 
-from cfw.net.sockets import address_text, bind_sockets, open_listeners
+from cfw.net.accepting import RETRY_S, Handler, serve_listeners
+from cfw.net.descriptors import RESERVE, descriptor_limit, raise_descriptor_limit
+from cfw.net.peers import (
+    address_of,
+    address_text,
+    describe_peer,
+    group_of,
+    local_address,
+    socket_of,
+)
+from cfw.net.sockets import bind_sockets, open_listeners
+from cfw.net.throttle import COMPLAIN_EVERY_S, Throttle
 
-__all__ = ["address_text", "bind_sockets", "open_listeners"]
+__all__ = [
+    "COMPLAIN_EVERY_S",
+    "RESERVE",
+    "RETRY_S",
+    "Handler",
+    "Throttle",
+    "address_of",
+    "address_text",
+    "bind_sockets",
+    "describe_peer",
+    "descriptor_limit",
+    "group_of",
+    "local_address",
+    "open_listeners",
+    "raise_descriptor_limit",
+    "serve_listeners",
+    "socket_of",
+]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import sys
 from contextlib import ExitStack
-from typing import Any
 
 import trio
 
@@ -92,16 +90,3 @@ def _set_options(sock: trio.socket.SocketType, *, is_every: bool, share: bool) -
         sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEPORT, 1)
     if sock.family == trio.socket.AF_INET6:
         sock.setsockopt(trio.socket.IPPROTO_IPV6, trio.socket.IPV6_V6ONLY, not is_every)
-
-
-def address_text(name: tuple[Any, ...]) -> str:
-    """A socket's address as a URL has it, `host:port`.
-
-    IPv6 stands in brackets; an IPv4 address that is written as IPv6, as a socket for both has
-    it, is shown as what it is.
-    """
-    host, port = name[:2]
-    if ":" in host:
-        mapped = ipaddress.IPv6Address(host.partition("%")[0]).ipv4_mapped
-        host = f"[{host}]" if mapped is None else mapped
-    return f"{host}:{port}"

@@ -10,8 +10,8 @@ import structlog
 import trio
 
 from cfw.limits import Limits
-from cfw.listen import Throttle, address_of
 from cfw.metrics import Metrics, Refusal
+from cfw.net import Throttle, address_of
 from cfw.wire import HandshakeReject, close_now, refuse, refuse_now
 
 #: So many refused connections are seen off at a time; others are closed behind their answer.

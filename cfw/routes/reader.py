@@ -15,10 +15,10 @@ from cfw.actions import (
     ForwardFrame,
     RequestSessionRecheck,
 )
-from cfw.clock import RigClock
 from cfw.errors import ProtocolViolation
 from cfw.limits import NS_PER_S
 from cfw.repository import ForwardBuffer
+from cfw.routes.clock import RigClock
 from cfw.service import (
     Event,
     SessionNotice,

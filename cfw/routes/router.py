@@ -26,13 +26,13 @@ from cfw.actions import RequestSessionRecheck, RequestSessionValidation
 from cfw.errors import DomainError, ForwardFailed, ProtocolViolation, ServerShutdown
 from cfw.identity import SUBPROTOCOL, Gate, Origins
 from cfw.limits import NS_PER_S, Limits, Times, ns
-from cfw.listen import address_of
 from cfw.metrics import Metrics, Refusal, observe_delay
-from cfw.registry import CaptureStatus, EndedCapture, Registry
+from cfw.net import address_of, describe_peer
 from cfw.repository import FILLING_RATIO, GRACE_S, ForwardBuffer
 from cfw.routes.admission import Admission
 from cfw.routes.outcome import Outcome, not_ours, outcome_of
 from cfw.routes.reader import IngestClock, Reader
+from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.routes.session import Sessions
 from cfw.service import SessionVerdict, Verdict
 from cfw.sessions import SessionAuthority, watching
@@ -45,7 +45,6 @@ from cfw.wire import (
     Request,
     WebSocket,
     accept,
-    describe_peer,
     hold_after,
 )
 from schemas import (

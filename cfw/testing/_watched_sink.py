@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 import attrs
 import trio
 
-from cfw.registry import CaptureStatus, Registry
+from cfw.routes.registry import CaptureStatus, Registry
 from cfw.sinks import CaptureSink, Sink
 from cfw.state import Frame
 from cfw.testing.fakes import Recorded, RecordingSink

@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from cfw.api.config import Config
 from cfw.client import Capture, open_capture
-from cfw.config import Config
 from cfw.limits import NS_PER_S, Limits, Times
-from cfw.registry import Registry
 from cfw.routes import Router
+from cfw.routes.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
 from cfw.sinks import Sink, open_sink
 from cfw.testing._rig import Ending, Raw, Rig, jpeg, raw_frame

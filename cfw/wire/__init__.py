@@ -3,7 +3,8 @@
 `accept` answers the handshake and yields a `WebSocket`; what ends it is a `WireError`.
 """
 
-from .connection import Judge, WebSocket, accept, describe_peer
+from .accept import Judge, accept
+from .connection import WebSocket
 from .decoder import Decoder, PeerClose
 from .errors import (
     HandshakeRejected,
@@ -59,7 +60,6 @@ __all__ = [
     "WireViolation",
     "accept",
     "close_now",
-    "describe_peer",
     "hold_after",
     "read_head",
     "read_request",

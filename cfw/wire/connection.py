@@ -1,45 +1,28 @@
 """One server-side WebSocket connection: batches of whole messages in, text out."""
 
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from cfw.net import address_text
+from cfw.net import describe_peer
 
 from .decoder import Decoder
 from .errors import (
-    HandshakeRejected,
     KeepaliveTimeout,
     MessageTimeout,
     PeerClosed,
     PeerGone,
-    WireCrashed,
     WireError,
 )
 from .handshake import (
-    HandshakeReject,
-    Request,
-    RequestBytes,
-    check_upgrade,
     close_now,
     end_half,
-    read_head,
-    read_request,
-    refuse,
-    upgrade_head,
 )
-from .patience import Patience, hold_after
+from .patience import Patience
 from .receiver import Receiver
 from .stream import WireStream
-from .tls import shake_tls
-
-# Says why a request is refused; None to let it in.
-Judge: TypeAlias = Callable[[Request], HandshakeReject | None]
 
 # RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
@@ -181,7 +164,7 @@ class WebSocket:
                     self._blame(deadline)
                     break
         finally:
-            self._keep_time()
+            self.keep_time()
 
     def _time_message(self, now: float, held_s: float) -> None:
         """After a read that ended no message: one may have begun, or a control frame ended.
@@ -194,7 +177,7 @@ class WebSocket:
         else:
             self._message_until += held_s  # it was not its peer who waited for a turn
 
-    def _keep_time(self) -> None:
+    def keep_time(self) -> None:
         """Remember what the message that is arriving has left, until it is read on.
 
         Only time spent waiting for bytes counts, so nobody pays for a slow sink.
@@ -331,7 +314,7 @@ class WebSocket:
         if self._fault is not None:
             raise self._fault
 
-    def _fail(self, fault: WireError) -> None:
+    def fail(self, fault: WireError) -> None:
         self._fault = self._fault or fault
         self.interrupt()
 
@@ -347,7 +330,7 @@ class WebSocket:
             self.round_trip_s = took_s
         return True
 
-    async def _keep_alive(self, interval_s: float) -> None:
+    async def keep_alive(self, interval_s: float) -> None:
         is_open = True
         while is_open:
             await trio.sleep(interval_s)
@@ -355,232 +338,3 @@ class WebSocket:
             self._receiver.look_up()
             is_open = await self._ping()
             self._pong_until = math.inf
-
-
-class _Host:
-    """Holds trio-websocket's background task and the keepalive of one connection.
-
-    What they raise becomes an error of this connection and leaves no nursery.
-    """
-
-    def __init__(
-        self,
-        transport: trio.abc.Stream,
-        decoder: Decoder,
-        *,
-        keepalive_s: float,
-        keepalive_timeout_s: float,
-        message_s: float,
-    ) -> None:
-        self.stream = WireStream(transport)
-        self.socket: WebSocket | None = None
-        self.crash: ExceptionGroup[Exception] | None = None
-        self.settled = trio.Event()
-        # A cancelled body still says its last words, and needs these tasks for it; `accept`
-        # cancels this scope as soon as the body is left.
-        self.scope = trio.CancelScope(shield=True)
-        self._transport = transport
-        self.decoder = decoder
-        self._keepalive_s = keepalive_s
-        self._keepalive_timeout_s = keepalive_timeout_s
-        self._message_s = message_s
-
-    async def run(self) -> None:
-        """Answer the request, then serve until the stream is closed."""
-        try:
-            with self.scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._cancel_when_closed)
-                    # None: what the stream gives per call is small already.
-                    request = await wrap_server_stream(
-                        nursery, self.stream, receive_buffer_size=None
-                    )
-                    # What is offered in the head that it was given is to be selected.
-                    library = await request.accept(
-                        subprotocol=next(iter(request.proposed_subprotocols), None)
-                    )
-                    self.socket = WebSocket(
-                        self._transport,
-                        self.stream,
-                        library,
-                        self.decoder,
-                        nursery,
-                        keepalive_timeout_s=self._keepalive_timeout_s,
-                        message_s=self._message_s,
-                    )
-                    nursery.start_soon(self.socket._keep_alive, self._keepalive_s)
-                    self.settled.set()
-        except* Exception as group:
-            # Whatever a peer's bytes or a bug made it raise: UnicodeError, AssertionError.
-            self.crash = group
-        finally:
-            self.stream.close_nowait()
-            self.settled.set()
-        if self.crash is not None and self.socket is not None:
-            fault = WireCrashed("the connection's background task failed")
-            fault.__cause__ = self.crash
-            self.socket._fail(fault)
-
-    async def _cancel_when_closed(self) -> None:
-        # After refusing a request, trio-websocket closes the stream and waits for ever.
-        await self.stream.closed.wait()
-        self.scope.cancel()
-
-
-@asynccontextmanager
-async def accept(
-    transport: trio.abc.Stream,
-    *,
-    path: str | None,
-    max_text_bytes: int,
-    max_binary_bytes: int,
-    handshake_s: float,
-    keepalive_s: float,
-    keepalive_timeout_s: float,
-    message_s: float,
-    reject: HandshakeReject | None = None,
-    judge: Judge | None = None,
-    subprotocol: str | None = None,
-    request: RequestBytes | None = None,
-) -> AsyncIterator[WebSocket]:
-    """Answer one opening handshake and yield the open connection.
-
-    The transport is this function's from here: it is closed on every way out, without a
-    close frame where the body has not called `WebSocket.close`. What the body raises
-    leaves as it is, in no group.
-
-    Args:
-        transport: a fresh connection; if it is a `trio.SSLStream`, its handshake is done here.
-        path: the only path answered, without a query; None when whoever read the request has
-            seen to that.
-        max_text_bytes: largest text message.
-        max_binary_bytes: largest binary message.
-        handshake_s: seconds for TLS, and for the whole request to arrive and be answered.
-        keepalive_s: seconds between two pings.
-        keepalive_timeout_s: seconds for a pong to come.
-        message_s: seconds from the first byte of a message, or of a control frame, to its
-            last, counted while the connection is read.
-        reject: refuse any request with this answer; None to judge it.
-        judge: asked about a request for this path; None lets every one in.
-        subprotocol: selected where the peer offers it; no other ever is.
-        request: what was read of the transport already; None to read it.
-
-    Raises:
-        HandshakeRejected: there is no connection; the peer was told why.
-        PeerGone: the peer left during the handshake.
-        WireCrashed: a bug below this connection.
-
-    Cancellation: the transport is closed at once.
-    """
-    decoder = Decoder(max_text_bytes=max_text_bytes, max_binary_bytes=max_binary_bytes)
-    host = _Host(
-        transport,
-        decoder,
-        keepalive_s=keepalive_s,
-        keepalive_timeout_s=keepalive_timeout_s,
-        message_s=message_s,
-    )
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                answer = partial(
-                    _answer, path=path, reject=reject, judge=judge, subprotocol=subprotocol
-                )
-                yield await _open(nursery, transport, host, handshake_s, answer, request)
-            except BaseException as exc:
-                failure = exc
-                raise
-            finally:
-                host.scope.cancel()
-    except BaseExceptionGroup as group:
-        # The nursery's wrapping; the tasks beside the body raise nothing of their own.
-        failure = failure or group
-    finally:
-        await close_now(transport)
-    try:
-        if failure is not None:
-            raise failure
-    finally:
-        # Else this frame and the traceback would hold each other.
-        del failure
-
-
-async def _open(
-    nursery: trio.Nursery,
-    transport: trio.abc.Stream,
-    host: _Host,
-    handshake_s: float,
-    answer: Callable[[bytes], bytes | HandshakeReject],
-    request: RequestBytes | None,
-) -> WebSocket:
-    async with hold_after(handshake_s) as deadline:
-        if isinstance(transport, trio.SSLStream):
-            await shake_tls(transport)
-        result = await _shake_hands(nursery, transport, host, answer, request)
-        if isinstance(result, WebSocket):
-            return result
-        refusal = result
-    if deadline.cancelled_caught:
-        refusal = HandshakeReject(408, f"the handshake took longer than {handshake_s:g} s")
-    if host.stream.http_status is None:
-        await refuse(transport, refusal)
-    raise HandshakeRejected(refusal.reason, refusal.status)
-
-
-async def _shake_hands(
-    nursery: trio.Nursery,
-    transport: trio.abc.Stream,
-    host: _Host,
-    answer: Callable[[bytes], bytes | HandshakeReject],
-    begun: RequestBytes | None,
-) -> WebSocket | HandshakeReject:
-    """Answer the request with a connection, or say why there is none."""
-    request = begun or await read_head(transport)
-    if isinstance(request, HandshakeReject):
-        return request
-    head = answer(request.head)
-    if isinstance(head, HandshakeReject):
-        return head
-    host.stream.give_head(head)
-    nursery.start_soon(host.run)
-    await host.settled.wait()
-    if host.stream.is_broken:
-        raise PeerGone("the peer left before its handshake was answered")
-    if host.socket is None:
-        # A bug: the head was made here.
-        raise WireCrashed("the handshake failed") from host.crash
-    host.decoder.feed(request.rest)
-    host.stream.put_control(host.decoder.control)
-    host.socket._keep_time()
-    return host.socket
-
-
-def _answer(
-    head: bytes,
-    *,
-    path: str | None,
-    reject: HandshakeReject | None,
-    judge: Judge | None,
-    subprotocol: str | None,
-) -> bytes | HandshakeReject:
-    """The head to give to trio-websocket, or why there is no connection."""
-    request = reject or read_request(head, path)
-    if isinstance(request, HandshakeReject):
-        return request
-    refusal = check_upgrade(request) or (judge and judge(request))
-    if refusal is not None:
-        return refusal
-    is_offered = subprotocol in request.items("sec-websocket-protocol")
-    return upgrade_head(request, subprotocol if is_offered else None)
-
-
-def describe_peer(transport: trio.abc.Stream) -> str:
-    """Name the peer of a transport for a log: "host:port", else the transport's repr."""
-    inner = transport.transport_stream if isinstance(transport, trio.SSLStream) else transport
-    if not isinstance(inner, trio.SocketStream):
-        return repr(transport)
-    try:
-        return address_text(inner.socket.getpeername())
-    except OSError:
-        return "a peer that has left"

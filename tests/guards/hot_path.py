@@ -14,11 +14,11 @@ from types import FrameType
 import structlog
 import trio
 
-from cfw.cli.bench.peers.checks import LIMITS
-from cfw.cli.bench.rig import BINARY, CLOSE, TEXT, message, picture
+from cfw.bench.peers.checks import LIMITS
+from cfw.bench.rig import BINARY, CLOSE, TEXT, message, picture
 from cfw.limits import Times
-from cfw.registry import Registry
 from cfw.routes import PATH, Router
+from cfw.routes.registry import Registry
 from cfw.sessions import open_authority
 from cfw.sinks.null import NullSink
 from schemas import SCHEMA_VERSION, Timestamp

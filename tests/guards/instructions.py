@@ -14,7 +14,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from cfw.native import code_in_use
+from cfw import code_in_use
 
 #: Turns of the loop that one frame may cost, by its size; lower them when the path gets
 #: shorter.

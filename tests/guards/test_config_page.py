@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 import cfw
+from cfw.api.config import Config
 from cfw.cli import main
 from cfw.cli.serve import OPTION_KEYS, serve
-from cfw.config import Config
 from cfw.settings import about
 
 PAGE = Path(cfw.__file__).parent / "CONFIG.md"

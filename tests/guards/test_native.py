@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from cfw import native
+import cfw
 from tests.pure import ROOT, native_sources
 
 NATIVE = native_sources()
@@ -74,12 +74,12 @@ def test_the_code_in_use_is_told(
     monkeypatch: pytest.MonkeyPatch, there: int, told: str
 ) -> None:
     """`compiled` is said only when every module can be imported."""
-    monkeypatch.setattr(native, "MODULES", ("cfw.one._native", "cfw.two._native"))
-    for name in native.MODULES[:there]:
+    monkeypatch.setattr(cfw, "MODULES", ("cfw.one._native", "cfw.two._native"))
+    for name in cfw.MODULES[:there]:
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    assert native.code_in_use() == told
+    assert cfw.code_in_use() == told
 
 
 def test_every_native_module_is_asked_for() -> None:
     """What `cfw --version` says is about all that is compiled."""
-    assert set(NATIVE) == set(native.MODULES)
+    assert set(NATIVE) == set(cfw.MODULES)

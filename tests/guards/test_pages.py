@@ -14,23 +14,23 @@ import pytest
 
 import cfw
 from cfw.admin import create_app
+from cfw.admin.exposition import exposition
 from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
 from cfw.admin.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
 from cfw.admin.serve import PING_S, PONG_S
 from cfw.api import longest_stop_s
 from cfw.api.access import READ_S
+from cfw.api.config import Config
 from cfw.cli import main
 from cfw.cli._lines import MOST_BYTES
 from cfw.cli._streams import FLUSH_S
 from cfw.cli.workers import EXIT_S, READY_S, SILENT_S
-from cfw.config import Config
 from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
-from cfw.metrics.exposition import exposition
-from cfw.registry import ENDED_KEPT, Registry
 from cfw.repository import FILLING_RATIO, GRACE_S
 from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.routes.outcome import LADDER
+from cfw.routes.registry import ENDED_KEPT, Registry
 from cfw.routes.router import FILLING_S
 from cfw.sinks.hub import LOSSLESS_ITEMS
 from cfw.wire.decoder import FRAGMENT_BYTES, MANY_FRAGMENTS

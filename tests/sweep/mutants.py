@@ -19,10 +19,10 @@ import trio
 import cfw.routes.router as shell
 import cfw.wire.connection as wire
 from cfw.errors import DomainError, ForwardFailed
-from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
 from cfw.routes.outcome import Outcome
 from cfw.routes.reader import Reader
+from cfw.routes.registry import Registry
 from cfw.service import SessionVerdict
 from cfw.state import Frame
 from cfw.wire import PeerGone

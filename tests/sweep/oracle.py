@@ -11,10 +11,10 @@ from collections.abc import Callable
 import attrs
 
 from cfw.limits import Limits, Times
-from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
 from cfw.routes import Router
 from cfw.routes.outcome import LADDER
+from cfw.routes.registry import Registry
 from cfw.testing.fakes import FailingSink, FlippingSink, RecordingSink, StallingSink
 from cfw.testing.rigs import Ending
 from cfw.testing.sweep import World

@@ -16,7 +16,7 @@ from cfw.testing.bytecuts import MemoryStream
 from cfw.testing.rigs import Ending, raw_frame
 from cfw.wire import PeerClosed
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
-from tests.wire.peer import REQUEST
+from tests.unit.wire.peer import REQUEST
 
 PICTURES = [jpeg(60, fill=seq) for seq in (1, 2, 3)]
 _TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88

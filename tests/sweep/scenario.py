@@ -16,8 +16,8 @@ import trio
 
 import cfw.routes.router as shell
 from cfw.limits import Limits
-from cfw.registry import Registry
 from cfw.repository import ForwardBuffer
+from cfw.routes.registry import Registry
 from cfw.sessions import SessionStatus
 from cfw.state import Frame
 from cfw.testing.bytecuts import stream_pair

@@ -1,0 +1,65 @@
+"""The ceiling: bare reads on Trio, which count bytes and parse nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import trio
+from websockets.utils import apply_mask
+
+from cfw.bench.peers.checks import Consumer
+from cfw.bench.rig import CLOSING_END, MASK
+from cfw.wire.receiver import MAX_READ_BYTES
+
+#: What the worker reads at once, and as it does: into one space for all connections.
+_SPACE = memoryview(bytearray(MAX_READ_BYTES))
+#: How the last message of a rig ends, masked, by where in the mask it begins.
+_ENDS = tuple(apply_mask(CLOSING_END, MASK[turn:] + MASK[:turn]) for turn in range(4))
+
+
+async def _read(sock: trio.socket.SocketType) -> memoryview:
+    """Bytes, to be used before the next checkpoint; empty at the end."""
+    await trio.lowlevel.checkpoint()
+    while True:
+        try:
+            return _SPACE[: os.readv(sock.fileno(), (_SPACE,))]
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
+
+
+async def _handle(stream: trio.SocketStream) -> None:
+    await stream.receive_some(65_536)
+    await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    total, tail = 0, b""
+    while data := await _read(stream.socket):
+        total += len(data)
+        tail = (tail + bytes(data[-len(CLOSING_END) :]))[-len(CLOSING_END) :]
+        if tail in _ENDS:
+            break
+    # It knows no frames: the load takes the number that it has sent.
+    receipt = json.dumps({"frames": None, "bytes": total}).encode()
+    await stream.send_all(b"\x88" + bytes([2 + len(receipt)]) + b"\x03\xe8" + receipt)
+    await stream.send_eof()
+    while await stream.receive_some():
+        pass
+
+
+async def _serve(stream: trio.SocketStream) -> None:
+    try:
+        async with stream:
+            await _handle(stream)
+    except (trio.BrokenResourceError, OSError):
+        pass
+
+
+async def _main(announce: Callable[[int], None]) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=2048)
+    announce(listeners[0].socket.getsockname()[1])
+    await trio.serve_listeners(_serve, listeners)
+
+
+def run(_: Consumer, announce: Callable[[int], None]) -> None:
+    """Serve for ever."""
+    trio.run(_main, announce)

@@ -1,0 +1,134 @@
+"""The worker's router with sinks that only a measurement wants.
+
+One notes how long each stamped frame took to be taken, for delays; one takes no frame, for the
+memory of a full forward buffer. Everything else is measured on `cfw serve`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import attrs
+import structlog
+import trio
+
+from cfw.api.memory import settle_memory
+from cfw.bench.peers.checks import LIMITS, PATIENT, Consumer
+from cfw.limits import Limits, Times
+from cfw.routes import Router
+from cfw.routes.registry import Registry
+from cfw.sessions import open_authority
+from cfw.sinks import BatchSink, CaptureSink, Sink, open_sink
+from cfw.state import Frame
+from schemas import FeedOpened, Terminal
+
+
+class _StampedCapture:
+    def __init__(self, inner: CaptureSink, consumer: Consumer) -> None:
+        self._inner = inner
+        self._consumer = consumer
+
+    async def send(self, frame: Frame) -> None:
+        await self._inner.send(frame)
+        self._consumer.take(frame.data)
+
+    async def finish(self, terminal: Terminal) -> None:
+        await self._inner.finish(terminal)
+
+
+class _StampedBatches(_StampedCapture):
+    """The same for a sink that takes several frames at once."""
+
+    def __init__(self, inner: CaptureSink, batches: BatchSink, consumer: Consumer) -> None:
+        super().__init__(inner, consumer)
+        self._batches = batches
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        await self._batches.send_many(frames)
+        for frame in frames:
+            self._consumer.take(frame.data)
+
+
+class _StampedSink:
+    def __init__(self, inner: Sink, consumer: Consumer) -> None:
+        self._inner = inner
+        self._consumer = consumer
+
+    def capture(self, opened: FeedOpened) -> AbstractAsyncContextManager[CaptureSink]:
+        return self._capture(opened)
+
+    @asynccontextmanager
+    async def _capture(self, opened: FeedOpened) -> AsyncIterator[CaptureSink]:
+        async with self._inner.capture(opened) as inner:
+            if isinstance(inner, BatchSink):
+                yield _StampedBatches(inner, inner, self._consumer)
+            else:
+                yield _StampedCapture(inner, self._consumer)
+
+
+class _StalledCapture:
+    async def send(self, frame: Frame) -> None:
+        await trio.sleep_forever()
+
+    async def finish(self, terminal: Terminal) -> None: ...
+
+
+class _StalledSink:
+    @asynccontextmanager
+    async def capture(self, opened: FeedOpened) -> AsyncIterator[CaptureSink]:
+        yield _StalledCapture()
+
+
+async def _stamped(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
+    async with open_sink(sink_url) as sink:
+        await _serve(_StampedSink(sink, consumer), LIMITS, announce)
+
+
+async def _serve(sink: Sink, limits: Limits, announce: Callable[[int], None]) -> None:
+    async with open_authority("allow:") as authority:
+        router = Router(
+            limits=limits,
+            times=Times(**PATIENT),
+            sink=sink,
+            authority=authority,
+            registry=Registry(limits),
+        )
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
+        settle_memory()
+        announce(listeners[0].socket.getsockname()[1])
+        await trio.serve_listeners(router.handle, listeners)
+
+
+def run(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
+    """Serve for ever.
+
+    Args:
+        sink_url: the sink that frames go to before they are noted.
+        consumer: notes them.
+        announce: called with the port.
+    """
+    _run(_stamped, sink_url, consumer, announce)
+
+
+def run_stalled(buffer_bytes: int, announce: Callable[[int], None]) -> None:
+    """Serve for ever, and forward nothing.
+
+    Args:
+        buffer_bytes: max_forward_buffer_bytes; frames are not limited in number.
+        announce: called with the port.
+    """
+    limits = attrs.evolve(
+        LIMITS, max_forward_buffer_bytes=buffer_bytes, max_forward_buffer_frames=10**9
+    )
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        # What imports have freed must not hide what frames take; glibc gives it back.
+        ctypes.CDLL(None).malloc_trim(0)
+    _run(_serve, _StalledSink(), limits, announce)
+
+
+def _run(main: Callable[..., Awaitable[None]], *args: object) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # errors
+    trio.run(main, *args)

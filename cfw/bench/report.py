@@ -1,0 +1,92 @@
+"""Tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from cfw import code_in_use
+from cfw.bench.tables import BASELINE, Column, Row, Table
+
+#: With a smaller share of its core at full speed, a server was kept waiting by others.
+BUSY_ENOUGH = 0.8
+
+
+def print_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print tables, ratios first."""
+    for table in tables:
+        console.print(_rich(table))
+        for server, problem in table.problems.items():
+            console.print(f"  {server}: {problem}", markup=False, highlight=False)
+        console.print()
+
+
+def warnings(tables: Sequence[Table]) -> list[str]:
+    """What makes these numbers less than they seem."""
+    found = []
+    if (code := code_in_use()) != "compiled":
+        found.append(
+            f"The worker is {code}: compiled, it takes about twice as many small frames."
+        )
+    rates = [table.rows.get(BASELINE) for table in tables if table.name == "rates"]
+    shares = [row.values["busy"] for row in rates if row is not None]
+    known = [share for share in shares if share is not None]
+    if known and statistics.median(known) < BUSY_ENOUGH:
+        found.append(
+            f"The worker had {statistics.median(known):.0%} of its core at full speed: this "
+            "machine does other work. Trust the ratios of CPU, not rates and delays."
+        )
+    return found
+
+
+def as_json(tables: Sequence[Table]) -> dict[str, Any]:
+    """Everything, and what it was measured on."""
+    return {
+        "baseline": BASELINE,
+        "machine": machine(),
+        "warnings": warnings(tables),
+        "tables": [attrs.asdict(table) for table in tables],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "worker": code_in_use(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+
+
+def _rich(table: Table) -> RichTable:
+    # Without lines between the cells all of it fits into 80 columns.
+    rich = RichTable(
+        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0
+    )
+    rich.add_column("server", no_wrap=True)
+    ratios = [column for column in table.columns if column.is_ratio]
+    for column in ratios:
+        rich.add_column(f"{column.title} to cfw", justify="right", overflow="fold")
+    for column in table.columns:
+        rich.add_column(column.title, justify="right", overflow="fold")
+    for server, row in table.rows.items():
+        rich.add_row(server, *_cells(table.columns, ratios, row))
+    return rich
+
+
+def _cells(columns: Sequence[Column], ratios: Sequence[Column], row: Row) -> list[str]:
+    cells = [_number(row.ratios[column.key], 2) for column in ratios]
+    return cells + [_number(row.values[column.key], column.digits) for column in columns]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"

@@ -1,0 +1,216 @@
+"""Servers under measurement: each in its own process on one core, watched from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cfw.bench.peers import PEERS
+from cfw.bench.peers.checks import PATIENT, RAISED
+from cfw.bench.rig import BenchError
+from cfw.plugins import redact_url
+
+#: The worker with a sink that takes no frame.
+STALLED = "cfw stalled:"
+
+
+def shown(name: str) -> str:
+    """A server's name as people may see it: the URL of a sink can hold a password."""
+    _, is_worker, url = name.partition("cfw ")
+    return f"cfw {redact_url(url)}" if is_worker else name
+
+
+class Server:
+    """A server in a process of its own.
+
+    Args:
+        name: `cfw SINK`, or the name of a peer.
+        core: the only core it runs on.
+        is_stamped: let it measure the delay of stamped frames.
+        buffer_bytes: the forward buffer of `STALLED`; None for any other server.
+
+    Attributes:
+        name: as above.
+        port: where rigs connect, on loopback.
+        admin: URL of its admin listener; None when it has none.
+    """
+
+    def __init__(
+        self, name: str, core: int, *, is_stamped: bool, buffer_bytes: int | None
+    ) -> None:
+        self.name = name
+        self.port = 0
+        self.admin: str | None = None
+        self._core = core
+        self._last_words: deque[str] = deque(maxlen=5)
+        self._process = subprocess.Popen(
+            [sys.executable, *_arguments(name, is_stamped, buffer_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def wait_ready(self) -> None:
+        """Wait until it takes connections, and put it on its core.
+
+        Raises:
+            BenchError: it has ended instead.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._listener.join(5)
+            said = " ".join(" ".join(self._last_words).split())
+            raise BenchError(f"it did not start: {said[-300:]}")
+        ready = json.loads(line)
+        self.admin = ready.get("admin")
+        self.port = int(ready["port"]) if "port" in ready else _port(ready["capture"])
+        pin(self._process.pid, self._core)
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        with self._process:  # closes the pipes and waits
+            self._listener.join(5)
+
+    def cpu_s(self) -> float | None:
+        """CPU seconds it has used so far, the kernel's work for it included.
+
+        None where the system does not tell.
+        """
+        if sys.platform != "linux":
+            return None
+        # clock_getcpuclockid(3): the clock of a process is made from its number.
+        return time.clock_gettime(~self._process.pid << 3 | 2)
+
+    def resident_bytes(self) -> int | None:
+        """Memory it has in use now; None where the system does not tell."""
+        return self._status("VmRSS")
+
+    def peak_bytes(self) -> int | None:
+        """The most it has had since `reset_peak`; None where the system does not tell."""
+        return self._status("VmHWM")
+
+    def reset_peak(self) -> None:
+        """Begin to watch its peak anew."""
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def delays_ns(self) -> list[int]:
+        """The delays of stamped frames since the last call."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("delays\n")
+        self._process.stdin.flush()
+        delays: list[int] = json.loads(self._process.stdout.readline())["delays_ns"]
+        return delays
+
+    def wait_quiet(self, within_s: float = 20.0) -> None:
+        """Wait until it has nothing more to do."""
+        until = time.monotonic() + within_s
+        before = self.cpu_s()
+        while before is not None and time.monotonic() < until:
+            time.sleep(0.2)
+            now = self.cpu_s()
+            if now is None or now - before < 0.01:
+                return
+            before = now
+        if before is None:
+            time.sleep(1)
+
+    def _status(self, key: str) -> int | None:
+        try:
+            lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        except OSError:
+            return None
+        sizes = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+        return int(sizes[0]) * 1024 if sizes else None
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._last_words.append(line.strip())
+
+
+def _port(url: str) -> int:
+    return int(url.split("/")[2].rpartition(":")[2])
+
+
+def pin(pid: int, core: int) -> None:
+    """Keep a process on one core, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, {core})
+
+
+def cores() -> tuple[int, int]:
+    """The core of the servers and that of the load; the same when there is only one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return 0, 0
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[-1]
+
+
+def _arguments(name: str, is_stamped: bool, buffer_bytes: int | None) -> list[str]:
+    if buffer_bytes is not None:
+        return ["-m", "cfw.bench.peers", name, "--buffer-bytes", str(buffer_bytes)]
+    if not name.startswith("cfw ") or is_stamped:
+        return ["-m", "cfw.bench.peers", name, *(["--stamped"] if is_stamped else [])]
+    arguments = ["-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
+    arguments += ["--sessions", "allow:", "--sink", name.removeprefix("cfw ")]
+    arguments += ["--log-format", "json", "--log-level", "error"]
+    for section, values in (("limits", RAISED), ("times", PATIENT)):
+        for key, value in values.items():
+            arguments += ["--set", f"{section}.{key}={value}"]
+    return arguments
+
+
+@contextmanager
+def running(
+    names: Sequence[str],
+    core: int,
+    *,
+    is_stamped: bool = False,
+    buffer_bytes: int | None = None,
+) -> Iterator[tuple[list[Server], dict[str, str]]]:
+    """Run servers: yields those that run, and why the others do not.
+
+    Args:
+        names: `cfw SINK`, or names of peers.
+        core: the only core they run on.
+        is_stamped: let them measure the delay of stamped frames.
+        buffer_bytes: the forward buffer of `STALLED`; None for any other server.
+    """
+    problems: dict[str, str] = {}
+    started: list[Server] = []
+    servers: list[Server] = []
+    try:
+        for name in names:
+            if name in PEERS and (missing := PEERS[name].missing()):
+                what = ", ".join(missing)
+                problems[name] = f"not installed: {what} (pip install 'cfw[bench]')"
+            else:
+                server = Server(name, core, is_stamped=is_stamped, buffer_bytes=buffer_bytes)
+                started.append(server)
+        for server in started:
+            try:
+                server.wait_ready()
+            except BenchError as exc:
+                problems[server.name] = str(exc)
+            else:
+                servers.append(server)
+        yield servers, problems
+    finally:
+        for server in started:
+            server.stop()

@@ -1,0 +1,136 @@
+"""The command `cfw bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import IO
+
+import attrs
+import click
+from rich.console import Console
+
+from cfw.bench.measures import FULL, NAMES, SHORT, USUAL, Bench, Plan
+from cfw.bench.peers import PEERS
+from cfw.bench.plot import svg
+from cfw.bench.report import as_json, print_tables, warnings
+from cfw.bench.servers import cores, pin
+from cfw.sinks import check_sink_url
+
+SINKS = ("null:", "hub:")
+
+
+def _check_sinks(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -> list[str]:
+    for url in urls:
+        try:
+            check_sink_url(url)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc)) from None
+    return [f"cfw {url}" for url in (*SINKS, *urls)]
+
+
+@click.command()
+@click.option("--short", "plan", flag_value="short", help="Under two minutes; rough.")
+@click.option("--full", "plan", flag_value="full", help="Every size with every number of rigs.")
+@click.option(
+    "--measure",
+    "measures",
+    type=click.Choice(NAMES),
+    multiple=True,
+    help="Only this; repeatable.",
+)
+@click.option(
+    "--peer",
+    "peers",
+    type=click.Choice([*PEERS, "none"]),
+    multiple=True,
+    help="Only this beside the worker; repeatable.",
+)
+@click.option(
+    "--sink",
+    "workers",
+    metavar="URL",
+    multiple=True,
+    callback=_check_sinks,
+    help="One more row: the worker with this sink; repeatable.",
+)
+@click.option("--size", "sizes", type=click.IntRange(100), multiple=True, help="Bytes a frame.")
+@click.option(
+    "--connections", type=click.IntRange(1), multiple=True, help="Rigs at a time; repeatable."
+)
+@click.option("--seconds", type=click.FloatRange(0.05), help="Length of a run at full speed.")
+@click.option("--rounds", type=click.IntRange(1), help="Runs of each; the median counts.")
+@click.option(
+    "--json", "json_file", type=click.File("w"), help="Write everything; - for stdout."
+)
+@click.option("--svg", "svg_file", type=click.File("w"), help="Draw the rates.")
+def bench(
+    plan: str | None,
+    measures: tuple[str, ...],
+    peers: tuple[str, ...],
+    workers: list[str],
+    sizes: tuple[int, ...],
+    connections: tuple[int, ...],
+    seconds: float | None,
+    rounds: int | None,
+    json_file: IO[str] | None,
+    svg_file: IO[str] | None,
+) -> None:
+    """Measure the worker beside other servers that do the same work.
+
+    Each server is a process on one core, the load is on another. Rounds go from server to
+    server, so that a slow moment of the machine meets all of them; read the ratios first.
+    The peers come with pip install 'cfw[bench]'.
+
+    \b
+    rates     frames and CPU at full speed, for sizes and numbers of rigs
+    delay     from the last byte of a frame to the sink, 100 rigs at 15 fps
+    abort     from a violation to the close frame
+    idle      memory of a connection that waits
+    memory    peak of a capture whose sink takes nothing, to its forward buffer
+    flood     what one flooding rig does to the delay of others
+    viewers   what 20 live viewers cost a capture
+    """
+    chosen = _plan(plan, sizes, connections, seconds, rounds)
+    _raise_file_limit()
+    server_core, load_core = cores()
+    pin(os.getpid(), load_core)
+    others = [name for name in peers or PEERS if name != "none"]
+    status = Console(stderr=True)
+    with status.status("starting") as line:
+        run = Bench([*workers, *others], server_core, chosen, line.update)
+        tables = run.run(measures or NAMES)
+    if json_file is None or json_file.name != "<stdout>":
+        print_tables(tables, Console())
+    for warning in warnings(tables):
+        click.echo(warning, err=True)
+    if json_file is not None:
+        json.dump(as_json(tables), json_file, indent=2)
+        json_file.write("\n")
+    if svg_file is not None:
+        svg_file.write(svg(tables))
+
+
+def _plan(
+    name: str | None,
+    sizes: tuple[int, ...],
+    connections: tuple[int, ...],
+    seconds: float | None,
+    rounds: int | None,
+) -> Plan:
+    plan = {"short": SHORT, "full": FULL, None: USUAL}[name]
+    if connections:
+        plan = attrs.evolve(plan, connections=connections, more_connections=())
+    if rounds is not None:
+        plan = attrs.evolve(plan, rounds=rounds, paced_rounds=rounds)
+    return attrs.evolve(plan, sizes=sizes or plan.sizes, seconds=seconds or plan.seconds)
+
+
+def _raise_file_limit() -> None:
+    """Let this process and the servers, which inherit it, have a socket for every rig."""
+    try:
+        import resource
+    except ImportError:  # a system without it has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

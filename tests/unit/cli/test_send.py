@@ -1,0 +1,395 @@
+"""`cfw send` against a scripted worker on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from click.testing import CliRunner, Result
+from trio.testing import MockClock
+
+from cfw.cli import main
+from cfw.cli.access import Access
+from cfw.cli.send import _Request, _send
+from cfw.cli.sources import PatternPainter
+from cfw.cli.termination import Termination
+from cfw.client import Receipt, open_capture
+from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode
+from tests.unit.client.fake_worker import (
+    HOSTILE,
+    JPEG,
+    FakeWorker,
+    Script,
+    fake_worker,
+    listening_worker,
+    run_script,
+)
+
+USER = ("--user", "ada", "--session", "s1")
+
+
+async def _abort(worker: FakeWorker) -> None:
+    await worker.read_until(bytes)
+    await worker.tell_abort(
+        ErrorCode.LIMIT_FRAME_BYTES_EXCEEDED, detail="too large", seq=1, observed=9, limit=8
+    )
+    await worker.close(1009, "limit_frame_bytes_exceeded: too large")
+
+
+async def _cut(worker: FakeWorker) -> None:
+    await worker.read_until(CaptureOpen)
+    await worker.stream.aclose()
+
+
+async def _send_to(script: Script, *arguments: str) -> tuple[Result, FakeWorker]:
+    """Run the command in a thread, where Trio can run a second time."""
+    seen: list[FakeWorker] = []
+    async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
+        command = partial(CliRunner().invoke, main, ["send", url, *USER, *arguments])
+        result = await trio.to_thread.run_sync(command)
+    return result, seen[0]
+
+
+@pytest.fixture
+def jpegs(tmp_path: Path) -> list[Path]:
+    """Three images of 32x16 as files."""
+    painter = PatternPainter(32, 16, 15)
+    paths = []
+    for number in range(1, 4):
+        path = tmp_path / f"frame{number}.jpg"
+        path.write_bytes(painter.draw(number))
+        paths.append(path)
+    return paths
+
+
+async def test_receipt_for_people(jpegs: list[Path]) -> None:
+    """One line on stdout, exit code 0, and no progress bar where there is no terminal."""
+    result, worker = await _send_to(
+        FakeWorker.confirm, *map(str, jpegs), "--fps", "1000", "--capture-id", "c1"
+    )
+    size = sum(path.stat().st_size for path in jpegs)
+    assert result.exit_code == 0
+    assert result.stdout == f"c1: the worker has 3 frames, {size} bytes\n"
+    assert result.stderr == ""
+    assert worker.frames == [path.read_bytes() for path in jpegs]
+
+
+async def test_receipt_as_json(jpegs: list[Path]) -> None:
+    """One JSON object; the size declared is that of the first image."""
+    result, worker = await _send_to(FakeWorker.confirm, str(jpegs[0].parent), "--json")
+    opening = worker.messages[0]
+    assert isinstance(opening, CaptureOpen)
+    assert (opening.width, opening.height, opening.fps_target) == (32, 16, 15)
+    assert json.loads(result.stdout) == {
+        "capture_id": opening.capture_id,
+        "frames": 3,
+        "bytes": sum(map(len, worker.frames)),
+        "close_code": 1000,
+    }
+    assert result.exit_code == 0
+
+
+async def test_what_is_declared(jpegs: list[Path]) -> None:
+    """Options come before what the image says."""
+    result, worker = await _send_to(
+        FakeWorker.confirm,
+        str(jpegs[0]),
+        *("--width", "640", "--height", "480", "--fps", "7"),
+    )
+    opening = worker.messages[0]
+    assert isinstance(opening, CaptureOpen)
+    assert (opening.user_id, opening.session_id) == ("ada", "s1")
+    assert (opening.width, opening.height, opening.fps_target) == (640, 480, 7)
+    assert result.exit_code == 0
+
+
+async def test_frames_end_an_endless_source() -> None:
+    """No more than asked for is sent."""
+    result, worker = await _send_to(
+        FakeWorker.confirm, "pattern:32x16", "--frames", "4", "--fps", "500"
+    )
+    assert result.exit_code == 0
+    assert len(worker.frames) == 4
+
+
+async def test_abort() -> None:
+    """Exit code 1 and all that the worker said, in one line on stderr."""
+    result, _ = await _send_to(_abort, "pattern:32x16")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "Error: limit_frame_bytes_exceeded: too large "
+        "(seq 1, observed 9, limit 8, close code 1009)\n"
+    )
+
+
+async def test_abort_as_json() -> None:
+    """The same for programs."""
+    result, _ = await _send_to(_abort, "pattern:32x16", "--json", "--capture-id", "c1")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "capture_id": "c1",
+        "error_code": "limit_frame_bytes_exceeded",
+        "detail": "too large",
+        "seq": 1,
+        "observed": 9,
+        "limit": 8,
+        "close_code": 1009,
+    }
+
+
+async def test_nothing_that_a_worker_says_moves_the_cursor() -> None:
+    """An abort's detail, a close reason: escaped for people, the same value for programs."""
+
+    async def abort(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        await worker.tell_abort(ErrorCode.FORWARD_FAILED, detail=HOSTILE)
+        await worker.close(1011, "forward_failed")
+
+    async def close(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        await worker.close(1011, HOSTILE)
+
+    for script in (abort, close):
+        result, _ = await _send_to(script, "pattern:32x16", "--json")
+        assert result.exit_code == 1
+        for output in (result.stdout, result.stderr):
+            assert output.endswith("\n")
+            assert output.removesuffix("\n").isprintable(), output
+        detail = json.loads(result.stdout)["detail"]
+        assert HOSTILE in detail
+
+
+async def test_connection_lost() -> None:
+    """No abort, no receipt: exit code 1 as well."""
+    result, _ = await _send_to(_cut, "pattern:32x16", "--json", "--capture-id", "c1")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "capture_id": "c1",
+        "error_code": None,
+        "detail": "the connection ended without a close frame",
+        "close_code": None,
+    }
+    assert result.stderr == "Error: the connection ended without a close frame\n"
+
+
+async def test_nobody_listens() -> None:
+    """The address and the reason are told."""
+    async with listening_worker(trio.aclose_forcefully) as url:
+        pass
+    result = CliRunner()
+    command = partial(result.invoke, main, ["send", url, "pattern:32x16", *USER, "--json"])
+    outcome = await trio.to_thread.run_sync(command)
+    assert outcome.exit_code == 1
+    assert f"Error: cannot connect to {url[5:]}/camera_feed_worker/capture: " in outcome.stderr
+    assert json.loads(outcome.stdout)["status"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ws://h", "missing.jpg"], "missing.jpg: No such file"),
+        (["ws://h", __file__], "no JPEG image"),
+        (["http://h", "pattern:32x16"], "not a WebSocket URL"),
+        (["ws://h", "pattern:32x16", "--capture-id", "a b"], "capture_id: must be"),
+        (["ws://h", "pattern:32x16", "--fps", "0"], "--fps"),
+        (["ws://h", "pattern:32x16", "--frames", "0"], "--frames"),
+        (["ws://h"], "SOURCE"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], text: str) -> None:
+    """Exit code 2, and nothing on stdout."""
+    result = CliRunner().invoke(main, ["send", *arguments, *USER])
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert result.stdout == ""
+
+
+async def test_a_source_that_breaks(jpegs: list[Path]) -> None:
+    """What was sent is not closed as if it were whole; it is no wrong usage any more."""
+    jpegs[1].write_bytes(b"no image")
+    result, worker = await _send_to(
+        FakeWorker.read_to_end, *map(str, jpegs), "--json", "--capture-id", "c1"
+    )
+    assert result.exit_code == 1
+    assert "Usage" not in result.stderr
+    assert str(jpegs[1]) in result.stderr
+    assert "after 1 frame; the capture was not closed" in result.stderr
+    told = json.loads(result.stdout)
+    assert (told["capture_id"], told["error_code"], told["frames"]) == ("c1", None, 1)
+    assert told["bytes"] == jpegs[0].stat().st_size
+    assert str(jpegs[1]) in told["detail"]
+    assert [type(m) for m in worker.messages] == [CaptureOpen, CaptureFrameMeta]
+
+
+async def test_what_was_left_out_is_told_beside_the_receipt(tmp_path: Path) -> None:
+    """On stderr for people, without control characters; as counts for programs."""
+    picture = PatternPainter(32, 16, 15).draw(1)
+    path = tmp_path / "a\x1b[31m.mjpeg"
+    path.write_bytes(picture + b"\x01\x02" + picture[:-9] + picture + picture[:-3])
+    result, worker = await _send_to(FakeWorker.confirm, str(path), "--json")
+    assert result.exit_code == 0
+    assert worker.frames == [picture, picture]
+    assert json.loads(result.stdout)["left_out"] == {
+        "damaged_images": 1,
+        "cut_images": 1,
+        "bytes": 2,
+    }
+    damaged, cut, trailing = result.stderr.splitlines()
+    assert damaged.startswith("left out: 1 damaged image; the first: ")
+    assert cut.startswith("left out: 1 image cut at the end; the first: ")
+    assert trailing == "left out: 2 bytes behind images"
+    assert "\x1b" not in result.stderr
+
+
+class _ThreeHundredFrames:
+    """A source that needs no thread, so that the clock can be a virtual one."""
+
+    width, height = 32, 16
+
+    def __init__(self, specs: tuple[str, ...], **_: Any) -> None:
+        self._left = 300
+
+    async def __aenter__(self) -> _ThreeHundredFrames:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        self._left -= 1
+        return JPEG
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a.jpg", [0, 0.1, 0.2, 0.75, 0.75, 0.75, 0.75, 0.75, 0.8, 0.9]),
+        ("-", [0, 0, 0, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75]),
+    ],
+)
+async def test_pacing_does_not_drift(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    expected: list[float],
+) -> None:
+    """Frame n is due at n / fps behind the start, however long the others took."""
+    times: list[float] = []
+
+    async def stall_once(worker: FakeWorker) -> None:
+        for number in range(10):
+            if number == 3:
+                await trio.sleep_until(times[0] + 0.75)
+            await worker.read_until(bytes)
+            times.append(trio.current_time())
+        await worker.confirm()
+
+    request = _Request(
+        url="ws://worker",
+        sources=(source,),
+        user="ada",
+        session="s1",
+        fps=10,
+        capture_id="c1",
+        width=None,
+        height=None,
+        frames=None,
+        access=Access(None, None),
+    )
+    monkeypatch.setattr("cfw.cli.send.Frames", _ThreeHundredFrames)
+    async with fake_worker(stall_once, trio.testing.lockstep_stream_pair) as rig:
+        monkeypatch.setattr(
+            "cfw.cli.send.open_capture", partial(open_capture, stream=rig.stream)
+        )
+        capture = await _send(request, lambda capture: None, Termination())
+    assert capture is not None
+    assert [time - times[0] for time in times] == pytest.approx(expected)
+    assert capture.receipt == Receipt(300, 300 * len(JPEG))
+
+
+async def _spawn(url: str, *arguments: str, **options: Any) -> Any:
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-m", "cfw.cli", "send", url, *USER, *arguments], **options
+    )
+
+
+async def test_frames_of_a_pipe_go_as_they_come(jpegs: list[Path]) -> None:
+    """Neither held back for the frame rate nor for the end of the pipe."""
+    seen: list[FakeWorker] = []
+    arrived = trio.Event()
+
+    async def script(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        await worker.read_until(bytes)
+        arrived.set()
+        await worker.confirm()
+
+    async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
+        process = await _spawn(url, "-", "--fps", "1", stdin=subprocess.PIPE)
+        with trio.fail_after(20):
+            await process.stdin.send_all(jpegs[0].read_bytes() + jpegs[1].read_bytes())
+            await arrived.wait()
+            await process.stdin.aclose()
+            assert await process.wait() == 0
+    assert len(seen[0].frames) == 2
+
+
+async def test_ctrl_c() -> None:
+    """Exit code 130, no traceback, and the capture is not closed as if it were whole."""
+    seen: list[FakeWorker] = []
+    ended = trio.Event()
+
+    async def script(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        process.send_signal(signal.SIGINT)
+        await worker.read_to_end()
+        ended.set()
+
+    async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
+        process = await _spawn(url, "pattern:32x16", stderr=subprocess.PIPE)
+        with trio.fail_after(20):
+            told = b"".join([part async for part in process.stderr])
+            assert await process.wait() == 130
+            await ended.wait()
+    assert told == b""
+    assert {type(m) for m in seen[0].messages} == {CaptureOpen, CaptureFrameMeta}
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+async def test_progress_on_a_terminal(is_wanted: bool) -> None:
+    """Frames, bytes and rate are shown on stderr while the capture runs."""
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    arguments = ["pattern:32x16", "--frames", "8"] + ["--no-progress"] * (not is_wanted)
+    seen: list[FakeWorker] = []
+    try:
+        async with listening_worker(
+            lambda stream: run_script(stream, FakeWorker.confirm, seen)
+        ) as url:
+            environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+            process = await _spawn(
+                url, *arguments, stderr=slave, stdout=subprocess.PIPE, env=environment
+            )
+            with trio.fail_after(20):
+                told = b"".join([part async for part in process.stdout])
+                assert await process.wait() == 0
+        os.write(slave, b"the end")
+        shown = os.read(master, 100_000)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert told.endswith(b" bytes\n")
+    assert (b"8 frames" in shown) == is_wanted
+    assert (b" fps" in shown) == is_wanted

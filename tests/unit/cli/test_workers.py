@@ -1,0 +1,182 @@
+"""`cfw serve --workers N`: processes that share a port, started again, and ended together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from cfw.api.config import load_config
+from cfw.cli import main
+from cfw.cli.workers import LONGEST_S, SHORTEST_S, STEADY_S, back_off, worker_config
+from tests.factories import jpeg
+from tests.whole.smoke.worker import closing, meta, opening
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "posix_spawn") or sys.platform != "linux",
+    reason="SO_REUSEPORT shares connections between processes on Linux",
+)
+
+
+@contextmanager
+def several(count: int = 2, *options: str) -> Iterator[tuple[psutil.Popen, dict[str, Any]]]:
+    """A supervisor with so many workers, and its ready line."""
+    command = [sys.executable, "-m", "cfw.cli", "serve", "--workers", str(count)]
+    command += ["--port", "0", "--admin-port", "0", "--log-format", "json", "--sink", "null:"]
+    process = psutil.Popen(
+        [*command, "--session", "ada:s-1", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield process, json.loads(line)
+    finally:
+        for each in [*process.children(), process] if process.is_running() else []:
+            each.kill()
+        process.communicate()
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.05)
+
+
+def capture(url: str) -> dict[str, int]:
+    """Send a capture of one frame; the receipt."""
+    with connect(url, proxy=None) as ws:
+        for message in (opening(), meta(), jpeg(), closing()):
+            ws.send(message)
+        with pytest.raises(ConnectionClosed) as caught:
+            ws.recv(timeout=20)
+    assert caught.value.rcvd is not None
+    receipt: dict[str, int] = json.loads(caught.value.rcvd.reason)
+    return receipt
+
+
+def test_they_share_a_port_and_a_dead_one_is_started_again() -> None:
+    """Captures are taken by whoever lives; SIGTERM ends all, with exit code 0."""
+    with several(2) as (supervisor, ready):
+        workers = supervisor.children()
+        assert len(workers) == 2
+        assert len(set(ready["admins"])) == 2
+        for _ in range(6):
+            assert capture(ready["capture"])["frames"] == 1
+        workers[0].kill()
+        soon(lambda: workers[0] not in supervisor.children())
+        for _ in range(6):
+            assert capture(ready["capture"])["frames"] == 1
+        soon(lambda: len(supervisor.children()) == 2)
+        supervisor.send_signal(signal.SIGTERM)
+        _, err = supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 0
+    log = [json.loads(line) for line in err.splitlines()]
+    (died,) = [line for line in log if line["event"] == "worker.died"]
+    assert (died["code"], died["restart_in_s"]) == (-signal.SIGKILL, SHORTEST_S)
+    assert not [each for each in workers if each.is_running()]
+    # The one that was started again may have been told to stop before it could say so.
+    stopped = [line["worker"] for line in log if line["event"] == "server.stopped"]
+    assert workers[1].pid in stopped
+
+
+def test_no_worker_outlives_its_supervisor() -> None:
+    """A supervisor that is killed takes its workers with it."""
+    with several(2) as (supervisor, _):
+        workers = supervisor.children()
+        supervisor.kill()
+        soon(lambda: not any(each.is_running() for each in workers))
+
+
+def test_ctrl_c_lets_captures_finish() -> None:
+    """SIGINT reaches each worker once, as a request to drain."""
+    with several(2) as (supervisor, ready):
+        with connect(ready["capture"], proxy=None) as ws:
+            ws.send(opening())
+            ws.send(meta())
+            ws.send(jpeg())
+            supervisor.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+            ws.send(closing())
+            with pytest.raises(ConnectionClosed) as caught:
+                ws.recv(timeout=20)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1000
+        supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 0
+
+
+def test_a_port_that_is_taken_is_said_once() -> None:
+    """Also by another set of workers: two sets never share a port by accident."""
+    with several(2) as (_, ready):
+        port = ready["capture"].split(":")[2].split("/")[0]
+        command = [
+            sys.executable,
+            "-m",
+            "cfw.cli",
+            "serve",
+            "--workers",
+            "2",
+            "--sink",
+            "null:",
+        ]
+        second = subprocess.run(
+            [*command, "--port", port, "--admin-port", "0"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert second.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+
+
+def test_the_hub_is_refused_with_what_to_do() -> None:
+    """What lives in one process cannot be shared by two."""
+    result = CliRunner().invoke(main, ["serve", "--workers", "2"])
+    assert result.exit_code == 2
+    assert "sink.url" in result.output
+    assert "valkey://" in result.output
+
+
+@pytest.mark.parametrize(("port", "fits"), [(65_534, True), (65_535, False)])
+def test_the_admin_ports_must_fit(port: int, fits: bool) -> None:
+    """The last worker's admin port is a port too."""
+    arguments = ["config", "--workers", "2", "--sink", "null:", "--admin-port", str(port)]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code == 0) == fits
+    assert fits or "65534" in result.output
+
+
+def test_each_has_an_admin_port_of_its_own() -> None:
+    """The ports behind the one that is set; any free one, and none, for each alike."""
+    for port, ports in ((8766, [8766, 8767]), (0, [0, 0]), ("off", ["off", "off"])):
+        config = load_config(
+            None, [("admin.port", port), ("server.workers", 2), ("sink.url", "null:")]
+        )
+        assert [worker_config(config, i).admin.port for i in range(2)] == ports
+
+
+def test_the_pause_before_a_restart_doubles_up_to_a_limit() -> None:
+    """A worker that cannot live is not started in a loop; one that lived long is."""
+    waited = back_off(None, 0)
+    assert waited == SHORTEST_S
+    for _ in range(10):
+        waited = back_off(waited, STEADY_S - 1)
+    assert waited == LONGEST_S
+    assert back_off(waited, STEADY_S) == SHORTEST_S

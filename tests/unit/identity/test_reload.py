@@ -1,0 +1,337 @@
+"""SIGHUP, and files that cannot be read: a pipe, a file system that is gone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from cfw.api.access import MAX_HANGING, READ_S, Access, Door, Kept, Reader, Reload
+from cfw.api.config import ConfigError
+from cfw.identity import (
+    Gate,
+    Origins,
+    TlsFileError,
+    TlsFiles,
+    TokenFileError,
+    Tokens,
+    make_token,
+)
+from cfw.identity.files import MAX_FILE_BYTES, read_regular
+from tests.factories import jpeg
+from tests.unit.identity.certificates import issued
+from tests.unit.identity.test_process import film
+from tests.whole.hostile.figures import figure
+from tests.whole.hostile.kit import until
+from tests.whole.smoke.test_serve_command import CFW, ended, process
+from tests.whole.smoke.worker import closing, meta, opening
+
+if sys.platform == "win32":
+    pytest.skip("Windows has neither SIGHUP nor pipes in files", allow_module_level=True)
+
+PATIENCE_S = 30
+
+
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """A file whose `open` waits, as on a file system that does not answer: its lease is held.
+
+    The kernel breaks it after /proc/sys/fs/lease-break-time, 45 s.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        pytest.skip("files cannot be leased here")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with path.open("r+b") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except OSError as exc:
+            pytest.skip(f"this file system leases no files: {exc}")
+        try:
+            yield
+        finally:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            signal.signal(signal.SIGIO, before)
+
+
+def next_of(running: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """Read the log until this event."""
+    assert running.stderr is not None
+    for text in running.stderr:
+        line: dict[str, Any] = json.loads(text)
+        if line["event"] == event:
+            return line
+    raise AssertionError(f"the log ended without {event}")
+
+
+def receipt(ws: ClientConnection) -> dict[str, int]:
+    """End a capture cleanly."""
+    ws.send(closing())
+    with pytest.raises(ConnectionClosed) as caught:
+        ws.recv(timeout=PATIENCE_S)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1000
+    told: dict[str, int] = json.loads(caught.value.rcvd.reason)
+    return told
+
+
+@contextmanager
+def begun(url: str, **options: Any) -> Iterator[ClientConnection]:
+    """A capture of one frame that is not ended."""
+    with connect(url, proxy=None, **options) as ws:
+        for message in (opening(), meta(), jpeg()):
+            ws.send(message)
+        yield ws
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_hang_up_with_nothing_to_read_again_ends_no_capture(times: int) -> None:
+    """`systemctl reload` of a worker without tokens and certificates, in mid-capture."""
+    with process() as (running, ready):
+        with begun(ready["capture"]) as ws:
+            for _ in range(times):
+                running.send_signal(signal.SIGHUP)
+                assert "no tokens" in next_of(running, "reload.nothing")["detail"]
+            assert receipt(ws) == {"frames": 1, "bytes": 200}
+        running.send_signal(signal.SIGTERM)
+        assert ended(running)[0] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_end_of_the_terminal_lets_captures_finish(workers: int) -> None:
+    """A window that is closed is a stop like another: with drain, and exit code 0."""
+    master, slave = pty.openpty()
+    command = [*CFW, "serve", "--port", "0", "--admin-port", "0", "--log-format", "json"]
+    command += ["--session", "ada:s-1", "--sink", "null:", "--workers", str(workers)]
+    at_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
+    at_terminal += "os.execv(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", at_terminal, *command],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        start_new_session=True,
+        text=True,
+    ) as running:
+        try:
+            os.close(slave)
+            assert running.stdout is not None
+            ready = json.loads(running.stdout.readline())
+            with begun(ready["capture"]) as ws:
+                os.close(master)  # the window is closed
+                time.sleep(0.5)
+                assert receipt(ws) == {"frames": 1, "bytes": 200}
+            assert running.wait(PATIENCE_S) == 0
+        finally:
+            running.kill()
+
+
+def test_a_pipe_as_a_file_of_tokens_ends_the_start(tmp_path: Path) -> None:
+    """It would wait for whoever writes it, at the start and again at each SIGHUP."""
+    path = tmp_path / "rigs.tokens"
+    os.mkfifo(path)
+    ran = subprocess.run(
+        [*CFW, "serve", "--port", "0", "--admin-port", "off", "--token-file", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert f"server.token_file: {path}: is a pipe; it has to be a regular file" in ran.stderr
+
+
+def test_a_pipe_in_the_place_of_tokens_leaves_the_old_ones_and_is_said(
+    tmp_path: Path,
+) -> None:
+    """The reload ends at once, and the next one takes the file that is there then."""
+    old, new = make_token(), make_token()
+    path = tmp_path / "rigs.tokens"
+    path.write_text(old)
+    with process("--token-file", str(path)) as (running, ready):
+        path.unlink()
+        os.mkfifo(path)
+        running.send_signal(signal.SIGHUP)
+        told = next_of(running, "reload.failed")
+        assert (told["key"], told["level"]) == ("server.token_file", "error")
+        assert "is a pipe" in told["detail"]
+        assert "also those that are no longer in the file" in told["detail"]
+        assert film(ready["capture"], old) == 1000
+        path.unlink()
+        path.write_text(new)
+        running.send_signal(signal.SIGHUP)
+        assert next_of(running, "reload.done")["key"] == "server.token_file"
+        assert film(ready["capture"], old) == 401
+        assert film(ready["capture"], new) == 1000
+
+
+def test_a_reload_that_hangs_is_said_and_is_not_the_last(tmp_path: Path) -> None:
+    """A capture goes on meanwhile, and the next SIGHUP reads what is there then."""
+    old, new, last = (make_token() for _ in range(3))
+    path = tmp_path / "rigs.tokens"
+    path.write_text(old)
+    patient = ["--set", "times.idle_s=60", "--set", "limits.max_duration_s=60"]
+    with process("--token-file", str(path), *patient) as (running, ready):
+        auth = {"Authorization": f"Bearer {old}"}
+        path.write_text(new)
+        with gone(path):
+            with begun(ready["capture"], additional_headers=auth) as ws:
+                began = time.monotonic()
+                running.send_signal(signal.SIGHUP)
+                told = next_of(running, "reload.failed")
+                took = time.monotonic() - began
+                assert receipt(ws) == {"frames": 1, "bytes": 200}
+            assert told["key"] == "server.token_file"
+            assert f"{path} was not read within {READ_S:g} s" in told["detail"]
+            assert "the old tokens stay in force" in told["detail"]
+            assert film(ready["capture"], old) == 1000
+            # The file comes to its place anew, as on a file system that was mounted again.
+            (tmp_path / "new").write_text(last)
+            (tmp_path / "new").replace(path)
+            running.send_signal(signal.SIGHUP)
+            next_of(running, "reload.done")
+        time.sleep(0.3)  # the read that hung comes back with what is not so any more
+        assert [film(ready["capture"], token) for token in (old, new, last)] == [401, 401, 1000]
+    figure(
+        "reload of tokens on a file system that is gone",
+        f"said after {took:.1f} s, captures go on; the next SIGHUP counts",
+    )
+
+
+@pytest.mark.parametrize("hung", ["server.token_file", "server.key_file", "admin.cert_file"])
+def test_a_start_that_hangs_names_the_file_and_its_key(tmp_path: Path, hung: str) -> None:
+    """With exit code 2, after `READ_S`."""
+    (tmp_path / "rigs.tokens").write_text(make_token())
+    files = issued(tmp_path)
+    paths = {"server.token_file": tmp_path / "rigs.tokens"}
+    for section in ("server", "admin"):
+        paths |= {f"{section}.cert_file": files.cert, f"{section}.key_file": files.key}
+    section = hung.split(".")[0]
+    command = [*CFW, "serve", "--port", "0", "--admin-port", "0"]
+    for key, path in paths.items():
+        if key.startswith(section):
+            command += ["--set", f"{key}={path}"]
+    with gone(paths[hung]):
+        ran = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    assert ran.returncode == 2
+    assert f"{hung}: {paths[hung]} was not read within {READ_S:g} s" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_that_hangs_obeys_sigterm(tmp_path: Path, workers: int) -> None:
+    """Long before its deadline."""
+    path = tmp_path / "rigs.tokens"
+    path.write_text(make_token())
+    command = [*CFW, "serve", "--port", "0", "--admin-port", "0", "--log-format", "json"]
+    command += ["--token-file", str(path), "--sink", "null:", "--workers", str(workers)]
+    with gone(path), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        for _ in range(1 if workers == 1 else workers + 1):
+            next_of(running, "server.starting")
+        time.sleep(0.5)
+        began = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        code, _, log = ended(running)
+        took = time.monotonic() - began
+    assert code == 0
+    assert took < READ_S / 2
+    assert "server.stopped" in [line["event"] for line in log]
+
+
+async def test_reads_that_hang_are_a_bounded_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """n of them hang, the one behind them is not begun, and one is once they came back."""
+    monkeypatch.setattr("cfw.api.access.READ_S", 0.5)
+    path = tmp_path / "file"
+    path.write_text("x")
+    reader, release = Reader("server", {"token_file": path}), threading.Event()
+    begun: list[int] = []
+
+    def hang() -> bool:
+        begun.append(1)
+        return release.wait(PATIENCE_S)
+
+    async def fail() -> None:
+        with pytest.raises(ConfigError, match=r"was not read within 0\.5 s") as caught:
+            await reader.read(hang)
+        assert caught.value.key == "server.token_file"
+
+    with trio.fail_after(PATIENCE_S):
+        while len(begun) < MAX_HANGING:
+            await fail()
+    await fail()
+    assert len(begun) == MAX_HANGING
+    release.set()
+    monkeypatch.setattr("cfw.api.access.READ_S", float(PATIENCE_S))
+    assert await reader.read(hang)
+
+
+async def test_a_file_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    """The other listener's is in force while the first one is still waited for."""
+    path, release = tmp_path / "tokens", threading.Event()
+    path.write_text(make_token())
+    path.chmod(0o600)
+    good, hanging = Tokens(path), Tokens(path)
+
+    def hang() -> NoReturn:
+        release.wait(PATIENCE_S)
+        raise TokenFileError(path, "late")
+
+    hanging.read_again = hang  # type: ignore[method-assign]
+    at_server, at_admin = (
+        Door(None, None, (Kept(Reader(name, {"token_file": path}), tokens, "old ones stay"),))
+        for name, tokens in (("server", hanging), ("admin", good))
+    )
+    reload = Reload()
+    access = Access(at_server, at_admin, Gate(Origins(()), None), reload)
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(access.keep)
+            reload.request()
+            await until(lambda: logs)
+            assert [line["event"] for line in logs] == ["reload.done"]
+            release.set()
+            await until(lambda: len(logs) == 2)
+            assert logs[1]["detail"] == f"{path}: late; old ones stay"
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("size", [MAX_FILE_BYTES - 1, MAX_FILE_BYTES, MAX_FILE_BYTES + 1])
+def test_a_file_is_read_up_to_a_length(tmp_path: Path, size: int) -> None:
+    """n - 1 and n are read, n + 1 is refused."""
+    path = tmp_path / "file"
+    path.write_bytes(b"#" * size)
+    if size <= MAX_FILE_BYTES:
+        assert len(read_regular(path)[0]) == size
+    else:
+        with pytest.raises(TokenFileError, match="is larger than"):
+            Tokens(path)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a directory", "a device"])
+def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
+    """For tokens and for certificates, which are named by their key."""
+    path = {"a device": Path("/dev/zero"), "a directory": tmp_path}.get(kind, tmp_path / "pipe")
+    if kind == "a pipe":
+        os.mkfifo(path)
+    with pytest.raises(TokenFileError, match=f"{path}: is {kind}; it has to be a regular file"):
+        Tokens(path)
+    with pytest.raises(TlsFileError, match=f"^cert_file: {path} is {kind}; it has to be"):
+        TlsFiles(path, path)

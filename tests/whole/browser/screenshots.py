@@ -1,0 +1,73 @@
+"""The pictures of the README: `python -m tests.whole.browser.screenshots` makes them anew.
+
+The live page of a `cfw demo` and the capture page with the fake camera of a browser.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+from PIL import Image
+
+from tests.whole.browser.chromium import Page, open_page, running_chromium
+
+PICTURES = Path(__file__).parent.parent.parent / ".github" / "pictures"
+#: So much of the charts that they show something; the shorter capture has ended by then.
+DEMO_S = 25
+
+
+async def resize(page: Page, width: int, height: int) -> None:
+    """A window of this size, without scrollbars."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    await page.call("Emulation.setDeviceMetricsOverride", **size)
+    await page.call("Emulation.setScrollbarsHidden", hidden=True)
+
+
+async def save(page: Page, name: str) -> None:
+    """What the window shows, in as many colours as a small file has room for."""
+    shot = Image.open(BytesIO(await page.screenshot())).convert("RGB")
+    shot.quantize(200, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
+
+
+async def make(devtools: str, live_url: str, capture_url: str) -> None:
+    async with open_page(devtools) as live, open_page(devtools) as camera:
+        await resize(live, 1240, 1010)
+        await resize(camera, 1140, 760)
+        await live.goto(live_url)
+        await camera.goto(capture_url)
+        await trio.sleep(DEMO_S)
+        await camera.until("!document.querySelector('#go').disabled")
+        await camera.click("#turn-on")
+        await camera.until("document.querySelector('#preview').videoWidth > 0")
+        await camera.click("#go")
+        await trio.sleep(5)
+        await save(camera, "capture.png")
+        await save(live, "live.png")
+
+
+def main() -> None:
+    """Start a demo and a browser, and write both files."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    demo = [sys.executable, "-u", "-m", "cfw.cli", "demo", "--port", "0", "--admin-port", "0"]
+    with (
+        TemporaryDirectory() as profile,
+        subprocess.Popen(demo, stdout=subprocess.PIPE, text=True) as process,
+        running_chromium(Path(profile)) as devtools,
+    ):
+        try:
+            assert process.stdout is not None
+            told = "".join(process.stdout.readline() for _ in range(2))
+            live, capture = re.findall(r"http://\S+", told)
+            trio.run(make, devtools, live, capture)
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    main()

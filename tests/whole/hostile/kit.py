@@ -1,0 +1,246 @@
+"""A worker in a process of its own, hostile peers on real sockets, and what they cost it."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+import httpx
+import psutil
+import trio
+
+from tests.factories import jpeg
+from tests.unit.routes.kit import Ending, ending_of
+from tests.unit.wire.peer import REQUEST, binary, parse_frames, text
+from tests.whole.smoke.worker import closing, meta, opening
+
+#: Real time that a step may take on a machine that is busy with something else.
+PATIENCE_S = 30
+MB = 1_000_000
+SESSIONS = ["--session", "ada:s-1"]
+
+
+@attrs.define
+class Worker:
+    """A `cfw serve`.
+
+    Attributes:
+        capture: host and port for rigs.
+        admin: URL of the admin listener.
+        log_file: its standard error, JSON lines.
+    """
+
+    process: psutil.Popen
+    capture: tuple[str, int]
+    admin: str
+    log_file: Path
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes now."""
+        size: int = self.process.memory_info().rss
+        return size
+
+    @property
+    def descriptors(self) -> int:
+        """Open descriptors now."""
+        count: int = self.process.num_fds()
+        return count
+
+    def log(self, event: str = "") -> list[dict[str, Any]]:
+        """The lines of the log so far, of one event or all."""
+        lines = [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        return [line for line in lines if line["event"].startswith(event)]
+
+    async def get(self, path: str, method: str = "GET") -> httpx.Response:
+        """Ask the admin listener, on a connection of its own."""
+        url = self.admin + path
+        with trio.fail_after(PATIENCE_S):
+            return await trio.to_thread.run_sync(
+                lambda: httpx.request(method, url, trust_env=False, timeout=PATIENCE_S)
+            )
+
+    async def metric(self, name: str) -> float:
+        """One number of `/metrics`, named with its labels."""
+        for line in (await self.get("/metrics")).text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[-1])
+        raise AssertionError(f"no metric is named {name}")
+
+    async def connections(self, count: int) -> None:
+        """Wait until it has so many connections, as it counts them itself."""
+        await self._settle("cfw_connections", count)
+
+    async def captures(self, count: int) -> None:
+        """Wait until so many captures run."""
+        await self._settle("cfw_captures_running", count)
+
+    async def _settle(self, name: str, count: int) -> None:
+        with trio.fail_after(PATIENCE_S):
+            while await self.metric(name) != count:  # noqa: ASYNC110 - it is another process
+                await trio.sleep(0.02)
+
+    async def dial(self) -> trio.SocketStream:
+        """A TCP connection to the port for rigs."""
+        with trio.fail_after(PATIENCE_S):
+            return await trio.open_tcp_stream(*self.capture)
+
+    async def rig(self, capture_id: str | None = None) -> Rig:
+        """A WebSocket, with a capture open if it has an id."""
+        rig = Rig(await self.dial(), capture_id or "none")
+        await rig.shake_hands()
+        if capture_id is not None:
+            await rig.open()
+        return rig
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return await self.exit_code()
+
+    async def exit_code(self) -> int:
+        """Wait until it has ended."""
+        code: int = await trio.to_thread.run_sync(self.process.wait, PATIENCE_S)
+        return code
+
+
+@asynccontextmanager
+async def worker(
+    tmp_path: Path,
+    *options: str,
+    settings: Mapping[str, object] | None = None,
+    descriptors: int | None = None,
+    env: dict[str, str] | None = None,
+    sessions: Sequence[str] = SESSIONS,
+    stderr: int | str | None = None,
+) -> AsyncIterator[Worker]:
+    """Run `cfw serve` on free ports.
+
+    Args:
+        tmp_path: for its log.
+        options: more of the command line.
+        settings: `limits.max_fps` and such.
+        descriptors: hard and soft RLIMIT_NOFILE; None for those of the tests.
+        env: its environment; None for that of the tests.
+        sessions: who may send.
+        stderr: where its log goes instead, as a descriptor or in the shell's words.
+    """
+    command = [sys.executable, "-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
+    command += ["--log-format", "json", *sessions, *options]
+    for key, value in (settings or {}).items():
+        command += ["--set", f"{key}={value}"]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
+    log_file = tmp_path / "worker.log"
+    if isinstance(stderr, str):
+        command = ["sh", "-c", f'exec "$@" {stderr}', "sh", *command]
+    with log_file.open("w") as log:
+        process = psutil.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr if isinstance(stderr, int) else log,
+            text=True,
+            env=env,
+        )
+    try:
+        with trio.fail_after(PATIENCE_S):
+            line = await trio.to_thread.run_sync(process.stdout.readline)
+        assert line, log_file.read_text()
+        ready = json.loads(line)
+        url = urlsplit(ready["capture"])
+        yield Worker(process, (url.hostname or "", url.port or 0), ready["admin"], log_file)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@attrs.define
+class Rig:
+    """A peer that does only what it is told, on a real socket."""
+
+    stream: trio.SocketStream
+    capture_id: str
+    received: bytearray = attrs.Factory(bytearray)
+    seq: int = 0
+    sending: trio.Lock = attrs.Factory(trio.Lock)
+
+    async def shake_hands(self) -> None:
+        with trio.fail_after(PATIENCE_S):
+            await self.stream.send_all(REQUEST)
+            while b"\r\n\r\n" not in self.received:
+                data = await self.stream.receive_some()
+                assert data, bytes(self.received)
+                self.received += data
+        head, _, rest = bytes(self.received).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        self.received[:] = rest
+
+    async def open(self, **fields: Any) -> None:
+        await self.send(text(opening(capture_id=self.capture_id, **fields)))
+
+    async def frame(self, size: int = 200) -> None:
+        """One more frame."""
+        self.seq += 1
+        told = meta(self.seq, size, capture_id=self.capture_id)
+        await self.send(text(told) + binary(jpeg(size)))
+
+    async def frames(self, count: int, size: int = 200) -> None:
+        """So many more in one write."""
+        picture, said = binary(jpeg(size)), b""
+        for _ in range(count):
+            self.seq += 1
+            said += text(meta(self.seq, size, capture_id=self.capture_id)) + picture
+        await self.send(said)
+
+    async def close(self) -> None:
+        await self.send(text(closing(capture_id=self.capture_id)))
+
+    async def send(self, data: bytes) -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with self.sending:
+                await self.stream.send_all(data)
+
+    async def ending(self) -> Ending:
+        """Read to the end of what the worker says, and leave."""
+        data = bytes(self.received) + await read_rest(self.stream)
+        await self.stream.aclose()
+        return ending_of(parse_frames(data))
+
+    async def receipt(self) -> dict[str, int]:
+        """End the capture cleanly."""
+        await self.close()
+        return (await self.ending()).receipt
+
+
+async def read_rest(stream: trio.abc.Stream) -> bytes:
+    """What comes until the end; a reset is an end, too."""
+    data = b""
+    with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
+        while more := await stream.receive_some():
+            data += more
+    return data
+
+
+async def until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> float:
+    """Wait in real time for what another process brings about; how long it took."""
+    began = trio.current_time()
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110 - nothing signals what another process did
+            await trio.sleep(0.005)
+    return trio.current_time() - began
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The value that `part` of them do not pass; the largest for 1."""
+    return sorted(values)[max(0, math.ceil(part * len(values)) - 1)]
