@@ -66,6 +66,7 @@ LIGHT = (
     *("tests/guards/test_domain.py", "tests/guards/test_protocol.py"),
     *("tests/guards/test_config_page.py", "tests/guards/test_pages.py"),
     *("tests/guards/test_release.py", "tests/guards/test_workflows.py"),
+    "tests/guards/test_recipes.py",
 )
 #: One test is a whole sweep, suite or fuzzer there: minutes are no sign that it hangs.
 PATIENT = ("-o", "timeout=900", "-o", "faulthandler_timeout=960")

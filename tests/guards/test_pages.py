@@ -38,7 +38,14 @@ from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from cfw.wire.receiver import MAX_READ_BYTES
 
 ROOT = Path(cfw.__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("cfw/**/*.md"), *ROOT.glob("schemas/**/*.md")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *ROOT.glob(".github/*.md"),
+        *ROOT.glob("cfw/**/*.md"),
+        *ROOT.glob("schemas/**/*.md"),
+    ]
+)
 OPERATIONS = (ROOT / "cfw/OPERATIONS.md").read_text("utf-8")
 KEYS = {
     f"{section.name}.{field.name}"

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import cfw
+from tests.guards.test_pages import each_page, marked
 
 ROOT = Path(cfw.__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -76,6 +77,14 @@ def test_hooks_are_local_and_run_sessions_of_nox() -> None:
         assert repository["repo"] == "local"
         for hook in repository["hooks"]:
             assert hook["entry"].removeprefix("nox -s ") in sessions(), hook
+
+
+@each_page
+def test_pages_tell_sessions_of_nox_that_exist(page: Path) -> None:
+    """Several behind one `-s`, and what goes to pytest behind `--`."""
+    for code in marked(page):
+        for names in re.findall(r"nox -s ((?:[a-z]+ ?)+)", code):
+            assert set(names.split()) <= sessions(), code
 
 
 def test_every_long_session_is_run_by_a_workflow() -> None:

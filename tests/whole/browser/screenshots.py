@@ -15,9 +15,10 @@ from tempfile import TemporaryDirectory
 import trio
 from PIL import Image
 
+import cfw
 from tests.whole.browser.chromium import Page, open_page, running_chromium
 
-PICTURES = Path(__file__).parent.parent.parent / ".github" / "pictures"
+PICTURES = Path(cfw.__file__).parent.parent / ".github" / "pictures"
 #: So much of the charts that they show something; the shorter capture has ended by then.
 DEMO_S = 25
 

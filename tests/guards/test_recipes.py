@@ -1,0 +1,134 @@
+"""Steps of CONTRIBUTING.md that no other guard would miss: settings are read, sinks found."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import attrs
+import pytest
+
+import cfw.client
+from cfw.api.config import Config
+from cfw.cli.serve import OPTION_KEYS, serve
+from cfw.limits import Limits, Times
+from cfw.settings import about
+from schemas import ErrorCode
+
+ROOT = Path(cfw.__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+SECTIONS = {section.name: section.default.factory for section in attrs.fields(Config)}  # type: ignore[union-attr]
+KEYS = [(name, field.name) for name, cls in SECTIONS.items() for field in attrs.fields(cls)]
+LIMITS_AND_TIMES = [field.name for cls in (Limits, Times) for field in attrs.fields(cls)]
+#: Where settings are declared and held against each other, which is no use of them.
+DECLARING = {Path(inspect.getfile(cls)) for cls in (Config, Limits)}
+READ = {
+    node.attr
+    for path in ROOT.glob("cfw/**/*.py")
+    if path not in DECLARING
+    for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+}
+TESTS = "\n".join(
+    path.read_text("utf-8")
+    for path in ROOT.glob("tests/**/test_*.py")
+    if path.parent.name != "guards"
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+POINTS: dict[str, dict[str, str]] = {
+    group: points
+    for group, points in PROJECT["project"]["entry-points"].items()
+    if group.startswith("cfw.")
+}
+#: Module of a sink or a session authority -> the schemes that lead to it.
+PLUGINS: dict[str, list[str]] = {}
+for _points in POINTS.values():
+    for _scheme, _target in _points.items():
+        PLUGINS.setdefault(_target.partition(":")[0], []).append(_scheme)
+each_plugin = pytest.mark.parametrize("module", PLUGINS)
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS, ids=[".".join(key) for key in KEYS])
+def test_every_key_is_read(section: str, key: str) -> None:
+    """A key that nobody reads promises what does not happen."""
+    assert key in READ, f"{section}.{key} is declared, and nothing under cfw reads it"
+
+
+@pytest.mark.parametrize("name", LIMITS_AND_TIMES)
+def test_every_limit_and_time_has_a_test_that_sets_it(name: str) -> None:
+    """At n - 1, n and n + 1, where it is a number of something."""
+    assert re.search(rf"(?:\b|__){name}\b", TESTS), f"no test names {name}"
+
+
+@pytest.mark.parametrize("group", POINTS)
+def test_every_opener_is_an_entry_point(group: str) -> None:
+    """What a module of the room opens is found by a scheme, and every scheme opens."""
+    room = ROOT.joinpath(*group.split("."))
+    openers = {
+        f"{group}.{path.stem}:{node.name}"
+        for path in room.glob("[!_]*.py")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("open_")
+    }
+    assert openers == set(POINTS[group].values())
+
+
+@each_plugin
+def test_every_scheme_is_told_where_one_chooses(module: str) -> None:
+    """In the README's table of options, and in the text of the key that takes the URL."""
+    section = module.split(".")[1].replace("sinks", "sink")
+    text = about(attrs.fields_dict(SECTIONS[section])["url"]).text
+    for page in (README.split("\n## Who may send")[1].split("\n## ")[0], text):
+        told = re.findall(r"`([a-z]+):[^`]*`", page)
+        assert set(told) & set(PLUGINS[module]), f"{module} is not in {page[:60]!r}..."
+
+
+@each_plugin
+def test_every_sink_and_authority_has_tests(module: str) -> None:
+    """Which open it by its URL, or import it."""
+    schemes = "|".join(PLUGINS[module])
+    assert re.search(rf"[\"'](?:{schemes}):|\b{re.escape(module)}\b", TESTS), module
+
+
+def test_every_option_of_serve_sets_a_key() -> None:
+    """Or names several: those of a file, or any."""
+    options = {option.name for option in serve.params if not getattr(option, "hidden", False)}
+    assert options - {"config_path", "settings"} == set(OPTION_KEYS)
+
+
+def test_every_code_has_a_class_for_rigs() -> None:
+    """What aborts a capture is raised by `cfw.client` as a class of its own."""
+    known = [getattr(cfw.client, name) for name in cfw.client.__all__]
+    codes = [kind.code for kind in known if hasattr(kind, "code")]
+    assert sorted(codes) == sorted(ErrorCode)
+
+
+def the_map() -> str:
+    """The picture of the house in CONTRIBUTING.md."""
+    page = (ROOT / ".github/CONTRIBUTING.md").read_text("utf-8")
+    return page.split("\n## The map\n")[1].split("```")[1]
+
+
+def test_the_map_has_the_floors_of_the_contract() -> None:
+    """The rooms from top to bottom, as imports may go."""
+    (floors,) = (
+        contract["layers"]
+        for contract in PROJECT["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    told = re.findall(r"^(?: \d [a-z ]+? +| {18})(cfw\.\w+|schemas) ", the_map(), re.MULTILINE)
+    assert told == [room for floor in floors for room in floor.split(" | ")]
+
+
+def test_every_room_is_on_the_map_or_beside_it() -> None:
+    """Also those that no floor has, such as the client."""
+    page = (ROOT / ".github/CONTRIBUTING.md").read_text("utf-8")
+    rooms = {
+        f"cfw.{path.stem}"
+        for path in (ROOT / "cfw").iterdir()
+        if (path.is_dir() and list(path.glob("[!_]*"))) or path.suffix == ".py"
+    } - {"cfw.__init__", "cfw.__pycache__"}
+    assert rooms <= set(re.findall(r"cfw\.\w+", page))
