@@ -6,7 +6,7 @@ import gc
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ import trio
 from . import interrupt, options
 from ._trio import hooks
 from .config import Config
-from .errors import NondeterminismError, StaleToken
+from .errors import CannotSweep, NondeterminismError, RealIOError, StaleToken
 from .facts import Result
 from .failure import Failure
 from .finds import Finds, Found
@@ -89,15 +89,13 @@ class Engine:
         report.params = len(config.params)
         report.sometimes = dict.fromkeys(config.sometimes, False)
         with self._under_way():
-            singles = self._singles()
-            firsts = self._sample(singles)
-            seconds = self._perform(firsts)
-            if not self._full():
-                self._perform(self._sample(seconds))
-            if EXHAUSTIVE in config.schedules:
-                for index in range(len(config.params)):
-                    if not self._full():
-                        self._exhaustive(index)
+            try:
+                self._run_all()
+            except (CannotSweep, RealIOError) as exc:
+                # Met behind a fault only. What was found before that stays found.
+                if not self._finds.roots:
+                    raise
+                report.sampled = f"stopped: {exc}"
             for found in self._finds.roots.values():
                 self._shrink(found)
             failures = [self._explain(found) for found in self._finds.roots.values()]
@@ -109,19 +107,42 @@ class Engine:
             raise SweepFailure(report.failures, report, self.command) from raised
         return report
 
+    def _run_all(self) -> None:
+        config = self.config
+        singles = self._singles()
+        firsts = self._sample(singles)
+        seconds = self._perform(firsts)
+        if not self._full():
+            self._perform(self._sample(seconds))
+        if EXHAUSTIVE in config.schedules:
+            for index in range(len(config.params)):
+                if not self._full():
+                    self._exhaustive(index)
+
     def plan(self) -> Report:
         """Make the runs without a fault, to tell how many points there are.
+
+        The report's runs and seconds are those of a few points, to tell how long all take.
 
         Raises:
             SweepFailure: the scenario fails by itself.
             SweepError: the sweep could not be done.
         """
         with self._under_way():
-            self.report.points = len(self._singles())
+            work = self._singles()
+            self.report.points = len(work)
+            begin = time.perf_counter()
+            tried = spread(work, 3) if not self._finds.roots else []
+            for piece in tried:
+                # What a cut alone leads to is for the sweep to tell.
+                with suppress(CannotSweep, RealIOError):
+                    self._run(piece.point, record=False, batches=piece.batches)
+            spent = time.perf_counter() - begin
             failures = [self._explain(found) for found in self._finds.roots.values()]
         if failures:
             self.report.failures = tuple(failures)
             raise SweepFailure(self.report.failures, self.report, self.command)
+        self.report.runs, self.report.seconds = len(tried), spent
         return self.report
 
     def replay(self, text: str) -> Report:

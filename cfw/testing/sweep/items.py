@@ -6,8 +6,8 @@ fresh as the author of the test may expect. pytest-trio starts the asynchronous 
 the test as tasks of one run of Trio; that run is entered through the sweep. Fixtures of a wider
 scope are set up once and serve all runs.
 
-Only this module and the plugin know pytest; of pytest-trio it needs the documented argument
-`run` of its marker.
+Only this module, session.py and the plugin know pytest. Of pytest-trio this one needs the
+documented argument `run` of its marker, and `_pytest_trio.py` the order of its fixtures.
 """
 
 from __future__ import annotations

@@ -114,7 +114,10 @@ def judge_own(facts: Facts) -> Iterator[Violation]:
             said = fn()
         except BaseException as exc:
             text = (isinstance(exc, AssertionError) and str(exc).strip()) or repr(exc)
-            yield Violation(name, f"{text} at {raised_at(exc)}", trace=_traced(facts, exc))
+            place = raised_at(exc)
+            # The values in an assert's text differ from cut to cut; its place does not.
+            root = f"at {place}" if isinstance(exc, AssertionError) else ""
+            yield Violation(name, f"{text} at {place}", root, _traced(facts, exc))
         else:
             if said is False:
                 yield Violation(name, "the check returned False")

@@ -141,17 +141,24 @@ def plan(
     for one in swept:
         if most is not None:
             one.budget = most
-    total = sum(_points(one) for one in swept)
-    needed = sum(_points(one) * one.seconds for one in swept) / jobs
+    total, needed = sum(map(_points, swept)), sum(map(_time, swept)) / jobs
     tell(
         f"sweep: {len(swept)} tests to sweep, {len(known) - len(swept)} that cannot be; "
         f"{total} points, about {_duration(needed)}"
     )
     if seconds is not None and needed > seconds:
-        for one in swept:
-            one.budget = max(1, int((one.points or 0) * seconds / needed))
-        left = sum(_points(one) for one in swept)
+        _share_out(swept, seconds * jobs)
+        left = sum(map(_points, swept))
         tell(f"sweep: {left} of them fit into {_duration(seconds)}, evenly spread")
+
+
+def _share_out(swept: list[Planned], seconds: float) -> None:
+    """Give each test an equal part of the time; what one does not need goes to longer ones."""
+    for number, one in enumerate(sorted(swept, key=_time)):
+        part = max(seconds, 0.0) / (len(swept) - number)
+        if _time(one) > part:
+            one.budget = max(1, int(part / one.seconds))
+        seconds -= _time(one)
 
 
 def _count(one: Planned) -> None:
@@ -173,6 +180,10 @@ def _count(one: Planned) -> None:
 def _points(one: Planned) -> int:
     points = one.points or 0
     return points if one.budget is None else min(points, one.budget)
+
+
+def _time(one: Planned) -> float:
+    return _points(one) * one.seconds
 
 
 def _duration(seconds: float) -> str:

@@ -235,6 +235,20 @@ def test_the_command_works_from_where_pytest_was_started(alike: RunPytest) -> No
     assert commands(alike(test, "--sweep-replay", token, cwd="two")) == [(test, token)]
 
 
+def test_the_engine_needs_no_pytest() -> None:
+    """What knows pytest is imported by the plugin alone."""
+    code = "import sys; sys.modules['pytest'] = None; import cfw.testing.sweep; print('fine')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=Path(__file__).parents[4],
+    )
+    assert done.stdout == "fine\n"
+
+
 def test_plugin_imports_nothing_of_pytest_trio_or_cfw() -> None:
     """Loaded with every pytest, it brings in Trio and the engine only."""
     code = (

@@ -58,6 +58,26 @@ def test_the_traceback_comes_with_its_causes_also_on_replay() -> None:
         assert trace.splitlines()[-1].strip(" |+-") in str(one)
 
 
+def test_an_assert_is_one_root_whatever_it_shows() -> None:
+    """The values in its text differ from cut to cut."""
+
+    async def scenario(world: World) -> None:
+        done: list[str] = []
+
+        def all_or_none() -> None:
+            assert len(done) in (0, 5), done
+
+        world.check(all_or_none)
+        with trio.CancelScope() as scope:
+            world.expose("scope", scope)
+            for number in range(5):
+                await trio.lowlevel.checkpoint()
+                done.append("x" * number)
+
+    [failure] = found(scenario, stop_after=9).failures
+    assert failure.others > 3
+
+
 def test_a_failed_check_shows_its_traceback() -> None:
     """Where an invariant of the scenario's own failed."""
 
@@ -205,9 +225,11 @@ def test_the_page_shows_lanes_and_the_cut() -> None:
     assert not re.search(r"https?:|<script|<link|src=", page)
 
 
-def test_a_long_run_makes_no_endless_page() -> None:
+def test_a_long_run_makes_no_endless_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left out is said."""
-    failure = found(checkpoints(1000, lambda done: done == 900), schedules=["fifo"])
+    monkeypatch.setattr(shrink, "RUNS", 1)
+    scenario = checkpoints(1000, lambda done: done > 500)
+    failure = found(scenario, schedules=["fifo"], budget=3)
     page = page_of(failure.failures[0], "test", "{token}")
     assert page.count("<tr>") < 500
     assert "steps before these are left out" in page

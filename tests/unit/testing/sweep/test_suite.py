@@ -263,6 +263,26 @@ def test_markers_say_what_is_allowed(run_pytest: RunPytest) -> None:
     assert "2 passed, 3 deselected" in output
 
 
+def test_what_was_found_before_a_thread_stays_found(run_pytest: RunPytest) -> None:
+    """A cleanup that uses one where only a later cut leads ends the sweep, not the failure."""
+    text = """
+async def test_both():
+    try:
+        await trio.sleep(1)
+    except trio.Cancelled:
+        raise OSError("in cleanup")
+    try:
+        await trio.sleep(1)
+    except trio.Cancelled:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(int)
+        raise
+"""
+    output = run_pytest(text, "--sweep")
+    assert "1 failed" in output
+    assert "OSError('in cleanup')" in output
+
+
 def test_what_cannot_be_swept_is_said_for_each_test(run_pytest: RunPytest) -> None:
     """Threads, sockets, processes, real time, state kept between runs: skipped, with why."""
     output = run_pytest(NOT, "--sweep")
