@@ -1,0 +1,257 @@
+"""`cfw record`: keep the captures of a worker."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import trio
+
+from cfw.cli._streams import put_result
+from cfw.cli.access import Access, accessed
+from cfw.cli.termination import Termination
+from cfw.client import ConnectionLost, open_feed
+from cfw.plugins import redact_url
+from cfw.printable import printable
+from cfw.record import (
+    DEFAULT_PATTERN,
+    Listener,
+    Listeners,
+    Recorder,
+    RecorderMetrics,
+    Written,
+)
+from cfw.recording import FORMATS, Format, RecordingError
+from schemas import FeedAbort, FeedOpened
+
+#: For what runs to be closed, once the command is to end: the disk may be slow.
+CLOSE_S: Final = 20.0
+#: What shells say of a command that Ctrl-C has ended.
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+@click.command()
+@click.argument("url", metavar="URL")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(FORMATS),
+    multiple=True,
+    default=("jpeg",),
+    show_default=True,
+    help="jpeg: pictures; mkv, mp4: video of the same JPEGs (needs cfw[av]); mcap: for "
+    "Foxglove and rerun (needs cfw[mcap]). Repeatable.",
+)
+@click.option(
+    "--name",
+    "pattern",
+    default=DEFAULT_PATTERN,
+    show_default=True,
+    metavar="PATTERN",
+    help="What a recording is called, below FOLDER.",
+)
+@click.option("--capture-id", metavar="ID", help="Only this capture.  [default: all]")
+@click.option(
+    "--captures",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Record so many captures and end.  [default: 1 with --capture-id, else at Ctrl-C]",
+)
+@click.option("--wait", "is_patient", is_flag=True, help="Wait for a worker that is not there.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each recording.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Show metrics to Prometheus on this port of loopback.",
+)
+@accessed
+def record(
+    url: str,
+    folder: Path,
+    formats: tuple[Format, ...],
+    pattern: str,
+    capture_id: str | None,
+    captures: int | None,
+    is_patient: bool,
+    as_json: bool,
+    metrics_port: int | None,
+    access: Access,
+) -> None:
+    """Keep captures as they come in, each in a folder of its own below FOLDER.
+
+    URL is a worker's admin listener, for example http://127.0.0.1:8766. A recording is written
+    as NAME.part and gets its name when its end has come and all of it is on the disk. What an
+    earlier run has left unfinished in FOLDER is closed first. A worker that went away is waited
+    for.
+
+    Exit code 1 says that a capture was not recorded whole. Ctrl-C and SIGTERM close what runs,
+    as cut; a second Ctrl-C leaves it to the next run.
+    """
+    termination = Termination(CLOSE_S)
+    told = _Told(folder, as_json)
+    try:
+        listeners: list[Listener] = [told, *_metrics(metrics_port)]
+        recorder = Recorder(
+            folder,
+            formats=formats,
+            pattern=pattern,
+            listener=Listeners(*listeners),
+            captures=1 if captures is None and capture_id is not None else captures,
+        )
+        opening = partial(
+            open_feed,
+            url,
+            capture_id=capture_id,
+            mode="lossless",
+            token=access.token,
+            ssl_context=access.ssl_context,
+        )
+        run = partial(recorder.run, opening, is_patient=is_patient)
+        click.echo(f"recording {redact_url(url)} to {folder}", err=True)
+        is_interrupted = trio.run(_run, run, termination, strict_exception_groups=True)
+    except (ValueError, RecordingError) as exc:
+        raise click.UsageError(printable(str(exc))) from None
+    except (ConnectionLost, OSError) as exc:
+        raise click.ClickException(printable(str(exc))) from None
+    termination.exit_if_asked()
+    if is_interrupted:
+        raise click.exceptions.Exit(_INTERRUPTED)
+    if recorder.cut or recorder.failed:
+        raise click.exceptions.Exit(1)
+
+
+def _metrics(port: int | None) -> Iterator[Listener]:
+    if port is not None:
+        metrics = RecorderMetrics()
+        click.echo(f"metrics: http://127.0.0.1:{metrics.serve(port)}/metrics", err=True)
+        yield metrics
+
+
+async def _run(run: Any, termination: Termination) -> bool:
+    """Record until it is enough; says whether Ctrl-C has ended it."""
+    is_interrupted = False
+    failure: Exception | None = None
+    with termination.heard(), trio.CancelScope() as whole, _interrupts() as interrupts:
+        async with trio.open_nursery() as nursery:
+
+            async def heed() -> None:
+                nonlocal is_interrupted
+                async for _ in interrupts:
+                    if is_interrupted:
+                        whole.cancel()
+                    is_interrupted = True
+                    termination.first.cancel()
+                    whole.deadline = trio.current_time() + CLOSE_S
+
+            nursery.start_soon(heed)
+            try:
+                await run(reading=termination.first)
+            except Exception as exc:
+                failure = exc  # raised without the group of the nursery
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return is_interrupted
+
+
+@contextmanager
+def _interrupts() -> Iterator[Any]:
+    """Each Ctrl-C; only the main thread hears them."""
+    if threading.current_thread() is threading.main_thread():
+        with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+            yield interrupts
+    else:
+        send, receive = trio.open_memory_channel[None](0)
+        with send, receive:
+            yield receive
+
+
+class _Told(Listener):
+    """Says it on standard error, and with --json each recording on standard output."""
+
+    def __init__(self, folder: Path, as_json: bool) -> None:
+        self._folder = folder
+        self._as_json = as_json
+        self._slow_s = 0.0
+        self._strays: set[str] = set()
+
+    def connected(self, after_s: float | None) -> None:
+        if after_s is None:
+            self._say("connected; waiting for captures")
+        else:
+            missed = "what began and ended in them was missed"
+            self._say(f"connected again after {after_s:.1f} s; {missed}")
+
+    def lost(self, reason: str) -> None:
+        self._say(f"the feed was lost: {reason}; trying again")
+
+    def began(self, opened: FeedOpened) -> None:
+        self._say(f"{opened.capture_id}: recording, of {opened.user_id}")
+
+    def ended(self, written: Written) -> None:
+        manifest = written.manifest
+        capture_id = manifest.opened.capture_id
+        words = f"{len(manifest.frames)} frames, {manifest.bytes} bytes: {self._shown(written)}"
+        if isinstance(manifest.terminal, FeedAbort):
+            words += f"; the capture was aborted: {manifest.terminal.error_code.value}"
+        cut = "" if manifest.cut is None else f"; {manifest.cut}"
+        self._say(f"{capture_id}: {manifest.state}, {words}{cut}")
+        self._print(
+            path=str(written.path),
+            capture_id=capture_id,
+            state=manifest.state,
+            cut=manifest.cut,
+            end=None if manifest.terminal is None else manifest.terminal.event,
+            frames=len(manifest.frames),
+            bytes=manifest.bytes,
+            sha256=manifest.sha256,
+        )
+
+    def failed(self, capture_id: str, part: Path | None, reason: str) -> None:
+        left = "" if part is None else f"; what there is stays in {part}, for the next run"
+        self._say(f"{capture_id or 'left unfinished'}: NOT RECORDED: {reason}{left}")
+        self._print(
+            path=None if part is None else str(part),
+            capture_id=capture_id or None,
+            state="failed",
+            cut=reason,
+            end=None,
+            frames=None,
+            bytes=None,
+            sha256=None,
+        )
+
+    def slow(self, waited_s: float) -> None:
+        # Told at once, and then whenever it has doubled.
+        before, self._slow_s = self._slow_s, self._slow_s + waited_s
+        if before == 0 or int(self._slow_s).bit_length() > int(before).bit_length():
+            self._say(
+                f"the disk is slower than the captures: they have waited {self._slow_s:.1f} s"
+            )
+
+    def stray(self, capture_id: str) -> None:
+        if capture_id not in self._strays and len(self._strays) < 1000:
+            self._strays.add(capture_id)
+            self._say(f"{capture_id}: messages of a capture whose beginning did not come")
+
+    def _shown(self, written: Written) -> str:
+        try:
+            return str(written.path.relative_to(self._folder))
+        except ValueError:
+            return str(written.path)
+
+    def _say(self, line: str) -> None:
+        click.echo(printable(line), err=True)
+
+    def _print(self, **fields: Any) -> None:
+        if self._as_json:
+            put_result(printable(json.dumps(fields, ensure_ascii=False)))
