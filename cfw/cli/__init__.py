@@ -19,6 +19,7 @@ _COMMANDS = {
     "tap": ("cfw.cli.tap:tap", "Read the captures of a worker: video or JSON on stdout."),
     "record": ("cfw.cli.record:record", "Keep captures as files that prove to be whole."),
     "verify": ("cfw.cli.verify:verify", "See that recordings are what they say."),
+    "report": ("cfw.cli.report:report_command", "Say how well several cameras kept step."),
     "session": ("cfw.cli.session:session", "Open and close sessions of a fleet of workers."),
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
     "bench": ("cfw.cli.bench:bench", "Measure the worker beside other servers."),

@@ -6,10 +6,11 @@
     for frame in recording:
         frame.jpeg, frame.array, frame.timestamp, frame.timestamp_ingest
 
-`verify` holds a recording against its hashes and its own terminal. `cfw/record/RECORD.md` tells
-what is in a recording.
+`align` finds the frames of several cameras that belong together, in one clock. `verify` holds a
+recording against its hashes and its own terminal. `cfw/record/RECORD.md` tells what is in one.
 """
 
+from cfw.recording._align import Aligned, Dropped, Track, align
 from cfw.recording._errors import (
     DamagedError,
     FormatMissing,
@@ -20,6 +21,7 @@ from cfw.recording._errors import (
 from cfw.recording._layout import FORMATS, Entry, Format, Manifest, read_manifest
 from cfw.recording._recording import Frame, Recording
 from cfw.recording._recording import open_recording as open
+from cfw.recording._report import CameraReport, draw_svg, report
 from cfw.recording._verify import (
     Receipt,
     Verdict,
@@ -32,7 +34,10 @@ from cfw.recording._verify import (
 
 __all__ = [
     "FORMATS",
+    "Aligned",
+    "CameraReport",
     "DamagedError",
+    "Dropped",
     "Entry",
     "Format",
     "FormatMissing",
@@ -42,12 +47,16 @@ __all__ = [
     "Receipt",
     "Recording",
     "RecordingError",
+    "Track",
     "UnfinishedError",
     "Verdict",
+    "align",
+    "draw_svg",
     "open",
     "read_manifest",
     "read_receipts",
     "recordings",
+    "report",
     "unfinished",
     "verify",
     "verify_all",
