@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import attrs
 
+from schemas import MOST_INTEGER
+
 T = TypeVar("T")
 
-#: What every reader of JSON takes for the same integer: a float has 53 bits for it.
-MOST_INTEGER = 2**53 - 1
 #: Above 10 years of seconds the sums of instants would leave what a float can hold.
 MOST_SECONDS = 315_360_000
 

@@ -3,10 +3,12 @@
 PROTOCOL.md beside this file tells the protocol; `cfw schema` prints it as JSON Schema.
 """
 
+from schemas import errors
 from schemas._codec import parse_feed, parse_input, parse_output, restate, to_dict, to_json
-from schemas._errors import SchemaError
 from schemas._json_schema import json_schemas
 from schemas._time import Timestamp
+from schemas.errors import *
+from schemas.errors import ABORTS, MOST_INTEGER, ErrorCode, SchemaError
 from schemas.messages import (
     SCHEMA_VERSION,
     Annotation,
@@ -17,7 +19,6 @@ from schemas.messages import (
     CaptureClose,
     CaptureFrameMeta,
     CaptureOpen,
-    ErrorCode,
     FeedAbort,
     FeedClose,
     FeedFrame,
@@ -28,6 +29,8 @@ from schemas.messages import (
 )
 
 __all__ = [
+    "ABORTS",
+    "MOST_INTEGER",
     "SCHEMA_VERSION",
     "Annotation",
     "CameraFeedWorkerFeed",
@@ -55,3 +58,4 @@ __all__ = [
     "to_dict",
     "to_json",
 ]
+__all__ += errors.__all__

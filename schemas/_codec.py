@@ -9,9 +9,9 @@ import cattrs
 import orjson
 from cattrs.gen import make_dict_unstructure_fn, override
 
-from schemas._errors import SchemaError
 from schemas._rules import shown
 from schemas._time import Timestamp
+from schemas.errors import SchemaError
 from schemas.messages import (
     Annotation,
     CameraFeedWorkerFeed,

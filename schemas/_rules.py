@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from schemas._errors import SchemaError
 from schemas._time import TIMESTAMP_PATTERN, Timestamp
+from schemas.errors import SchemaError
 
 
 def shown(value: object) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -27,35 +26,13 @@ from schemas._rules import (
     shown,
 )
 from schemas._time import Timestamp
+from schemas.errors import ErrorCode
 
 #: The version this package writes; it reads every 1.MINOR.PATCH.
 SCHEMA_VERSION = "1.0.0"
 
 Modality: TypeAlias = Literal["gesture", "audio", "speech", "image", "multimodal"]
 _MODALITIES = ("gesture", "audio", "speech", "image", "multimodal")
-
-
-class ErrorCode(StrEnum):
-    """Why a capture was aborted. The values are stable."""
-
-    PROTOCOL_VIOLATION = "protocol_violation"
-    LIMIT_DURATION_EXCEEDED = "limit_duration_exceeded"
-    LIMIT_FRAME_COUNT_EXCEEDED = "limit_frame_count_exceeded"
-    LIMIT_RESOLUTION_EXCEEDED = "limit_resolution_exceeded"
-    LIMIT_FPS_EXCEEDED = "limit_fps_exceeded"
-    LIMIT_FRAME_BYTES_EXCEEDED = "limit_frame_bytes_exceeded"
-    LIMIT_TOTAL_BYTES_EXCEEDED = "limit_total_bytes_exceeded"
-    LIMIT_FORWARD_BUFFER_EXCEEDED = "limit_forward_buffer_exceeded"
-    FORWARD_FAILED = "forward_failed"
-    SESSION_INVALID = "session_invalid"
-    SESSION_CLOSED = "session_closed"
-    SERVER_SHUTDOWN = "server_shutdown"
-    SERVER_AT_CAPACITY = "server_at_capacity"
-    INTERNAL_ERROR = "internal_error"
-    #: In the feed only: the rig went away in mid-capture.
-    CLIENT_DISCONNECTED = "client_disconnected"
-    #: In the feed only: the worker fell silent in mid-capture, and another one tells so.
-    WORKER_LOST = "worker_lost"
 
 
 # --- rules ----------------------------------------------------------------------------------

@@ -11,64 +11,23 @@ encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 
 from cfw.client._capture import Capture, open_capture
 from cfw.client._end import Receipt
-from cfw.client._errors import (
-    AccessDenied,
-    CaptureAborted,
-    CaptureError,
-    ClientDisconnected,
-    ConnectionLost,
-    ConnectionRefused,
-    ForwardFailed,
-    InternalError,
-    LimitDurationExceeded,
-    LimitExceeded,
-    LimitForwardBufferExceeded,
-    LimitFpsExceeded,
-    LimitFrameBytesExceeded,
-    LimitFrameCountExceeded,
-    LimitResolutionExceeded,
-    LimitTotalBytesExceeded,
-    ProtocolViolation,
-    ServerAtCapacity,
-    ServerShutdown,
-    SessionClosed,
-    SessionError,
-    SessionInvalid,
-    WorkerLost,
-)
+from cfw.client._errors import AccessDenied, ConnectionLost, ConnectionRefused
 from cfw.client._feed import Feed, open_feed
 from cfw.client.sync import SyncCapture
 from cfw.client.sync import open_capture as open_capture_sync
+from schemas import errors
+from schemas.errors import *
 
 __all__ = [
     "AccessDenied",
     "Capture",
-    "CaptureAborted",
-    "CaptureError",
-    "ClientDisconnected",
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",
-    "ForwardFailed",
-    "InternalError",
-    "LimitDurationExceeded",
-    "LimitExceeded",
-    "LimitForwardBufferExceeded",
-    "LimitFpsExceeded",
-    "LimitFrameBytesExceeded",
-    "LimitFrameCountExceeded",
-    "LimitResolutionExceeded",
-    "LimitTotalBytesExceeded",
-    "ProtocolViolation",
     "Receipt",
-    "ServerAtCapacity",
-    "ServerShutdown",
-    "SessionClosed",
-    "SessionError",
-    "SessionInvalid",
     "SyncCapture",
-    "WorkerLost",
     "open_capture",
     "open_capture_sync",
     "open_feed",
 ]
+__all__ += errors.__all__

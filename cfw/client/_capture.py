@@ -22,13 +22,14 @@ from trio_websocket import ConnectionClosed
 
 from cfw.client._encode import Color, Encoder, Frame, FrameEncoder
 from cfw.client._end import Receipt, outcome_of, read_abort
-from cfw.client._errors import CaptureError, ConnectionLost
+from cfw.client._errors import ConnectionLost
 from cfw.client._link import GRACE_S, Address, Link, check_seconds, open_link, with_token
 from schemas import (
     SCHEMA_VERSION,
     Annotation,
     CaptureAbort,
     CaptureClose,
+    CaptureError,
     CaptureFrameMeta,
     CaptureOpen,
     Modality,

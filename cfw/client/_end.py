@@ -7,8 +7,16 @@ import json
 import attrs
 from trio_websocket import CloseReason
 
-from cfw.client._errors import ABORTS, CaptureAborted, CaptureError, ConnectionLost
-from schemas import CaptureAbort, ErrorCode, SchemaError, parse_output
+from cfw.client._errors import ConnectionLost
+from schemas import (
+    ABORTS,
+    CaptureAbort,
+    CaptureAborted,
+    CaptureError,
+    ErrorCode,
+    SchemaError,
+    parse_output,
+)
 
 _NO_CLOSE_FRAME = frozenset({1005, 1006})  # RFC 6455, section 7.4.1: never on the wire
 

@@ -9,7 +9,10 @@ import attrs
 import pytest
 
 import cfw
+import cfw.client
+import schemas
 from cfw import actions, errors, service, state
+from cfw.explanations import EXPLANATIONS
 from cfw.limits import Limits, Times
 from cfw.routes import PATH
 from cfw.routes.outcome import LADDER, PRECEDENCE
@@ -64,17 +67,38 @@ def test_the_error_table_is_the_ladder() -> None:
     assert set(LADDER) == set(ErrorCode)
 
 
-def test_every_domain_error_has_a_rank_and_a_code_of_its_own() -> None:
-    """No two errors share a code, and each has its place in the order of precedence."""
+@pytest.mark.parametrize("code", ErrorCode)
+def test_an_error_code_has_all_that_belongs_to_it(code: ErrorCode) -> None:
+    """Enum, class, ladder row, explanation: whoever adds one is told what is missing."""
+    classes = [kind for kind in _leaves(schemas.CaptureAborted) if kind.code is code]
+    assert len(classes) == 1, f"{code}: give it one class of its own in schemas/errors.py"
+    assert schemas.ABORTS[code] is classes[0]
+    name = classes[0].__name__
+    assert name.lower() == code.value.replace("_", ""), f"{name} is not named as {code} is"
+    assert name in schemas.errors.__all__, f"{name}: list it in __all__ of schemas/errors.py"
+    assert f"─ {name}" in (schemas.errors.__doc__ or ""), (
+        f"{name}: draw it in schemas/errors.py"
+    )
+    for surface in (schemas, errors, cfw.client):
+        assert getattr(surface, name) is classes[0]
+        assert name in surface.__all__
+    assert code in LADDER, f"{code}: give it a row in cfw/routes/outcome.py, LADDER"
+    assert issubclass(classes[0], PRECEDENCE), f"{name}: rank it in PRECEDENCE"
+    assert code in EXPLANATIONS, f"{code}: explain it in cfw/explanations.py"
 
-    def leaves(kind: type[errors.DomainError]) -> list[type[errors.DomainError]]:
-        below = kind.__subclasses__()
-        return [leaf for sub in below for leaf in leaves(sub)] if below else [kind]
 
-    found = leaves(errors.DomainError)
-    assert sorted(error.code for error in found) == sorted(ErrorCode)
-    for error in found:
-        assert issubclass(error, PRECEDENCE)
+def _leaves(kind: type[schemas.CaptureAborted]) -> list[type[schemas.CaptureAborted]]:
+    below = kind.__subclasses__()
+    return [leaf for sub in below for leaf in _leaves(sub)] if below else [kind]
+
+
+def test_an_error_is_one_class_for_the_core_and_for_a_rig() -> None:
+    """What the worker raises is what `cfw.client` raises at the other end."""
+    assert errors.DomainError is cfw.client.CaptureAborted is schemas.CaptureAborted
+    assert issubclass(cfw.client.ConnectionLost, cfw.client.CaptureError)
+    assert not issubclass(cfw.client.ConnectionLost, cfw.client.CaptureAborted)
+    assert all(code in ErrorCode for code in LADDER)
+    assert all(code in ErrorCode for code in EXPLANATIONS if isinstance(code, str))
 
 
 IDLE = state.Idle(Limits(), Times())

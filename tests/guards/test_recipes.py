@@ -11,12 +11,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-import cfw.client
+import cfw
 from cfw.api.config import Config
 from cfw.cli.serve import OPTION_KEYS, serve
 from cfw.limits import Limits, Times
 from cfw.settings import about
-from schemas import ErrorCode
 
 ROOT = Path(cfw.__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -97,13 +96,6 @@ def test_every_option_of_serve_sets_a_key() -> None:
     """Or names several: those of a file, or any."""
     options = {option.name for option in serve.params if not getattr(option, "hidden", False)}
     assert options - {"config_path", "settings"} == set(OPTION_KEYS)
-
-
-def test_every_code_has_a_class_for_rigs() -> None:
-    """What aborts a capture is raised by `cfw.client` as a class of its own."""
-    known = [getattr(cfw.client, name) for name in cfw.client.__all__]
-    codes = [kind.code for kind in known if hasattr(kind, "code")]
-    assert sorted(codes) == sorted(ErrorCode)
 
 
 def the_map() -> str:

@@ -150,10 +150,9 @@ async def test_ctrl_c_within_a_capture_ends_the_server(autojump_clock: MockClock
 
 
 def test_every_domain_error_reads_as_code_and_detail() -> None:
-    """The text of an error is what the close frame says."""
+    """The text of an error is what the close frame says, and its numbers."""
     error: DomainError = LimitFrameCountExceeded("at most 3", seq=4, observed=4, limit=3)
-    assert (
-        str(error)
-        == outcome_of(error, None).reason
-        == ("limit_frame_count_exceeded: at most 3")
-    )
+    reason = "limit_frame_count_exceeded: at most 3"
+    assert outcome_of(error, None).reason == reason
+    assert str(error) == f"{reason} (seq 4, observed 4, limit 3)"
+    assert str(LimitFrameCountExceeded("at most 3")) == reason
