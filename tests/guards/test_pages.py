@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +195,16 @@ def test_operations_tells_every_path_of_the_admin_listener() -> None:
         limits=Limits(),
     )
     assert set(told) == {path for path in app.routes if not path.startswith("/static/")}
+
+
+def test_every_extra_is_told() -> None:
+    """The table of INSTALL.md has those that an installation can ask for."""
+    table = (ROOT / "cfw/INSTALL.md").read_text("utf-8").split("| extra |")[1].split("\n\n")[0]
+    told = [
+        name for row in re.findall(r"^\| (`.*?`) \|", table, re.M) for name in row.split(", ")
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert sorted(name.strip("`") for name in told) == sorted(project["optional-dependencies"])
 
 
 def test_the_readme_tells_the_limits_of_a_capture() -> None:

@@ -57,7 +57,7 @@ def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     demo = [sys.executable, "-u", "-m", "cfw.cli", "demo", "--port", "0", "--admin-port", "0"]
     with (
-        TemporaryDirectory() as profile,
+        TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         subprocess.Popen(demo, stdout=subprocess.PIPE, text=True) as process,
         running_chromium(Path(profile)) as devtools,
     ):
