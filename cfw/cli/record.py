@@ -96,6 +96,11 @@ def record(
     Exit code 1 says that a capture was not recorded whole. Ctrl-C and SIGTERM close what runs,
     as cut; a second Ctrl-C leaves it to the next run.
     """
+    if url.lower().startswith(("valkey:", "valkeys:")):
+        raise click.UsageError(
+            "recording reads the feed of a worker: give the URL of its admin listener; a fleet "
+            "that shares a Valkey server is read by cfw tap and cfw.valkey.open_valkey_feed"
+        )
     termination = Termination(CLOSE_S)
     told = _Told(folder, as_json)
     try:

@@ -341,9 +341,12 @@ def test_wrong_usage(tmp_path: Path) -> None:
         (["--name", "{user}"], 2, "allowed are"),
         (["--format", "avi"], 2, "'jpeg', 'mkv', 'mp4', 'mcap'"),
         ([], 1, "cannot connect"),
+        (["valkey"], 2, "the URL of its admin listener"),
     ):
+        url = "valkey://127.0.0.1" if options == ["valkey"] else "http://127.0.0.1:1"
+        more = [] if options == ["valkey"] else options
         ran = subprocess.run(
-            [*CFW, "record", "http://127.0.0.1:1", str(tmp_path / "r"), *options],
+            [*CFW, "record", url, str(tmp_path / "r"), *more],
             capture_output=True,
             text=True,
             check=False,
