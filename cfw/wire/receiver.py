@@ -3,8 +3,6 @@
 import math
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -112,13 +110,14 @@ class Receiver:
         self.is_called = True
         self._waiting.cancel()
 
-    @contextmanager
-    def wait(self, deadline: float) -> Iterator[None]:
-        """What is waited for inside ends also at an instant of Trio's clock, or when woken."""
-        with trio.CancelScope(deadline=deadline) as self._waiting:
-            if self.is_woken or self.is_called:
-                self._waiting.cancel()
-            yield
+    def wait(self, deadline: float) -> trio.CancelScope:
+        """A scope for a wait that ends also at an instant of Trio's clock, or when woken."""
+        # No generator around it: from Python 3.12 on one that ends an exception is left in a
+        # cycle with it, for the garbage collector.
+        self._waiting = trio.CancelScope(deadline=deadline)
+        if self.is_woken or self.is_called:
+            self._waiting.cancel()
+        return self._waiting
 
     async def receive(self, deadline: float = math.inf) -> Bytes | None:
         """Wait for bytes and return them.
