@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import select
 import signal
 import socket
 import sys
@@ -232,6 +234,51 @@ def nurseries_noted(
         replaced("trio._core._run", "NurseryManager.__aexit__", wrap_exit),
     ):
         yield
+
+
+def own_descriptors() -> set[int]:
+    """What the run of Trio in this thread holds open for itself."""
+    epoll, pairs = _descriptors_of_run()
+    ends = [end for pair in pairs for end in (pair.wakeup_sock, pair.write_sock)]
+    return {epoll._epoll.fileno(), *(end.fileno() for end in ends)}
+
+
+def detach() -> None:
+    """In a forked child: give the run descriptors of its own under the numbers it knows.
+
+    What waits for a file descriptor, and what wakes it, is one thing in both processes: each
+    would be woken by the other, or not at all.
+    """
+    epoll, pairs = _descriptors_of_run()
+    for pair in pairs:
+        woken = _unread(pair.wakeup_sock)
+        ours = socket.socketpair()
+        for end, known in zip(ours, (pair.wakeup_sock, pair.write_sock), strict=True):
+            end.setblocking(False)
+            os.dup2(end.fileno(), known.fileno(), inheritable=False)
+            end.close()
+        if woken:
+            pair.write_sock.send(bytes(woken))
+    with select.epoll() as waiting:
+        waiting.register(epoll._force_wakeup_fd, select.EPOLLIN)
+        for number, waiters in epoll._registered.items():
+            waiting.register(number, waiters.current_flags | select.EPOLLONESHOT)
+        os.dup2(waiting.fileno(), epoll._epoll.fileno(), inheritable=False)
+
+
+def _descriptors_of_run() -> tuple[Any, tuple[Any, ...]]:
+    """What waits for file descriptors, and the pairs of sockets that wake it."""
+    runner = _scheduler().GLOBAL_RUN_CONTEXT.runner
+    epoll = runner.io_manager
+    return epoll, (epoll._force_wakeup, runner.entry_queue.wakeup)
+
+
+def _unread(end: socket.socket) -> int:
+    """How many bytes wait to be read; they stay there."""
+    try:
+        return len(end.recv(2**16, socket.MSG_PEEK))
+    except BlockingIOError:
+        return 0
 
 
 def keep_for_ever(tasks: Iterable[trio.lowlevel.Task]) -> None:

@@ -28,6 +28,7 @@ class Config:
     orders: int
     budget: int | None
     jobs: int
+    fork: bool = True
     # Whether a name in `at` that never comes is a failure.
     strict: bool = True
 
@@ -70,6 +71,8 @@ class SweepOptions(TypedDict, total=False):
             fault it is at by then gets its orders finished. 5000 by default.
         budget: points to run at most, evenly spread; None for all.
         jobs: processes. 1 by default.
+        fork: whether points of a long scenario go on from a process that was forked at their
+            instant, where the platform can. True by default; the report is the same.
         seed: of `World.random` and of the global `random` module. 0 by default.
         name: of the scenario; None for module and function.
     """
@@ -87,6 +90,7 @@ class SweepOptions(TypedDict, total=False):
     orders: int
     budget: int | None
     jobs: int
+    fork: bool
     seed: int
     name: str | None
 
@@ -108,6 +112,7 @@ def make_config(
     orders: int = 5000,
     budget: int | None = None,
     jobs: int = 1,
+    fork: bool = True,
     seed: int = 0,
 ) -> Config:
     """Fill in the defaults of `SweepOptions` and check them.
@@ -164,4 +169,5 @@ def make_config(
         orders,
         budget,
         jobs,
+        fork,
     )

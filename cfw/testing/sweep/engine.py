@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,8 @@ from .errors import CannotSweep, NondeterminismError, RealIOError, StaleToken
 from .facts import Result
 from .failure import Failure
 from .finds import Finds, Found
-from .jobs import in_order
+from .forks import obstacle, pays, perform_all
+from .jobs import apart, in_order
 from .points import BEFORE, NURSERY_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
@@ -70,6 +72,8 @@ class Engine:
     # could have been.
     _asked: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _judged: Counter[int] = field(default_factory=Counter)
+    # What a step takes without being recorded, at best.
+    _step_s: float = math.inf
     # What the caller has frozen could not be told apart afterwards, so it is left alone.
     _may_freeze: bool = field(default_factory=lambda: gc.get_freeze_count() == 0)
 
@@ -273,8 +277,12 @@ class Engine:
     def _dry_run(self, index: int, schedule: Schedule) -> _Dry | None:
         """Run without a fault twice; None if the scenario fails by itself."""
         point = Point(index, schedule)
+        begin = time.perf_counter()
         one = self._run(point, record=True, batches=DRY_BATCHES)
         assert one.record is not None
+        # To record costs about as much again.
+        step_s = (time.perf_counter() - begin) / 2 / max(1, len(one.record.steps))
+        self._step_s = min(self._step_s, step_s)
         two = self._same_again(point, one.record)
         answer = Answer()
         answer.add(point, replace(one, violations=()))
@@ -307,7 +315,7 @@ class Engine:
         # The plan itself would be looked through after every run.
         if self._may_freeze:
             gc.freeze()
-        answers = in_order(work, partial(perform, self.config), self.config.jobs)
+        answers = self._answers(work)
         with closing(answers):
             for piece, answer in zip(work, answers, strict=True):
                 self.report.ran += 1
@@ -319,6 +327,19 @@ class Engine:
                 if self._full():
                     break
         return following
+
+    def _answers(self, work: Sequence[Work]) -> Generator[Answer, None, None]:
+        """Do the work here, or in other processes if there are some or a fork pays."""
+        config, report = self.config, self.report
+        step_s: float | None = self._step_s
+        if not config.fork or not pays(work, self._step_s):
+            step_s = None
+        elif why := obstacle():
+            report.unforked, step_s = why, None
+        if step_s is None:
+            yield from in_order(work, partial(perform, config), config.jobs)
+        else:
+            yield from apart(work, partial(perform_all, config, step_s), config.jobs)
 
     def _exhaustive(self, index: int) -> None:
         """All orders without a fault, then each fault under all orders of what follows it."""
@@ -374,7 +395,7 @@ class Engine:
         """
         report = self.report
         report.points += len(work)
-        answers = in_order(work, partial(perform, self.config), self.config.jobs)
+        answers = self._answers(work)
         with closing(answers):
             for done, (piece, answer) in enumerate(zip(work, answers, strict=True), 1):
                 left -= answer.runs
@@ -396,6 +417,8 @@ class Engine:
         return True
 
     def _note(self, work: Work, answer: Answer) -> None:
+        self.report.forked += answer.forked
+        self.report.unforked = answer.unforked or self.report.unforked
         for name, reached in answer.sometimes.items():
             known = self.report.sometimes.get(name, False)
             self.report.sometimes[name] = known or reached

@@ -24,6 +24,9 @@ A = TypeVar("A")
 CHUNK = 16
 """Items per message: few messages, and still all processes busy to the end."""
 
+Perform = Callable[[Sequence[W], Callable[[A], None]], None]
+"""Does items in their order, and hands each answer over as soon as it is there."""
+
 
 def in_order(
     work: Sequence[W], perform: Callable[[W], A], jobs: int
@@ -38,20 +41,36 @@ def in_order(
     Raises:
         SweepError: a process died or raised; with one job, what `perform` raised.
     """
-    jobs = min(jobs, -(-len(work) // CHUNK))
-    if jobs <= 1 or not hasattr(os, "fork"):
+
+    def each(items: Sequence[W], emit: Callable[[A], None]) -> None:
+        for item in items:
+            emit(perform(item))
+
+    if min(jobs, -(-len(work) // CHUNK)) <= 1 or not hasattr(os, "fork"):
         yield from map(perform, work)
-        return
-    yield from _forked(work, perform, jobs)
+    else:
+        yield from apart(work, each, jobs)
 
 
-def _forked(
-    work: Sequence[W], perform: Callable[[W], A], jobs: int
-) -> Generator[A, None, None]:
+def apart(work: Sequence[W], perform: Perform[W, A], jobs: int) -> Generator[A, None, None]:
+    """Perform every item in other processes; close the iterator to stop early.
+
+    Args:
+        work: what to do.
+        perform: does some of the items, in their order.
+        jobs: processes, at least one.
+
+    Yields:
+        The answers, in the order of the work.
+
+    Raises:
+        SweepError: a process died or raised.
+    """
     context = multiprocessing.get_context("fork")
     chunks = [
         range(start, min(start + CHUNK, len(work))) for start in range(0, len(work), CHUNK)
     ]
+    jobs = min(jobs, len(chunks))
     readers: list[Connection] = []
     processes: list[BaseProcess] = []
     try:
@@ -94,26 +113,31 @@ def _receive(reader: Connection) -> Any:
 
 
 def _serve(
-    writer: Connection,
-    work: Sequence[W],
-    perform: Callable[[W], A],
-    chunks: Sequence[range],
+    writer: Connection, work: Sequence[W], perform: Perform[W, A], chunks: Sequence[range]
 ) -> None:
     interrupt.begin_in_child()
+    answers: list[A] = []
+    left = [len(chunk) for chunk in chunks]
+
+    def emit(answer: A) -> None:
+        answers.append(answer)
+        if len(answers) == left[0]:
+            del left[0]
+            writer.send((answers.copy(), ""))
+            answers.clear()
+
     try:
-        for chunk in chunks:
-            answers: list[A] = []
-            problem: str | SweepError = ""
-            try:
-                for index in chunk:
-                    answers.append(perform(work[index]))  # noqa: PERF401 - keep what was done
-            except SweepError as exc:
-                problem = exc
-            except Exception:
-                problem = traceback.format_exc()
+        problem: str | SweepError = ""
+        try:
+            perform([work[index] for chunk in chunks for index in chunk], emit)
+        except SweepError as exc:
+            problem = exc
+        except (KeyboardInterrupt, BrokenPipeError):
+            raise
+        except Exception:
+            problem = traceback.format_exc()
+        if problem:
             writer.send((answers, problem))
-            if problem:
-                return
     except (KeyboardInterrupt, BrokenPipeError):
         # The parent has what it wanted, or is being interrupted as well.
         return

@@ -32,6 +32,8 @@ class Report:
         sometimes: properties, and whether each was reached.
         not_asked: for each of the scenario's own invariants, how many runs ended before they
             registered it, though others with the same parameters did.
+        forked: points that went on from a run they shared with others.
+        unforked: why others did not, though it would have been faster; empty if there are none.
         sampled: why not everything was run; empty means complete.
         failures: the smallest failing point of each root.
         cover: the package whose awaits were counted; empty if none.
@@ -54,6 +56,8 @@ class Report:
     orders: int = 0
     sometimes: dict[str, bool] = field(default_factory=dict)
     not_asked: dict[str, int] = field(default_factory=dict)
+    forked: int = 0
+    unforked: str = ""
     sampled: str = ""
     failures: tuple[Failure, ...] = ()
     cover: str = ""
@@ -97,6 +101,8 @@ class Report:
         missing = [f"{name} {runs}x" for name, runs in self.not_asked.items()]
         if missing:
             coverage += f"; not asked: {', '.join(missing)}"
+        if self.unforked:
+            coverage += f"; not forked: {self.unforked}"
         if self.cover and not self.cuts:
             coverage = f"cuts nothing of {self.cover}"
         if self.failures:
@@ -139,6 +145,7 @@ class Report:
             ("parameter sets", self.params if self.params > 1 else 0),
             ("not exposed", self.not_exposed),
             ("ties", self.ties),
+            ("forked", self.forked),
         )
         return "; ".join(text + [f"{name} {value}" for name, value in extra if value])
 

@@ -19,7 +19,7 @@ from .facts import Enter, Facts, Noise, Result, Settings, Violation
 from .noise import listening
 from .points import Fault
 from .schedule import Picker, Schedule
-from .watch import Abandoned, Watch
+from .watch import Abandoned, Walk, Watch
 from .world import World
 
 DRY_BATCHES = 50_000
@@ -38,6 +38,7 @@ def run_once(
     record: bool = False,
     batches: int = DRY_BATCHES,
     keep: bool = False,
+    walk: Walk | None = None,
 ) -> Result:
     """Run the scenario once, to its end or to the end of its time, and judge it.
 
@@ -50,6 +51,7 @@ def run_once(
         batches: how many batches the run may take.
         keep: keep what was raised, for a debugger. Its frames keep alive what may only be seen
             when it is collected.
+        walk: is asked at every instant whether to fork.
 
     Raises:
         InstrumentError: the engine itself failed inside the run.
@@ -58,7 +60,8 @@ def run_once(
     """
     noise = Noise()
     with listening(noise, record), _seeded(settings.seed):
-        result, own = _run_and_judge(settings, params, schedule, faults, record, batches)
+        watch = partial(Watch, faults=faults, record=record, batches=batches, walk=walk)
+        result, own = _run_and_judge(settings, params, schedule, watch)
         if not keep:
             result = replace(result, raised=())
         # Only now is everything the scenario left behind garbage, and its finalisers run.
@@ -77,13 +80,12 @@ def _run_and_judge(
     settings: Settings,
     params: Mapping[str, object],
     schedule: Schedule,
-    faults: tuple[Fault, ...],
-    record: bool,
-    batches: int,
+    watching: Callable[..., Watch],
 ) -> tuple[Result, tuple[Violation, ...]]:
     world = World(params=params, heal=settings.heal, random=random.Random(settings.seed))
-    picker = Picker(schedule)
-    watch = Watch(world, picker, faults, record, settings.nurseries, batches, settings.cover)
+    watch = watching(
+        world, Picker(schedule), nurseries=settings.nurseries, cover=settings.cover
+    )
     facts = Facts(world, watch)
     host = settings.host or partial(_call, settings)
     host(world, partial(_enter, settings, facts))

@@ -8,10 +8,10 @@ is raised after the run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, Protocol
 
 import trio
 from trio.testing import MockClock
@@ -117,6 +117,13 @@ class Record:
     ties: int = 0
 
 
+class Walk(Protocol):
+    """Lets one run stand for the beginning of many."""
+
+    def arrive(self, watch: Watch, when: str) -> None:
+        """The run is at an instant; may fork, and give the child faults to fire at it."""
+
+
 class Watch(trio.abc.Instrument):
     """Instrument and chooser in one, because both count the same steps.
 
@@ -128,6 +135,7 @@ class Watch(trio.abc.Instrument):
         nurseries: whether every open nursery can be fired, too.
         batches: how many batches the run may take before it is told to stop.
         cover: files whose awaits are counted when a fault cuts them.
+        walk: is asked at every instant whether to fork; None for a run of its own.
     """
 
     def __init__(
@@ -139,6 +147,7 @@ class Watch(trio.abc.Instrument):
         nurseries: bool,
         batches: int,
         cover: frozenset[str] = frozenset(),
+        walk: Walk | None = None,
     ) -> None:
         self.error: BaseException | None = None
         self.action_errors: list[tuple[str, BaseException]] = []
@@ -161,12 +170,13 @@ class Watch(trio.abc.Instrument):
         self.looping = False
         self.abandon = False
         self.record = Record() if record else None
+        self.walk = walk
         self._world = world
         self._faults = list(faults)
         self._ordinals = 0
         self._left = 0
         self._stepping = 0
-        self._cancels = bool(faults)
+        self._cancels = bool(faults) or walk is not None
         self._replaced: set[int] = set()
         self._parents: dict[int, int] = {}
         self._ended: dict[int, int] = {}
@@ -253,7 +263,7 @@ class Watch(trio.abc.Instrument):
         if not ordinal:
             return
         self.step += 1
-        if self._faults or self.record is not None:
+        if self._is_on_the_way():
             self.hash = mix(mix(self.hash, ordinal), position(task))
             if self.record is not None:
                 step = Step(self.step, *self._describe(task), trio.current_time())
@@ -269,7 +279,7 @@ class Watch(trio.abc.Instrument):
         if not self._stepping:
             return
         self._left -= 1
-        if self._left == 0 and (self._faults or self.record is not None):
+        if self._left == 0 and self._is_on_the_way():
             self._instant(task, AFTER, mix(self.hash, position(task)))
         # Reset last: what an action spawns is the doing of the task it interrupts.
         self._stepping = 0
@@ -292,7 +302,27 @@ class Watch(trio.abc.Instrument):
 
     # Faults
 
+    def _is_on_the_way(self) -> bool:
+        """Whether an instant is still to come at which something has to be done."""
+        return bool(self._faults) or self.record is not None or self.walk is not None
+
+    def take_over(
+        self, faults: Sequence[Fault], batches: int | None = None, record: Record | None = None
+    ) -> None:
+        """Go on as the run of a point, in a process that was forked at its instant.
+
+        Args:
+            faults: those still to be fired.
+            batches: how many the whole run may take; None leaves that as it is.
+            record: keep a record from here on; None keeps none.
+        """
+        self._faults = list(faults)
+        self._batches = batches or self._batches
+        self.record = record
+
     def _instant(self, task: Task, when: str, number: int) -> None:
+        if self.walk is not None:
+            self.walk.arrive(self, when)
         faults = self._faults
         while faults and (faults[0].step, faults[0].when) == (self.step, when):
             if faults[0].hash != number:
@@ -300,6 +330,9 @@ class Watch(trio.abc.Instrument):
                 faults.clear()
                 return
             self._fire(faults.pop(0), task)
+            if self.walk is not None:
+                self.walk.arrive(self, when)
+                faults = self._faults
         if self.record is not None and not faults:
             name, site = self._describe(task)
             names = tuple(self._available())

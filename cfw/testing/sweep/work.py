@@ -49,6 +49,8 @@ class Answer:
         instants: after the last fault, if asked for.
         cuts: how often each covered line was cut, by file.
         cut_short: whether a tree had more orders than it may run.
+        forked: whether it went on from a run that other points share.
+        unforked: why it did not, though that would have been faster.
     """
 
     runs: int = 0
@@ -61,6 +63,8 @@ class Answer:
     instants: list[Instant] = field(default_factory=list)
     cuts: Counter[tuple[str, int]] = field(default_factory=Counter)
     cut_short: bool = False
+    forked: bool = False
+    unforked: str = ""
 
     def add(self, point: Point, result: Result) -> None:
         """Account for one run."""
@@ -79,9 +83,9 @@ class Answer:
 
 
 def perform(config: Config, work: Work) -> Answer:
-    """Do one piece of work."""
-    answer = Answer()
+    """Do one piece of work, from the beginning."""
     if work.tree:
+        answer = Answer()
         for point, result in orders(config, work):
             if result is None:
                 answer.cut_short = True
@@ -97,7 +101,13 @@ def perform(config: Config, work: Work) -> Answer:
         record=work.record,
         batches=work.batches,
     )
-    answer.add(point, result)
+    return answered(work, result)
+
+
+def answered(work: Work, result: Result) -> Answer:
+    """What the only run of a piece of work says."""
+    answer = Answer()
+    answer.add(work.point, result)
     if result.record is not None:
         answer.instants = result.record.instants
     return answer
