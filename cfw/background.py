@@ -13,6 +13,7 @@ from typing import NoReturn
 import structlog
 import trio
 
+from cfw.nurseries import open_plain_nursery
 from cfw.plugins import OutOfReach
 
 #: From the end of a task to its next start: at first, and at most. It doubles.
@@ -35,16 +36,9 @@ async def running_beside(
 
     Cancellation: the task is cancelled at the end of the block, and waited for.
     """
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
+    async with open_plain_nursery() as nursery:
         nursery.start_soon(_keep_running, name, task)
-        try:
-            yield
-        except BaseException as exc:  # raised below, without the group of the nursery
-            failure = exc
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        yield
 
 
 async def _keep_running(name: str, task: Callable[[], Awaitable[object]]) -> NoReturn:

@@ -13,11 +13,12 @@ from cfw.api import Addresses, ListenError, serve
 from cfw.api.config import Config, load_config
 from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
-from cfw.cli.serve import first_of, first_reason
+from cfw.cli.serve import first_reason
 from cfw.cli.sources import Frames
 from cfw.cli.termination import Termination
 from cfw.client import CaptureError, open_capture
 from cfw.metrics import Metrics
+from cfw.nurseries import first_leaf
 
 USER, SESSION = "demo-user", "demo-session"
 _PORT = click.IntRange(0, 65_535)
@@ -68,7 +69,7 @@ def demo(seconds: float | None, port: int, admin_port: int) -> None:
         metrics = Metrics(log_lines_lost=lambda: lines.lost)
         trio.run(_run, config, seconds, metrics, termination)
     except* OutputError as group:
-        raise first_of(group) from None
+        raise first_leaf(group) from None
     except* ListenError as group:
         hint = "choose others with --port and --admin-port, or 0 for any"
         raise click.ClickException(f"{first_reason(group)}; {hint}") from None

@@ -28,6 +28,7 @@ from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
 from cfw.metrics import Metrics
 from cfw.net import RESERVE, raise_descriptor_limit
+from cfw.nurseries import first_leaf
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
 
@@ -175,9 +176,9 @@ def serve(config: Config, held: int | None) -> None:
             run = partial(_run, config, announce, held, systemd, lines)
             trio.run(run, strict_exception_groups=True)
     except* ConfigError as group:
-        raise click.UsageError(str(first_of(group))) from None
+        raise click.UsageError(str(first_leaf(group))) from None
     except* WorkerFailed as group:
-        raise _Failed(first_of(group)) from None
+        raise _Failed(first_leaf(group)) from None
     except* (ListenError, OutOfReach) as group:
         raise click.ClickException(first_reason(group)) from None
 
@@ -293,15 +294,8 @@ def _ready_line(addresses: Addresses, *others: Addresses, log_format: str) -> st
 
 def first_reason(group: BaseExceptionGroup[Exception]) -> str:
     """What the first error of a group says, for a terminal."""
-    first = first_of(group)
+    first = first_leaf(group)
     return printable((isinstance(first, OSError) and first.strerror) or str(first))
-
-
-def first_of(exc: BaseException) -> BaseException:
-    """The first exception in a group that is no group."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
 
 
 def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:

@@ -25,6 +25,7 @@ import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from cfw.client._errors import AccessDenied, ConnectionRefused
+from cfw.nurseries import first_leaf, open_plain_nursery
 
 #: How long the other side may take to say why it ended, once it is known that it did.
 GRACE_S = 2
@@ -214,36 +215,15 @@ async def open_link(
         with scope:
             await run(task_status)
 
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as outer:
-            try:
-                link = await outer.start(run_in_scope)
-                # Cancelled in between, the link is on its way out: no body for that.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                yield link
-            except BaseException as exc:
-                # Raised again below, outside the nursery, which would wrap it in a group.
-                failure = exc
-            finally:
-                scope.cancel()
-    except BaseExceptionGroup as group:
-        # The link takes every Exception for itself; left is a KeyboardInterrupt that hit it.
-        others = group.split(trio.Cancelled)[1]
-        if others is not None:
-            failure = first_leaf(others)
-    if failure is not None:
+    # The link takes every Exception for itself; only a KeyboardInterrupt that hits it leaves.
+    async with open_plain_nursery() as outer:
         try:
-            raise failure
+            link = await outer.start(run_in_scope)
+            # Cancelled in between, the link is on its way out: no body for that.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            yield link
         finally:
-            del failure  # its traceback holds this frame
-
-
-def first_leaf(exc: BaseException) -> BaseException:
-    """The first exception in a group that is no group."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc
+            scope.cancel()
 
 
 async def _dial(address: Address, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:

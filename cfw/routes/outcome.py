@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -21,6 +20,7 @@ from cfw.errors import (
     SessionError,
     WorkerLost,
 )
+from cfw.nurseries import leaves
 from cfw.wire import (
     KeepaliveTimeout,
     MessageTimeout,
@@ -123,7 +123,7 @@ def outcome_of(failure: BaseException, requested: DomainError | None) -> Outcome
         requested: why the connection was cancelled from outside; None when it is not known,
             and then a cancellation means that the server stops.
     """
-    found = [_outcome(leaf, requested) for leaf in _leaves(failure)]
+    found = [_outcome(leaf, requested) for leaf in leaves(failure)]
     return min(found, key=lambda outcome: _rank(outcome.error))
 
 
@@ -132,14 +132,6 @@ def not_ours(failure: BaseException) -> BaseException | None:
     if isinstance(failure, BaseExceptionGroup):
         return failure.split(Exception)[1]
     return None if isinstance(failure, Exception) else failure
-
-
-def _leaves(failure: BaseException) -> Iterator[BaseException]:
-    if isinstance(failure, BaseExceptionGroup):
-        for inner in failure.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield failure
 
 
 def _outcome(leaf: BaseException, requested: DomainError | None) -> Outcome:

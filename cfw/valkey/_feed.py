@@ -20,6 +20,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from cfw.nurseries import first_leaf, open_plain_nursery
 from cfw.valkey._aborts import abort_of
 from cfw.valkey._address import Address
 from cfw.valkey._group import FULL_S, GONE, KEPT, Entry, Given, Group, ScriptGroup
@@ -221,9 +222,7 @@ class ValkeyFeed:
                 for partition in range(PARTITIONS):
                     nursery.start_soon(self._fetch, partition)
         except* ValkeyFailed as group:
-            failure: BaseException = group
-            while isinstance(failure, BaseExceptionGroup):
-                failure = failure.exceptions[0]
+            failure = first_leaf(group)
             assert isinstance(failure, ValkeyFailed)
             self._failure = failure
         finally:
@@ -442,15 +441,8 @@ async def open_valkey_feed(
     if not group or consumer == "":
         raise ValueError("group and consumer must have a name")
     name = consumer or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    failure: BaseException | None = None
-    async with open_link(address) as link, trio.open_nursery() as nursery:
+    async with open_link(address) as link, open_plain_nursery() as nursery:
         asked = ScriptGroup(link, group, name, claim_s)
         feed = ValkeyFeed(asked, max_captures, claim_s)
         nursery.start_soon(feed.run)
-        try:
-            yield feed
-        except BaseException as exc:  # raised below, without the groups of the nurseries
-            failure = exc
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        yield feed

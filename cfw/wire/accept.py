@@ -8,6 +8,8 @@ from typing import TypeAlias
 import trio
 from trio_websocket import wrap_server_stream
 
+from cfw.nurseries import open_plain_nursery
+
 from .connection import WebSocket
 from .decoder import Decoder
 from .errors import HandshakeRejected, PeerGone, WireCrashed
@@ -151,28 +153,15 @@ async def accept(
         keepalive_timeout_s=keepalive_timeout_s,
         message_s=message_s,
     )
-    failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with open_plain_nursery() as nursery:
             try:
                 answer = partial(_answer, path=path, judge=judge, subprotocol=subprotocol)
                 yield await _open(nursery, transport, host, handshake_s, answer, request)
-            except BaseException as exc:
-                failure = exc
-                raise
             finally:
                 host.scope.cancel()
-    except BaseExceptionGroup as group:
-        # The nursery's wrapping; the tasks beside the body raise nothing of their own.
-        failure = failure or group
     finally:
         await close_now(transport)
-    try:
-        if failure is not None:
-            raise failure
-    finally:
-        # Else this frame and the traceback would hold each other.
-        del failure
 
 
 async def _open(

@@ -15,6 +15,8 @@ from typing import Final
 
 import trio
 
+from cfw.nurseries import open_plain_nursery
+
 #: Who finds so much too late that a time is over was away. Many passes of the event loop, and
 #: little beside the times that a peer has.
 LATE_S: Final = 0.1
@@ -90,20 +92,13 @@ async def _hold_after(seconds: float) -> AsyncIterator[trio.CancelScope]:
     scope = trio.CancelScope()
     # Shielded, so that what cancels the caller is raised in one place alone.
     timing = trio.CancelScope(shield=True)
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
+    async with open_plain_nursery() as nursery:
         nursery.start_soon(_cancel_at, scope, deadline, timing)
         try:
             with scope:
                 yield scope
-        except BaseException as exc:
-            failure = exc
-        timing.cancel()
-    try:
-        if failure is not None:
-            raise failure  # outside the nursery, which would wrap it
-    finally:
-        del failure  # else this frame and the traceback would hold each other
+        finally:
+            timing.cancel()
 
 
 async def _cancel_at(

@@ -630,6 +630,24 @@ async def test_a_group_of_the_body_leaves_as_it_is() -> None:
     assert caught.value is group
 
 
+async def test_ctrl_c_in_a_task_of_the_connection_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It leaves, and not the cancellation of the body that it brought about."""
+    pressed = KeyboardInterrupt()
+
+    async def interrupted(*_: object) -> None:
+        raise pressed
+
+    monkeypatch.setattr(WebSocket, "keep_alive", interrupted)
+    transport, peer = pair()
+    await peer.send(REQUEST)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        async with serve(transport):
+            await trio.sleep_forever()
+    assert caught.value is pressed
+
+
 async def test_an_error_of_a_cancelled_body_is_not_lost() -> None:
     """A bug that surfaces while the connection is being cancelled is still raised."""
     transport, peer = pair()
