@@ -199,7 +199,9 @@ def running(
         for name in names:
             if name in PEERS and (missing := PEERS[name].missing()):
                 what = ", ".join(missing)
-                problems[name] = f"not installed: {what} (pip install 'cfw[bench]')"
+                problems[name] = (
+                    f"not installed: {what} (pip install 'camera-feed-worker[bench]')"
+                )
             else:
                 server = Server(name, core, is_stamped=is_stamped, buffer_bytes=buffer_bytes)
                 started.append(server)

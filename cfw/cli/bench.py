@@ -80,7 +80,7 @@ def bench(
 
     Each server is a process on one core, the load is on another. Rounds go from server to
     server, so that a slow moment of the machine meets all of them; read the ratios first.
-    The peers come with pip install 'cfw[bench]'.
+    The peers come with pip install 'camera-feed-worker[bench]'.
 
     \b
     rates     frames and CPU at full speed, for sizes and numbers of rigs

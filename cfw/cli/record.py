@@ -47,8 +47,8 @@ _INTERRUPTED = 128 + signal.SIGINT
     multiple=True,
     default=("jpeg",),
     show_default=True,
-    help="jpeg: pictures; mkv, mp4: video of the same JPEGs (needs cfw[av]); mcap: for "
-    "Foxglove and rerun (needs cfw[mcap]). Repeatable.",
+    help="jpeg: pictures; mkv, mp4: video of the same JPEGs (extra `av`); mcap: for Foxglove "
+    "and rerun (extra `mcap`). Repeatable.",
 )
 @click.option(
     "--name",

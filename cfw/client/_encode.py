@@ -152,7 +152,7 @@ _MODULES = {"simplejpeg": "simplejpeg", "pillow": "PIL"}
 def _missing(choices: tuple[str, ...]) -> ImportError:
     return ImportError(
         f"a picture in an array needs {' or '.join(choices)} to become a JPEG, which is not "
-        "installed: pip install 'cfw[numpy]'"
+        "installed: pip install 'camera-feed-worker[numpy]'"
     )
 
 

@@ -43,5 +43,6 @@ def library(name: str, extra: str) -> Any:
         return import_module(name)
     except ImportError as exc:
         raise FormatMissing(
-            f"this needs {name.split('.')[0]} ({exc}); pip install 'cfw[{extra}]' brings it"
+            f"this needs {name.split('.')[0]} ({exc}), which "
+            f"pip install 'camera-feed-worker[{extra}]' brings"
         ) from None

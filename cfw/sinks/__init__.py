@@ -1,6 +1,6 @@
 """Where accepted frames go. A sink is chosen by URL.
 
-`hub:`, `null:` and, with the extra `cfw[valkey]`, `valkey://` come with cfw.
+`hub:`, `null:` and, with the extra `camera-feed-worker[valkey]`, `valkey://` come with cfw.
 
 Third parties add one through an entry point of the group `cfw.sinks`, named after the URL
 scheme: a callable that takes the URL and returns an async context manager of a `Sink`.

@@ -12,7 +12,7 @@
     _sessions  sessions: set, look up, hear of changes
 
 The sink is `cfw.sinks.valkey`; VALKEY.md beside it tells the keys and the guarantees.
-It needs the extra `cfw[valkey]`, which brings coredis.
+It needs the extra `camera-feed-worker[valkey]`, which brings coredis.
 """
 
 from cfw.valkey._aborts import SOURCE, abort_of

@@ -30,7 +30,7 @@ try:
     from coredis.pool import ClusterConnectionPool, ConnectionPool
     from coredis.retry import NoRetryPolicy
 except ImportError as exc:
-    raise ImportError(f"valkey:// needs the extra cfw[valkey] ({exc})") from exc
+    raise ImportError(f"valkey:// needs the extra camera-feed-worker[valkey] ({exc})") from exc
 
 from cfw.plugins import OutOfReach
 from cfw.valkey._address import Address

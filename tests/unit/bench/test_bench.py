@@ -143,7 +143,9 @@ def test_a_peer_that_is_not_installed_is_a_row_that_says_so(
     monkeypatch.setitem(peers.PEERS, "picows", absent)
     with running(["picows"], CORE) as (servers, problems):
         assert servers == []
-    assert problems == {"picows": "not installed: no_such_package (pip install 'cfw[bench]')"}
+    assert problems == {
+        "picows": "not installed: no_such_package (pip install 'camera-feed-worker[bench]')"
+    }
 
 
 def test_a_worker_that_does_not_start_says_why() -> None:

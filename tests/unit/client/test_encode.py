@@ -167,7 +167,9 @@ async def test_the_encoder_asked_for_is_missing(
 ) -> None:
     """It is said where it was asked for, with what to install."""
     monkeypatch.setitem(sys.modules, {"pillow": "PIL"}.get(encode, encode), None)
-    with pytest.raises(ImportError, match=rf"needs {encode} .* pip install 'cfw\[numpy\]'"):
+    with pytest.raises(
+        ImportError, match=rf"needs {encode} .* pip install 'camera-feed-worker\[numpy\]'"
+    ):
         async with open_capture(
             "ws://nobody", user_id="a", session_id="s", **SIZE, fps=1, encode=encode
         ):
@@ -181,7 +183,7 @@ async def test_no_encoder_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     async with fake_worker(FakeWorker.confirm) as rig:
         async with open_capture(**rig.options | SIZE) as capture:
             await capture.send_frame(JPEG)
-            with pytest.raises(ImportError, match=r"pip install 'cfw\[numpy\]'"):
+            with pytest.raises(ImportError, match=r"pip install 'camera-feed-worker\[numpy\]'"):
                 await capture.send_frame(picture(1))
     assert capture.receipt == Receipt(1, len(JPEG))
 
