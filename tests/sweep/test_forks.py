@@ -9,6 +9,7 @@ import pytest
 
 from cfw.testing.sweep import SweepFailure, World, forks, grid, run_sweep
 from cfw.testing.sweep.sites import ADDRESS
+from tests.planted import planted
 from tests.sweep.mutants import MUTANTS
 from tests.sweep.scenario import connection
 
@@ -52,21 +53,16 @@ def test_a_connection_is_judged_the_same_with_forks_and_without() -> None:
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
-def test_a_planted_bug_is_found_at_the_same_point(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_bug_is_found_at_the_same_point(name: str) -> None:
     """With the same story, and the same token."""
     (mutant,) = [one for one in MUTANTS if one.name == name]
-    mutant.patch(monkeypatch)
-
-    async def mutated(world: World) -> None:
-        await connection(world, sink=mutant.sink, **mutant.settings)
-
     settings: dict[str, Any] = {
         "at": mutant.at,
+        "params": [mutant.params],
         "schedules": ["fifo"],
         "stop_after": mutant.stop_after,
     }
-    forked, alone = (account(mutated, fork=fork, **settings) for fork in (True, False))
+    with planted(*mutant.changes):
+        forked, alone = (account(connection, fork=fork, **settings) for fork in (True, False))
     assert forked == alone
     assert forked["failures"]

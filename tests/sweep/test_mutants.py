@@ -6,71 +6,34 @@ import functools
 
 import pytest
 
-from cfw.repository import ForwardBuffer
-from cfw.state import Frame
-from cfw.testing.sweep import Report, SweepFailure, World, grid, run_sweep
+from cfw.testing.sweep import Report, SweepFailure, World, run_sweep
 from cfw.testing.sweep.oracle import DEFAULT_INVARIANTS
 from cfw.testing.sweep.report import record
-from tests.sweep.mutants import MUTANTS, Mutant
+from tests.planted import Change, planted
+from tests.sweep.mutants import BUFFER, MUTANTS, hunt, summary
 from tests.sweep.oracle import INVARIANTS
 from tests.sweep.scenario import connection
 
 
-def sweep_of(mutant: Mutant, *, at: tuple[str, ...]) -> Report:
-    """Sweep the scenario of a mutant, planted or not."""
-
-    async def mutated(world: World, sink: str) -> None:
-        await connection(world, sink=sink, **mutant.settings)
-
-    return run_sweep(
-        mutated,
-        at=at,
-        params=grid(sink=[mutant.sink]),
-        schedules=["fifo"],
-        stop_after=mutant.stop_after,
-    )
-
-
 @functools.cache
-def hunt(name: str) -> tuple[Report, str]:
-    """Plant a bug and sweep; what was covered, and why it was not found, if it was not."""
+def hunted(name: str) -> tuple[Report, str]:
+    """Each is hunted once in a session."""
     (mutant,) = [one for one in MUTANTS if one.name == name]
-    with pytest.MonkeyPatch.context() as patch:
-        mutant.patch(patch)
-        try:
-            report = sweep_of(mutant, at=())
-        except SweepFailure as failure:
-            return failure.report, f"it fails without a fault:\n{failure}"
-        try:
-            report = sweep_of(mutant, at=mutant.at)
-        except SweepFailure as failure:
-            if mutant.invariant in failure.invariants:
-                return failure.report, ""
-            return failure.report, f"found, but not by {mutant.invariant}:\n{failure}"
-        return report, f"nothing found it, in {report.row()}"
+    return hunt(mutant, connection)
 
 
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
 def test_a_planted_bug_passes_without_a_fault_and_is_found_by_the_sweep(name: str) -> None:
     """Each mutant is caught, by the name of the invariant it breaks."""
-    _, escaped = hunt(name)
+    _, escaped = hunted(name)
     assert not escaped, escaped
 
 
 def test_no_planted_bug_escapes() -> None:
     """All of them in one row of the table."""
-    hunts = {mutant.name: hunt(mutant.name) for mutant in MUTANTS}
-    escaped = [name for name, (_, why) in hunts.items() if why]
-    total = Report("planted bugs, by the invariant's name", schedules=("fifo",))
-    total.mutants = (len(hunts) - len(escaped), len(hunts))
-    total.sampled = "each until it is found"
-    for report, _ in hunts.values():
-        total.points += report.points
-        total.ran += report.ran
-        total.runs += report.runs
-        total.seconds += report.seconds
-    record(total)
-    assert not escaped
+    hunts = {mutant.name: hunted(mutant.name) for mutant in MUTANTS}
+    record(summary("planted bugs, by the invariant's name", hunts.values()))
+    assert not [name for name, (_, why) in hunts.items() if why]
 
 
 def test_every_invariant_has_a_mutant() -> None:
@@ -80,19 +43,21 @@ def test_every_invariant_has_a_mutant() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
-def test_the_run_without_a_fault_is_judged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_without_a_fault_is_judged_too() -> None:
     """A bug that needs no fault does not get as far as the sweep."""
-    original_put = ForwardBuffer.put
-
-    def second_frame_lost(box: ForwardBuffer, frame: Frame) -> None:
-        if frame.meta.seq != 2:
-            original_put(box, frame)
-
-    monkeypatch.setattr(ForwardBuffer, "put", second_frame_lost)
+    second_frame_lost = Change(
+        BUFFER,
+        "size = len(frame.data)",
+        """
+        if frame.meta.seq == 2:
+            return
+        size = len(frame.data)
+        """,
+    )
 
     async def mutated(world: World) -> None:
         await connection(world)
 
-    with pytest.raises(SweepFailure) as caught:
+    with planted(second_frame_lost), pytest.raises(SweepFailure) as caught:
         run_sweep(mutated, at=(), schedules=["fifo"])
     assert "left_alone_it_is_clean" in caught.value.invariants

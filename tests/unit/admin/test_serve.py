@@ -7,7 +7,6 @@ import re
 import socket
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
@@ -15,8 +14,8 @@ from structlog.testing import capture_logs
 from websockets.trio.client import connect
 
 from cfw.admin import AdminServer, serve_admin
-from cfw.admin.http1 import Http1
 from cfw.sinks.hub import Hub
+from tests.planted import Change, planted
 from tests.unit.admin.served import PATIENCE_S, hub_app, served, until
 from tests.unit.sinks.items import frame, opened, running
 
@@ -24,6 +23,8 @@ UPGRADE = (
     b"GET /feed HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+#: Nothing of it may leave the process.
+A_BUG = 'raise LookupError("a private detail")'
 
 
 async def dial(server: AdminServer, data: bytes = b"") -> trio.SocketStream:
@@ -274,17 +275,11 @@ async def test_bytes_above_ascii_in_an_upgrade_are_answered(name: bytes, status:
         assert logs == []
 
 
-async def test_a_bug_below_the_application_ends_its_connection_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_bug_below_the_application_ends_its_connection_only() -> None:
     """Each connection is its own failure boundary: one error line, no crash."""
-
-    async def broken(self: Any) -> None:
-        raise LookupError("a private detail")
-
+    broken = Change("cfw/admin/http1.py", "return await self._read_request()", A_BUG)
     async with served(hub_app(None)) as server:
-        with monkeypatch.context() as patch, capture_logs() as logs:
-            patch.setattr(Http1, "next_request", broken)
+        with planted(broken), capture_logs() as logs:
             stream = await dial(server)
             with trio.fail_after(PATIENCE_S):
                 assert await stream.receive_some() == b""
@@ -298,15 +293,12 @@ async def test_a_bug_below_the_application_ends_its_connection_only(
         await stream.aclose()
 
 
-async def test_a_feed_behind_a_bug_is_closed_with_1011(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_feed_behind_a_bug_is_closed_with_1011() -> None:
     """The reader learns that it was not its fault, and nothing else."""
-
-    async def broken(*_: Any) -> None:
-        raise LookupError("a private detail")
-
-    monkeypatch.setattr("cfw.admin.feed._tell", broken)
+    send = "async for item in subscription:"
+    broken = Change("cfw/admin/feed.py", send, f"{A_BUG}\n{send}")
     async with served(hub_app(Hub())) as server:
-        with capture_logs() as logs:
+        with planted(broken), capture_logs() as logs:
             answer = await say(server, UPGRADE)
     assert answer.endswith(b"\r\n\r\n" + b"\x88\x02" + (1011).to_bytes(2, "big"))
     assert [line["event"] for line in logs] == ["admin.failed"]

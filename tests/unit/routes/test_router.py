@@ -16,6 +16,8 @@ from cfw.testing.fakes import FailingSink, Place, RecordingSink, ScriptedAuthori
 from cfw.wire.handshake import REFUSE_S
 from schemas import ErrorCode, FeedAbort, FeedClose
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
+from tests.planted import Change, planted
+from tests.sweep.mutants import READER
 from tests.unit.routes.kit import Ending, bench
 from tests.unit.wire.peer import MASK, REQUEST, close, header, pair, ping
 
@@ -641,20 +643,15 @@ async def test_an_abort_from_outside_says_its_own_reason(autojump_clock: MockClo
     assert ending.aborts[0].detail == "maintenance at noon"
 
 
-async def test_a_bug_is_internal_error_and_touches_no_other(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_is_internal_error_and_touches_no_other(autojump_clock: MockClock) -> None:
     """A bug ends its own connection with 1011 and no word of it; others go on."""
     async with bench() as b:
         other = await b.capture(capture_id="other")
         await other.frame(1, capture_id="other")
         await wait_all_tasks_blocked()
 
-        def bug(*_: object) -> None:
-            raise ZeroDivisionError("secret")
-
-        with monkeypatch.context() as patch:
-            patch.setattr("cfw.routes.reader.next_deadline", bug)
+        due = "due = next_deadline(self.state)"
+        with planted(Change(READER, due, 'raise ZeroDivisionError("secret")')):
             rig = await b.capture()
             ending = await rig.ending()
         check_abort(ending, ErrorCode.INTERNAL_ERROR, 1011, "")

@@ -6,19 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from cfw.repository import ForwardBuffer
-from cfw.routes import Router
-from cfw.routes.registry import Registry
-from cfw.routes.router import _Connection
 from cfw.state import Frame
 from cfw.testing.fakes import FailingSink, StallingSink
 from cfw.testing.rigs import running_worker
 from schemas import ErrorCode, FeedAbort, FeedOpened, Terminal
+from tests.planted import Change, planted
+from tests.sweep.mutants import BUFFER, REGISTRY, ROUTER
 from tests.unit.testing.lab import LabSink, send_three
 
 
@@ -43,10 +40,6 @@ def sink_with(place: str, bug: Any) -> LabSink:
                 await bug()
 
     return Planted()
-
-
-async def never(*_: object) -> None:
-    await trio.sleep_forever()
 
 
 async def raise_it() -> None:
@@ -127,85 +120,80 @@ async def stall() -> None:
         await trio.sleep(1)
 
 
+FORGETS = """
+finally:
+    self._connections.discard(connection)
+    if not self._connections:
+        self._all_gone.set()
+"""
+
+
 @pytest.mark.parametrize(
-    ("target", "name", "bug", "problem"),
+    ("file", "lines", "instead", "problem"),
     [
-        (ForwardBuffer, "discard", lambda self: self._put.close(), "with 400 bytes buffered"),
+        (BUFFER, "self.frames = self.bytes = 0", "pass", "with 400 bytes buffered"),
         (
-            ForwardBuffer,
-            "_release",
-            lambda self, _: None,
+            BUFFER,
+            "self._release(frames)",
+            "pass",
             "3 frames accepted are not 1 forwarded and 3",
         ),
-        (Registry, "__len__", lambda self: 1, "the registry still has"),
-        (Router, "handle", None, "raised KeyError.* into the server"),
-        (Router, "wait_gone", never, "left after .*a connection"),
+        (REGISTRY, "return len(self._captures)", "return 1", "the registry still has"),
+        (
+            ROUTER,
+            FORGETS,
+            f'{FORGETS}raise KeyError("a bug")',
+            "raised KeyError.* into the server",
+        ),
+        (ROUTER, "while self._connections:", "while True:", "left after .*a connection"),
     ],
     ids=["a byte left", "a frame counted twice", "an entry left", "raises", "not forgotten"],
 )
 async def test_a_worker_with_a_bug_is_caught(
-    autojump_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
-    target: Any,
-    name: str,
-    bug: Any,
-    problem: str,
+    autojump_clock: MockClock, file: str, lines: str, instead: str, problem: str
 ) -> None:
     """Each thing that is checked when the block is left is found when it is not so."""
-    if bug is None:
-        whole = Router.handle
-
-        async def bug(self: Router, stream: trio.abc.Stream) -> None:
-            await whole(self, stream)
-            raise KeyError("a bug")
-
-    monkeypatch.setattr(target, name, bug)
-    with pytest.raises(AssertionError, match=problem):
+    with planted(Change(file, lines, instead)), pytest.raises(AssertionError, match=problem):
         await stall()
 
 
 async def test_a_connection_that_does_not_end_is_told_with_its_place(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """The message says in which function each of its tasks waits."""
-
-    async def handle_for_ever(self: Router, stream: trio.abc.Stream) -> None:
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(Router, "handle", handle_for_ever)
-    with pytest.raises(AssertionError, match=r"connection 1 .*handle_for_ever \(test_rigs_"):
+    for_ever = Change(ROUTER, "await connection.run(stream)", "await trio.sleep_forever()")
+    with (
+        planted(for_ever),
+        pytest.raises(AssertionError, match=r"connection 1 .*handle \(router\.py"),
+    ):
         async with running_worker() as worker:
             worker.dial()
 
 
 @pytest.mark.parametrize("accepted", [1, 1000])
 async def test_a_terminal_that_hides_or_invents_frames_is_caught(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, accepted: int
+    autojump_clock: MockClock, accepted: int
 ) -> None:
     """What it says was accepted is held against what the worker itself has counted."""
-    true = _Connection._terminal
-
-    def terminal(connection: _Connection, failure: BaseException | None) -> Terminal:
-        return attrs.evolve(true(connection, failure), frames_accepted=accepted)
-
-    monkeypatch.setattr(_Connection, "_terminal", terminal)
+    lie = Change(
+        ROUTER,
+        '"frames_accepted": buffer.frames_accepted,',
+        f'"frames_accepted": {accepted},',
+    )
     problem = rf"told \({accepted}, 600\) frames and bytes accepted, of \(3, 600\)"
-    with pytest.raises(AssertionError, match=problem):
+    with planted(lie), pytest.raises(AssertionError, match=problem):
         await stall()
 
 
-async def test_a_capture_without_its_terminal_is_caught(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_capture_without_its_terminal_is_caught(autojump_clock: MockClock) -> None:
     """A terminal that lies about what was forwarded is found against what the sink took."""
-    true = ForwardBuffer.forward
-
-    async def forward(self: ForwardBuffer, sink: Any) -> None:
-        self.frames_forwarded -= 1
-        await true(self, sink)
-
-    monkeypatch.setattr(ForwardBuffer, "forward", forward)
-    with pytest.raises(AssertionError, match=r"cap-1 took \(3, 600\) .* told \(2, 600\)"):
+    lie = Change(
+        BUFFER, "self._flushed.set()", "self.frames_forwarded -= 1\nself._flushed.set()"
+    )
+    with (
+        planted(lie),
+        pytest.raises(AssertionError, match=r"cap-1 took \(3, 600\) .* told \(2, 600\)"),
+    ):
         async with running_worker() as worker:
             await send_three(worker)
     assert not isinstance(worker.captures[0].terminal, FeedAbort)

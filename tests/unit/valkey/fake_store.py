@@ -178,9 +178,9 @@ class FakeStore(FakeServer):
 
         def effect() -> bool:
             lease = self.leases.get(capture.capture_id)
-            if lease is None or lease.owner != capture.owner or lease.last != capture.frames:
+            if lease is None or lease.owner != capture.owner:
                 return False
-            if lease.deadline > trio.current_time():
+            if lease.last != capture.frames or lease.deadline > trio.current_time():
                 return False
             self._end(capture.capture_id, lease.stream, terminal)
             return True

@@ -8,22 +8,23 @@ consumer for silent), `flush` (it has lost its data).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
 import cfw.valkey._feed as module
-from cfw.testing.sweep import Report, SweepFailure, World, grid, run_sweep, sweep
+from cfw.testing.sweep import World, grid, sweep
 from cfw.testing.sweep.report import record
-from cfw.valkey import LAST_ID, Entry, Given, ValkeyFeed
+from cfw.valkey import LAST_ID, Entry, ValkeyFeed
 from cfw.valkey._group import BLOCK_S
 from schemas import FeedAbort, FeedClose, FeedFrame, parse_feed, restate
 from tests.factories import make_close, make_meta
+from tests.sweep.mutants import hunt, summary
 from tests.unit.valkey.fake_group import FakeGroup, FakeIndex
 from tests.unit.valkey.fake_store import opened_as
+from tests.unit.valkey.mutants import OF_THE_FEED
 from tests.unit.valkey.test_feed import COUNTS, INGEST, expected, name_of
 
 CLAIM_S = 0.3
@@ -190,126 +191,16 @@ async def test_a_consumer_is_given_each_message_once_and_all_are_done_with(
     await reading(world, follower=follower)
 
 
-# --- planted ----------------------------------------------------------------------------------
-
-
-async def forgets_at_a_cancel(self: ValkeyFeed) -> None:
-    """The acknowledgement that a cancel lands in is lost."""
-    current, self._current = self._current, None
-    if current is not None:
-        await self._acknowledge(current)
-
-
-async def begins_anew(
-    self: ValkeyFeed, partition: int, most: int, ask: Callable[[int, int], Awaitable[Any]]
-) -> Any:
-    """What is claimed again is held again, from what is noted of it."""
-    if most < 1:
-        return None
-    given = await ask(partition, most)
-    for capture in given or ():
-        self._room -= capture.index_id not in self._held[partition]
-        await self._hold(partition, capture)
-    return given
-
-
-async def reads_from_the_start(self: ValkeyFeed, partition: int, capture: Given) -> None:
-    """What another consumer has had is read from its beginning."""
-    await HOLD(self, partition, capture)
-    self._held[partition][capture.index_id].reached = "0-0"
-
-
-async def notes_too_soon(self: ValkeyFeed, held: Any, found: list[Entry]) -> None:
-    """What has been fetched counts as processed."""
-    for entry in found:
-        if (item := self._item(held, entry)) is not None:
-            if entry.entry_id != LAST_ID:
-                await self._acknowledge(item)
-            await self._send.send(item)
-
-
-def tells_nobody(self: ValkeyFeed, *_: object) -> None:
-    """A capture that was cut just ends."""
-
-
-HOLD = ValkeyFeed._hold
-
-
-@attrs.frozen
-class Planted:
-    """A bug, the fault that shows it, and the invariant that must find it."""
-
-    name: str
-    method: str
-    bug: Any
-    fault: str
-    invariant: str
-
-
-PLANTED = [
-    Planted(
-        "an acknowledgement lost on a cancel",
-        "processed",
-        forgets_at_a_cancel,
-        "reader",
-        "nothing_left",
-    ),
-    Planted(
-        "a capture claimed again and begun anew",
-        "_ask_for",
-        begins_anew,
-        "age",
-        "nothing_miscounted",
-    ),
-    Planted(
-        "a capture begun anew by who follows",
-        "_hold",
-        reads_from_the_start,
-        "consumer",
-        "each_once_and_in_order",
-    ),
-    Planted(
-        "a message noted before it was processed",
-        "_hand_over",
-        notes_too_soon,
-        "consumer",
-        "each_once_and_in_order",
-    ),
-    Planted("a cut that nobody is told of", "_tell", tells_nobody, "flush", "ended_once"),
-]
-
-
 async def planted_reading(world: World) -> None:
     await reading(world, follower="one", reach=())
 
 
-def hunt(planted: Planted, at: Sequence[str]) -> tuple[Report, tuple[str, ...]]:
-    """Sweep with the bug; what was covered, and the names of what was violated."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ValkeyFeed, planted.method, planted.bug)
-        try:
-            return run_sweep(planted_reading, at=at), ()
-        except SweepFailure as failure:
-            return failure.report, failure.invariants
-
-
 def test_planted_bugs_of_the_feed_are_found_and_only_under_a_fault() -> None:
     """A sweep that finds nothing must be one that can."""
-    total = Report("planted bugs of the feed", schedules=("fifo", "lifo"))
-    total.sampled = "each until it is found"
-    escaped = []
-    for planted in PLANTED:
-        _, without_a_fault = hunt(planted, ())
-        report, found = hunt(planted, [planted.fault])
-        if without_a_fault or planted.invariant not in found:
-            escaped.append((planted.name, without_a_fault, found))
-        total.points += report.points
-        total.ran += report.ran
-        total.runs += report.runs
-        total.seconds += report.seconds
-    total.mutants = (len(PLANTED) - len(escaped), len(PLANTED))
-    record(total)
-    assert not escaped
+    schedules = ("fifo", "lifo")
+    hunts = {one.name: hunt(one, planted_reading, schedules) for one in OF_THE_FEED}
+    record(summary("planted bugs of the feed", hunts.values(), schedules))
+    assert not [name for name, (_, why) in hunts.items() if why], hunts
 
 
 @pytest.mark.sweep

@@ -11,9 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
 
-import attrs
 import pytest
 import structlog
 import trio
@@ -21,20 +19,20 @@ import trio
 import cfw.routes.router as shell
 from cfw.routes.registry import Registry
 from cfw.sessions import SessionStatus
-from cfw.sinks.valkey import ValkeyCapture, ValkeySink
-from cfw.state import Frame
+from cfw.sinks.valkey import ValkeySink
 from cfw.testing.bytecuts import stream_pair
 from cfw.testing.fakes import ScriptedAuthority
-from cfw.testing.sweep import Report, SweepFailure, World, grid, run_sweep, sweep
+from cfw.testing.sweep import World, grid, sweep
 from cfw.testing.sweep.report import record
-from cfw.valkey import LAST_ID, LeaseLost, LostCapture, Run, ValkeyFailed, partition_of
-from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal, parse_feed
+from cfw.valkey import LAST_ID, ValkeyFailed, partition_of
+from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, parse_feed
 from tests.factories import START_NS
-from tests.sweep.mutants import MUTANTS
+from tests.sweep.mutants import hunt, summary
 from tests.sweep.oracle import LIMITS, TIMES
 from tests.sweep.peers import PICTURES, BareSocket, Rig, WatchedStream, told_by
 from tests.sweep.scenario import quiet, replaced
 from tests.unit.valkey.fake_store import FakeStore
+from tests.unit.valkey.mutants import OF_THE_LEASE
 
 #: Short, so that a renewal falls into a capture.
 LEASE_S = 0.04
@@ -209,138 +207,18 @@ async def test_one_terminal_and_a_true_prefix_whatever_happens(
     await capture(world, drops=drops)
 
 
-async def lies_about_frames(self: ValkeyCapture, frames: Sequence[Frame]) -> None:
-    with suppress(ValkeyFailed):
-        await SEND_MANY(self, frames)
-
-
-async def lies_about_the_end(self: ValkeyCapture, terminal: Terminal) -> None:
-    with suppress(ValkeyFailed, LeaseLost):
-        await FINISH(self, terminal)
-
-
-async def forgets_whom_it_saw(self: FakeStore, capture: LostCapture, terminal: bytes) -> bool:
-    def effect() -> None:
-        self.streams[capture.stream].append((LAST_ID, terminal, None))
-        self.leases.pop(capture.capture_id, None)
-
-    await self.ask(effect)
-    return True
-
-
-async def nobody_looks(self: ValkeySink, partition: int) -> None:
-    await trio.lowlevel.checkpoint()
-
-
-async def asks_again(self: ValkeyCapture, frames: Sequence[Frame]) -> None:
-    try:
-        await SEND_MANY(self, frames)
-    except ValkeyFailed:
-        await trio.sleep(0.015)
-        await SEND_MANY(self, frames)
-
-
-async def takes_all_it_is_asked(
-    self: FakeStore, run: Run, first_seq: int, frames: Sequence[tuple[bytes, bytes]]
-) -> None:
-    def effect() -> None:
-        lease = self._owned(run)
-        for seq, (message, jpeg) in enumerate(frames, first_seq):
-            self.streams[lease.stream].append((f"{seq}-0", message, jpeg))
-            lease.last, lease.bytes = seq, lease.bytes + len(jpeg)
-        lease.deadline = trio.current_time() + self.lease_s
-
-    await self.ask(effect)
-
-
-SEND_MANY, FINISH = ValkeyCapture.send_many, ValkeyCapture.finish
-(NOT_RELEASED,) = [one for one in MUTANTS if one.name == "a claim that is not released"]
-
-
-@attrs.frozen
-class Planted:
-    """A bug that only a fault shows, and the invariant that must find it."""
-
-    name: str
-    invariant: str
-    changes: list[tuple[type, str, Any]]
-    drops: str = "requests"
-
-    def patch(self, patch: pytest.MonkeyPatch) -> None:
-        for where, name, bug in self.changes:
-            patch.setattr(where, name, bug)
-        if not self.changes:
-            NOT_RELEASED.patch(patch)
-
-
-PLANTED = [
-    Planted(
-        "frames called taken that were not",
-        "terminal_is_true",
-        [(ValkeyCapture, "send_many", lies_about_frames)],
-    ),
-    Planted(
-        "a receipt for an end that was not written",
-        "receipt_is_true",
-        [(ValkeyCapture, "finish", lies_about_the_end)],
-    ),
-    Planted(
-        "a capture sealed though it has moved on",
-        "terminal_is_true",
-        [(FakeStore, "seal", forgets_whom_it_saw)],
-    ),
-    Planted(
-        "a dead worker's capture that nobody ends",
-        "sealed_once",
-        [(ValkeySink, "seal_lost", nobody_looks)],
-    ),
-    Planted(
-        "a frame written twice when its answer is lost",
-        "whole_prefix",
-        [
-            (ValkeyCapture, "send_many", asks_again),
-            (FakeStore, "append", takes_all_it_is_asked),
-        ],
-        drops="answers",
-    ),
-    Planted("a claim that is not released", "nothing_left", []),
-]
-
-
-def hunt(planted: Planted, at: Sequence[str]) -> tuple[Report, tuple[str, ...]]:
-    """Sweep with the bug; what was covered, and the names of what was violated."""
-    with pytest.MonkeyPatch.context() as patch:
-        planted.patch(patch)
-        try:
-            report = run_sweep(planted_capture, at=at, params=grid(drops=[planted.drops]))
-        except SweepFailure as failure:
-            return failure.report, failure.invariants
-        return report, ()
-
-
 async def planted_capture(world: World, drops: str) -> None:
     await capture(world, drops=drops, reach=())
 
 
 def test_planted_bugs_are_found_by_their_invariants_and_only_under_a_fault() -> None:
     """A sweep that finds nothing must be one that can."""
-    total = Report("planted bugs of the lease", schedules=("fifo", "lifo"))
-    total.sampled = "each until it is found"
-    escaped = []
-    for planted in PLANTED:
-        _, without_a_fault = hunt(planted, ())
-        report, found = hunt(planted, ["away", "stall", "connection"])
-        if without_a_fault or planted.invariant not in found:
-            escaped.append((planted.name, without_a_fault, found))
-        total.points += report.points
-        total.ran += report.ran
-        total.runs += report.runs
-        total.seconds += report.seconds
-    total.mutants = (len(PLANTED) - len(escaped), len(PLANTED))
-    record(total)
-    assert not escaped
+    schedules = ("fifo", "lifo")
+    hunts = {one.name: hunt(one, planted_capture, schedules) for one in OF_THE_LEASE}
+    record(summary("planted bugs of the lease", hunts.values(), schedules))
+    assert not [name for name, (_, why) in hunts.items() if why], hunts
     # What is left is asked of the run without a fault alone.
-    assert {one.invariant for one in PLANTED} == {
+    assert {one.invariant for one in OF_THE_LEASE} == {
         *("sealed_once", "whole_prefix", "terminal_is_true", "receipt_is_true", "nothing_left")
     }
 

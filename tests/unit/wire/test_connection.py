@@ -17,7 +17,7 @@ from cfw.wire import (
     WireCrashed,
     WireError,
 )
-from cfw.wire.stream import WireStream
+from tests.planted import Change, planted
 
 from .peer import (
     MASK,
@@ -693,23 +693,21 @@ async def test_cancelled_while_closing(autojump_clock: MockClock) -> None:
     assert trio.current_time() == 1
 
 
-async def test_a_crash_below_is_one_connections_error(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+async def test_a_crash_below_is_one_connections_error(autojump_clock: MockClock) -> None:
     """A bug in the library's background task reaches this connection's reader alone."""
     transport, peer = pair()
     await peer.send(REQUEST)
-
-    async def crash(self: WireStream, max_bytes: int | None = None) -> bytes:
-        await trio.sleep(3)
-        raise AssertionError("a bug")
-
+    crash = Change(
+        "cfw/wire/stream.py",
+        "await checkpoint()\nwhile not self._next:",
+        'await trio.sleep(3)\nraise AssertionError("a bug")\nwhile not self._next:',
+    )
     async with serve(transport) as socket:
         await peer.read_until(b"\r\n\r\n")
-        monkeypatch.setattr(WireStream, "receive_some", crash)
-        await peer.send(ping())
-        with pytest.raises(WireCrashed) as caught:
-            await socket.receive_batch()
+        with planted(crash):
+            await peer.send(ping())
+            with pytest.raises(WireCrashed) as caught:
+                await socket.receive_batch()
         await peer.stream.send_eof()
         await socket.close(1011, "", linger_s=2)
     assert isinstance(caught.value.__cause__, ExceptionGroup)

@@ -13,6 +13,8 @@ from cfw.sessions import SessionStatus
 from cfw.testing.fakes import FailingSink, RecordingSink, ScriptedAuthority
 from schemas import ErrorCode
 from tests.factories import jpeg
+from tests.planted import Change, planted
+from tests.sweep.mutants import READER
 from tests.whole.smoke.worker import Worker, closing, ending, meta, opening, running
 
 ACTIVE, CLOSED = SessionStatus.ACTIVE, SessionStatus.CLOSED
@@ -111,10 +113,13 @@ async def test_each_error_has_its_abort_and_its_close_code(
     """One abort with the code, one close frame with the code of the table and a reason."""
     setting = dict(setting)
     occupied, bug = setting.pop("occupied", False), setting.pop("bug", False)
-    async with running(monkeypatch, **setting) as worker:
-        if bug:
-            monkeypatch.setattr("cfw.routes.reader.next_deadline", lambda _: 1 / 0)
-        async with worker.connect() as first, worker.connect() as ws:
+    wrong = [Change(READER, "due = next_deadline(self.state)", "1 / 0")] if bug else []
+    with planted(*wrong):
+        async with (
+            running(monkeypatch, **setting) as worker,
+            worker.connect() as first,
+            worker.connect() as ws,
+        ):
             if occupied:
                 await first.send(opening(capture_id="first"))
                 await trio.sleep(0.05)
