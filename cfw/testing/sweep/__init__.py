@@ -31,6 +31,7 @@ from .errors import (
 from .failure import Failure
 from .oracle import DEFAULT_INVARIANTS
 from .report import Report
+from .schedule import Pct, pct
 from .tokens import Token
 from .verdict import SweepFailure
 from .world import Injection, World
@@ -41,6 +42,7 @@ __all__ = [
     "Injection",
     "InstrumentError",
     "NondeterminismError",
+    "Pct",
     "RealIOError",
     "Report",
     "StaleToken",
@@ -52,6 +54,7 @@ __all__ = [
     "UnsupportedTrio",
     "World",
     "grid",
+    "pct",
     "run_sweep",
     "sweep",
 ]

@@ -10,7 +10,7 @@ from typing import TypedDict
 from .facts import Scenario, Settings, scenario_name
 from .oracle import DEFAULT_INVARIANTS, NEVER_WITHOUT
 from .points import NURSERIES
-from .schedule import EXHAUSTIVE, Schedule, check_schedule
+from .schedule import EXHAUSTIVE, Pct, Schedule, check_schedule
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class SweepOptions(TypedDict, total=False):
         at: names of what to fire: scopes and actions the scenario exposes, and
             `"nurseries"` for every nursery below the root. None by default, which leaves
             the runs without faults.
-        schedules: orders of batches: `"fifo"`, `"lifo"`, seeds, `"exhaustive"`. By default
-            `("fifo", "lifo")`.
+        schedules: orders of batches: `"fifo"`, `"lifo"`, seeds, `pct(...)`, `"exhaustive"`.
+            By default `("fifo", "lifo")`.
         pairs: two entries of `at` each: the second is fired at every instant after the
             first, and right after it. Not under `"exhaustive"`.
         params: parameter sets, see `grid`. By default one empty set.
@@ -78,7 +78,7 @@ class SweepOptions(TypedDict, total=False):
     """
 
     at: str | Sequence[str]
-    schedules: Sequence[str | int]
+    schedules: Sequence[str | int | Pct]
     pairs: Sequence[tuple[str, str]]
     params: Sequence[Mapping[str, object]]
     heal: float
@@ -100,7 +100,7 @@ def make_config(
     *,
     name: str | None = None,
     at: str | Sequence[str] = (),
-    schedules: Sequence[str | int] = ("fifo", "lifo"),
+    schedules: Sequence[str | int | Pct] = ("fifo", "lifo"),
     pairs: Sequence[tuple[str, str]] = (),
     params: Sequence[Mapping[str, object]] = ({},),
     heal: float = 30.0,

@@ -25,7 +25,7 @@ from .jobs import apart, in_order
 from .points import BEFORE, NURSERY_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
-from .schedule import EXHAUSTIVE, Schedule, schedule_text
+from .schedule import EXHAUSTIVE, Pct, Schedule, schedule_text
 from .shrink import Shrinker
 from .sites import leaves
 from .story import difference, tell
@@ -209,10 +209,21 @@ class Engine:
             for schedule in config.schedules:
                 if schedule == EXHAUSTIVE:
                     continue
-                dry = self._dry_run(index, schedule)
+                dry = self._dry_run(index, self._aimed(index, schedule))
                 if dry is not None:
                     work += self._aim(dry)
         return work
+
+    def _aimed(self, index: int, schedule: Schedule) -> Schedule:
+        """Priorities with the number of steps they are drawn for; others as they are."""
+        if not isinstance(schedule, Pct):
+            return schedule
+        known = [dry for (params, _), dry in self._dry.items() if params == index]
+        if known:
+            return replace(schedule, steps=len(known[0].record.steps))
+        result = self._run(Point(index, "fifo"), record=True, batches=DRY_BATCHES)
+        assert result.record is not None
+        return replace(schedule, steps=max(1, len(result.record.steps)))
 
     def _aim(self, dry: _Dry) -> Iterator[Work]:
         bound = max(MIN_BATCHES, 20 * dry.batches)
@@ -438,6 +449,8 @@ class Engine:
         made: tuple[int, ...] = ()
         if isinstance(plain, tuple):
             made, plain = plain, EXHAUSTIVE
+        if isinstance(plain, Pct):
+            plain = replace(plain, steps=0)
         order = self.config.schedules.index(plain) if plain in self.config.schedules else -1
         others = sum(map(bool, made)), made
         instants = [(fault.step, fault.when != BEFORE) for fault in point.faults]

@@ -8,7 +8,7 @@ is raised after the run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Concatenate, ParamSpec, Protocol
@@ -20,7 +20,7 @@ from . import interrupt
 from ._trio import cancelled_for, is_visible
 from .errors import RealIOError
 from .points import AFTER, BEFORE, NURSERY_PREFIX, Fault, Instant
-from .schedule import Picker
+from .schedule import Picker, Priorities
 from .sites import caller_site, mix, park_site, position, task_name
 from .world import Action, Injection, World
 
@@ -207,10 +207,20 @@ class Watch(trio.abc.Instrument):
         if self.record is not None:
             self._note_tie(self.record, len(own))
         order = [task for task in batch if task not in self.own]
-        while len(own) > 1:
-            order.append(own.pop(self.picker.pick(len(own))))
-        order += own
+        if self.picker.priorities is not None:
+            order += self._by_priority(own, self.picker.priorities)
+        else:
+            while len(own) > 1:
+                order.append(own.pop(self.picker.pick(len(own))))
+            order += own
         batch[:] = reversed(order)
+
+    def _by_priority(self, own: list[Task], priorities: Priorities) -> Iterator[Task]:
+        for step in range(self.step + 1, self.step + 1 + len(own)):
+            place = priorities.first([self.own[task] for task in own], step)
+            if len(own) > 1:
+                self.picker.pick(len(own), place)
+            yield own.pop(place)
 
     def _note_tie(self, record: Record, woken: int) -> None:
         # The clock jumps at the end of an empty batch; what it wakes comes in the next.

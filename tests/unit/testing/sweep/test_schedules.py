@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from math import factorial
 from typing import Any
@@ -11,11 +12,13 @@ import trio
 
 from cfw.testing.sweep import (
     NondeterminismError,
+    Pct,
     StaleToken,
     SweepFailure,
     UnsupportedTrio,
     World,
     _trio,
+    pct,
     run_sweep,
 )
 from cfw.testing.sweep.facts import Scenario
@@ -233,3 +236,80 @@ def test_a_trio_that_ignores_the_names_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_trio, "_FLAG", "__doc__")
     with pytest.raises(UnsupportedTrio):
         _trio.check_trio()
+
+
+async def always_first(world: World) -> None:
+    """Wrong if one task is before the other in each of twelve batches."""
+    first = 0
+    turns: list[str] = []
+
+    async def go(name: str) -> None:
+        nonlocal first
+        for _ in range(12):
+            turns.append(name)
+            if len(turns) % 2 == 0:
+                first += turns[-2:] == ["b", "a"]
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go, "a")
+        nursery.start_soon(go, "b")
+    world.check(lambda: first < 12, "not always")
+
+
+async def turned_once(world: World) -> None:
+    """Wrong if the order of two tasks turns between the fourth batch and the fifth."""
+    turns: list[str] = []
+
+    async def go(name: str) -> None:
+        for _ in range(8):
+            turns.append(name)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go, "a")
+        nursery.start_soon(go, "b")
+    pairs = ["".join(turns[at : at + 2]) for at in range(0, 16, 2)]
+    world.check(lambda: pairs != ["ab"] * 4 + ["ba"] * 4, "turned")
+
+
+def times_found(scenario: Any, schedules: Sequence[str | int | Pct]) -> int:
+    """With how many of the schedules the bug comes about; each is a sweep of its own."""
+    found = 0
+    for schedule in schedules:
+        try:
+            run_sweep(scenario, schedules=[schedule])
+        except SweepFailure:
+            found += 1
+    return found
+
+
+def test_priorities_keep_their_promise_where_shuffles_have_no_chance() -> None:
+    """A bug of depth d comes with a chance of at least 1 / (n * k ** (d - 1))."""
+    seeds = range(60)
+    assert times_found(always_first, seeds) == 0
+    # Depth 1, n = 3 tasks: a third at least, and in fact a half.
+    assert times_found(always_first, pct(1, seeds)) >= 60 // 3
+    # Depth 2, k = 19 steps: one of 57 at least; the seeds are fixed, so is the number.
+    report = run_sweep(turned_once, schedules=["fifo"])
+    seeds = range(4 * 3 * report.steps)
+    assert times_found(turned_once, pct(2, seeds)) >= 4
+    assert times_found(turned_once, pct(1, range(60))) == 0
+
+
+def test_a_failure_under_priorities_is_replayed() -> None:
+    """Also when the smallest order in which it fails is another one."""
+    with pytest.raises(SweepFailure) as caught:
+        run_sweep(always_first, schedules=pct(1, range(9)))
+    token = caught.value.token
+    with pytest.raises(SweepFailure) as again:
+        run_sweep(always_first, replay=token)
+    assert again.value.invariant == "not always"
+    assert caught.value.report.schedules[:2] == ("p1.0", "p1.1")
+    assert parse_schedule(schedule_text(Pct(2, 7, 80))) == Pct(2, 7, 80)
+
+
+def test_priorities_have_a_depth() -> None:
+    """A bug that needs no order at all is found by any."""
+    with pytest.raises(ValueError, match="at least 1"):
+        pct(0, [1])
