@@ -428,7 +428,7 @@ class _Connection:
                 raise
             self._buffer.close()
             flush_s = self._router.times.close_flush_s
-            async with hold_after(flush_s) as scope:
+            with hold_after(flush_s) as scope:
                 await self._buffer.wait_flushed()
             if scope.cancelled_caught:
                 raise ForwardFailed(

@@ -70,7 +70,7 @@ class Sessions:
 
     async def _check(self, user_id: str, session_id: str, log: Any) -> CheckResult:
         within_s = self._times.session_check_s
-        async with hold_after(within_s):
+        with hold_after(within_s):
             try:
                 return _RESULTS[await self._authority.check(user_id, session_id)]
             except UnusableAnswer as exc:
@@ -106,7 +106,7 @@ class Sessions:
     async def _ask(self) -> str | None:
         """Ask the worker's own question; why nobody answers, or None when somebody does."""
         within_s = self._times.session_check_s
-        async with hold_after(within_s):
+        with hold_after(within_s):
             try:
                 await self._authority.check(*OWN_QUESTION)
             except UnusableAnswer:

@@ -172,7 +172,7 @@ async def _open(
     answer: Callable[[bytes], bytes | HandshakeReject],
     request: RequestBytes | None,
 ) -> WebSocket:
-    async with hold_after(handshake_s) as deadline:
+    with hold_after(handshake_s) as deadline:
         if isinstance(transport, trio.SSLStream):
             await shake_tls(transport)
         result = await _shake_hands(nursery, transport, host, answer, request)

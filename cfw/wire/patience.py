@@ -9,13 +9,11 @@ itself, and gives the peer a moment; who finds it over in time first reads what 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import trio
-
-from cfw.nurseries import open_plain_nursery
 
 #: Who finds so much too late that a time is over was away. Many passes of the event loop, and
 #: little beside the times that a peer has.
@@ -78,34 +76,64 @@ class Patience:
             self._left_bytes = OVERDUE_BYTES
 
 
-def hold_after(seconds: float) -> AbstractAsyncContextManager[trio.CancelScope, bool]:
-    """As `trio.move_on_after`, but one that comes too late gives `OVERDUE_S` more.
+def hold_after(seconds: float) -> AbstractContextManager[trio.CancelScope, bool]:
+    """As `trio.move_on_after`, but when we were away at its end it gives `OVERDUE_S` more.
 
-    For what waits in more than one place, or for somebody else than the peer.
+    For what waits in more than one place, or for somebody else than a peer.
     """
     return _hold_after(seconds)  # type: ignore[return-value]  # ends its own scope's Cancelled
 
 
-@asynccontextmanager
-async def _hold_after(seconds: float) -> AsyncIterator[trio.CancelScope]:
-    deadline = trio.current_time() + seconds
-    scope = trio.CancelScope()
-    # Shielded, so that what cancels the caller is raised in one place alone.
-    timing = trio.CancelScope(shield=True)
-    async with open_plain_nursery() as nursery:
-        nursery.start_soon(_cancel_at, scope, deadline, timing)
+@contextmanager
+def _hold_after(seconds: float) -> Iterator[trio.CancelScope]:
+    with trio.move_on_after(seconds) as scope, _holds().watched(scope):
+        yield scope
+
+
+class _Holds(trio.abc.Instrument):
+    """Puts off what is over for too long: Trio asks it in each pass, before it looks itself.
+
+    So nothing waits for it, and it is there only while something is held.
+    """
+
+    def __init__(self) -> None:
+        self._scopes: set[trio.CancelScope] = set()
+        # No deadline of theirs is before this; there may be thousands of handshakes.
+        self._soonest = math.inf
+
+    @contextmanager
+    def watched(self, scope: trio.CancelScope) -> Iterator[None]:
+        if not self._scopes:
+            trio.lowlevel.add_instrument(self)
+        self._scopes.add(scope)
+        self._soonest = min(self._soonest, scope.deadline)
         try:
-            with scope:
-                yield scope
+            yield
         finally:
-            timing.cancel()
+            self._scopes.discard(scope)
+            if not self._scopes:
+                self._soonest = math.inf
+                trio.lowlevel.remove_instrument(self)
+
+    def after_io_wait(self, timeout: float) -> None:
+        """What is over by much was missed; nothing has been cancelled in this pass."""
+        now = trio.current_time()
+        if now - self._soonest <= LATE_S:
+            return
+        self._soonest = math.inf
+        for scope in self._scopes:
+            if now - scope.deadline > LATE_S:
+                scope.deadline = now + OVERDUE_S
+            self._soonest = min(self._soonest, scope.deadline)
 
 
-async def _cancel_at(
-    scope: trio.CancelScope, deadline: float, timing: trio.CancelScope
-) -> None:
-    with timing:
-        await trio.sleep_until(deadline)
-        if trio.current_time() - deadline > LATE_S:
-            await trio.sleep(OVERDUE_S)
-        scope.cancel()
+_HOLDS: Final = trio.lowlevel.RunVar[_Holds]("cfw.wire.patience")
+
+
+def _holds() -> _Holds:
+    try:
+        return _HOLDS.get()
+    except LookupError:
+        holds = _Holds()
+        _HOLDS.set(holds)
+        return holds

@@ -13,12 +13,20 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.sessions import SessionStatus
 from cfw.testing.fakes import ScriptedAuthority
 from cfw.wire import HandshakeRejected, KeepaliveTimeout, MessageTimeout
-from cfw.wire.patience import LATE_S, OVERDUE_BYTES, OVERDUE_S, Patience
+from cfw.wire.patience import (
+    LATE_S,
+    OVERDUE_BYTES,
+    OVERDUE_S,
+    Patience,
+    _holds,
+    hold_after,
+)
 from cfw.wire.receiver import MIN_READ_BYTES
 from schemas import ErrorCode
 from tests.factories import close_fields, jpeg, meta_fields, open_fields
@@ -332,3 +340,49 @@ def test_nobody_puts_a_time_off_by_sending(late_s: float) -> None:
     # Another time that was over as well has no moment of its own; a later one has.
     assert slow.is_over(now - 0.001, now + OVERDUE_S, 1, was_held=False)
     assert not slow.is_over(now + 1, now + 1, 1, was_held=False)
+
+
+# --- whoever waits in several places --------------------------------------------------------
+
+
+async def test_a_hold_ends_on_its_instant(autojump_clock: MockClock) -> None:
+    """As `move_on_after` does, one within another too, and when it is cancelled before."""
+    with hold_after(9) as outer:
+        with hold_after(5) as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert trio.current_time() == 5
+        with hold_after(3) as scope:
+            scope.cancel()
+            await trio.sleep_forever()
+        assert trio.current_time() == 5
+        await trio.sleep_forever()
+    assert outer.cancelled_caught
+    assert trio.current_time() == 9
+
+
+@pytest.mark.parametrize("pauses", [1, 3])
+async def test_a_hold_that_was_missed_gives_a_moment_more(
+    pauses: int, autojump_clock: MockClock
+) -> None:
+    """Each pause of the worker gives one, and no other hold is touched by it."""
+    with hold_after(1000) as other, hold_after(5) as scope:
+        for _ in range(pauses):
+            await trio.lowlevel.checkpoint()
+            autojump_clock.jump(60)
+        await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert trio.current_time() == 60 * pauses + OVERDUE_S
+    assert not other.cancel_called
+
+
+async def test_what_is_held_costs_nothing_when_nothing_is(autojump_clock: MockClock) -> None:
+    """Trio is asked to look only while somebody waits, however that ended."""
+    holds = _holds()
+    with hold_after(5):
+        trio.lowlevel.remove_instrument(holds)  # it is there
+        trio.lowlevel.add_instrument(holds)
+    with pytest.raises(ValueError, match="ours"), hold_after(5), hold_after(6):
+        raise ValueError("ours")
+    with pytest.raises(KeyError):
+        trio.lowlevel.remove_instrument(holds)
