@@ -35,10 +35,12 @@ RECORDERS = {
 }
 #: pytest's plugin writes what a developer's sweeps found.
 PLUGIN = "cfw/testing/pytest_plugin.py"
+#: The sweep's forked processes pickle what they found into a pipe.
+FORKS = "cfw/testing/sweep/forks.py"
 #: Who may write files; all of it is above the worker, or beside it, which the contract says.
-KEEPERS = ("cfw/cli", "cfw/bench", "cfw/record", PLUGIN)
+KEEPERS = ("cfw/cli", "cfw/bench", "cfw/record", PLUGIN, FORKS)
 #: Who may use what a recorder needs; the worker knows none of them.
-CONSUMERS = ("cfw/record", "cfw/recording")
+CONSUMERS = ("cfw/record", "cfw/recording", FORKS)
 #: Calls that can put something on a disk, by their last name or in full.
 WRITERS = {
     *("open", "fdopen", "open_file", "FileIO", "BufferedWriter", "TextIOWrapper"),
