@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import attrs
@@ -27,11 +28,6 @@ from schemas.messages import (
     FeedOpened,
     Message,
 )
-
-try:
-    from schemas._native import make_reader
-except ImportError:  # not compiled for this platform
-    from schemas._reader import make_reader
 
 _M = TypeVar("_M", bound=attrs.AttrsInstance)
 
@@ -105,6 +101,18 @@ def _structure(value: dict[str, Any], classes: dict[str, type[_M]]) -> _M:
         raise SchemaError(str(exc.args[0]), f"is required in {event} and missing") from None
 
 
+def _meta_reader() -> Callable[[str | bytes], CaptureFrameMeta | None]:
+    try:
+        from schemas._native import make_reader
+    except ImportError:  # not compiled for this platform: everything goes the long way
+        return lambda _: None
+    return make_reader(
+        CaptureFrameMeta,
+        required=frozenset({"event"}),
+        forbidden=FORBIDDEN["capture.frame_meta"],
+    )
+
+
 def parse_input(text: str | bytes) -> CameraFeedWorkerInput:
     """Read what a rig sends: one `capture.open`, `capture.frame_meta` or `capture.close`.
 
@@ -147,11 +155,7 @@ def to_json(message: Message) -> str:
 
 
 _CONVERTER = _converter()
-_read_meta = make_reader(
-    CaptureFrameMeta,
-    required=frozenset({"event"}),
-    forbidden=FORBIDDEN["capture.frame_meta"],
-)
+_read_meta = _meta_reader()
 
 
 def restate(message: Message, cls: type[_M], **more: Any) -> _M:

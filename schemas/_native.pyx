@@ -59,7 +59,17 @@ cdef object _timestamp_ns = Timestamp.ns
 
 
 def make_reader(cls, *, required=frozenset(), forbidden=frozenset()):
-    """Make a reader of `cls`; as `_reader.make_reader`, which tells of the arguments."""
+    """Make a function that reads a `cls` from JSON text.
+
+    Args:
+        cls: a frozen class with slots whose fields have a `Rule` each.
+        required: names that the object must have although the class has a default.
+        forbidden: names that it must not have, unless they are null.
+
+    Returns:
+        A function of the text. None from it says that this is no text, or not one that is
+        right, but not why.
+    """
     return _Reader(cls, required, forbidden).read
 
 

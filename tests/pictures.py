@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from PIL import Image
+
+from cfw.cli.left_out import LeftOut
+from cfw.cli.mjpeg import MjpegSplitter
 
 __all__ = [
     "APPLE_DOUBLE",
@@ -18,6 +22,7 @@ __all__ = [
     "draw",
     "multi_picture",
     "segment",
+    "split_mjpeg",
     "with_segment",
     "with_spurious_marker",
 ]
@@ -83,3 +88,17 @@ def multi_picture(first: bytes, *others: bytes, order: str = "<") -> bytes:
     file = with_segment(first, 0xE2, b"MPF\x00" + index + bytes(4) + entries)
     assert len(file) == length
     return file + b"".join(others)
+
+
+def split_mjpeg(
+    chunks: Iterable[bytes],
+    *,
+    max_frame_bytes: int,
+    name: str = "MJPEG",
+    left_out: LeftOut | None = None,
+) -> Iterator[bytes]:
+    """The images of an MJPEG stream that is cut anywhere, each as soon as it is complete."""
+    splitter = MjpegSplitter(max_frame_bytes=max_frame_bytes, name=name, left_out=left_out)
+    for chunk in chunks:
+        yield from splitter.feed(chunk)
+    yield from splitter.finish()

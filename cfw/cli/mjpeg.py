@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -18,7 +17,7 @@ from cfw.cli.left_out import LeftOut
 from cfw.cli.nested import MULTI_PICTURE, SOI, find_next_image, further_images
 from cfw.jpeg import NotAJpeg, probe
 
-__all__ = ["MjpegSplitter", "SourceError", "split_mjpeg"]
+__all__ = ["MjpegSplitter", "SourceError"]
 
 _SAMPLE_BYTES = 16
 
@@ -430,27 +429,3 @@ def _format_of(sample: bytes) -> str | None:
 def _end_of(pattern: re.Pattern[bytes], buffer: bytearray, at: int) -> int:
     match = pattern.match(buffer, at)
     return match.end() if match else at
-
-
-def split_mjpeg(
-    chunks: Iterable[bytes],
-    *,
-    max_frame_bytes: int,
-    name: str = "MJPEG",
-    left_out: LeftOut | None = None,
-) -> Iterator[bytes]:
-    """Yield the images of an MJPEG stream, each exactly as it was, as soon as it is complete.
-
-    Args:
-        chunks: the stream, cut anywhere.
-        max_frame_bytes: the largest image taken.
-        name: names the stream in errors.
-        left_out: counts what is no image; None if nobody wants to know.
-
-    Raises:
-        SourceError: the stream is no MJPEG.
-    """
-    splitter = MjpegSplitter(max_frame_bytes=max_frame_bytes, name=name, left_out=left_out)
-    for chunk in chunks:
-        yield from splitter.feed(chunk)
-    yield from splitter.finish()

@@ -6,8 +6,6 @@ from typing import Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from cfw.net import describe_peer
-
 from .decoder import Decoder
 from .errors import (
     KeepaliveTimeout,
@@ -39,7 +37,6 @@ class WebSocket:
     One task at a time may call `receive_batch`; any task may send.
 
     Attributes:
-        remote: the peer as "host:port", or the transport's repr where it has no address.
         round_trip_s: the shortest time from a ping to its pong, in seconds of Trio's clock;
             None before the first pong.
     """
@@ -55,7 +52,6 @@ class WebSocket:
         keepalive_timeout_s: float,
         message_s: float,
     ) -> None:
-        self.remote = describe_peer(transport)
         self.round_trip_s: float | None = None
         self._transport = transport
         self._stream = stream

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfw.cli.left_out import LeftOut
-from cfw.cli.mjpeg import MjpegSplitter, SourceError, split_mjpeg
+from cfw.cli.mjpeg import MjpegSplitter, SourceError
 from cfw.jpeg import MAX_STEPS, probe
 from tests.pictures import (
     LEFTOVER,
@@ -19,6 +19,7 @@ from tests.pictures import (
     draw,
     multi_picture,
     segment,
+    split_mjpeg,
     with_segment,
     with_spurious_marker,
 )

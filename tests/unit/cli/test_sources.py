@@ -14,10 +14,18 @@ import trio
 from PIL import Image
 
 from cfw.cli.left_out import LeftOut
-from cfw.cli.mjpeg import SourceError, split_mjpeg
+from cfw.cli.mjpeg import SourceError
 from cfw.cli.sources import Frames, FrameSource, PatternPainter, open_source
 from cfw.jpeg import probe
-from tests.pictures import APPLE_DOUBLE, LEFTOVER, MP4, draw, multi_picture, segment
+from tests.pictures import (
+    APPLE_DOUBLE,
+    LEFTOVER,
+    MP4,
+    draw,
+    multi_picture,
+    segment,
+    split_mjpeg,
+)
 
 LIMIT = 300_000
 PLAIN = draw(quality=95)

@@ -1,8 +1,8 @@
 """Frame metadata, which has a reader of its own: it takes what the long way takes.
 
 `parse_input` shows text alone to the reader. Bytes go the long way, by cattrs and the rules, so
-a text and its bytes compare the two. All of this holds of the compiled reader and of the pure
-one; what holds of the compiled one alone is at the end.
+a text and its bytes compare the two. Where nothing is compiled both go the long way, of which
+all of this holds too; what holds of the reader alone is at the end.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from cfw.cli.mjpeg import split_mjpeg
+from tests.pictures import split_mjpeg
 from tests.whole.smoke.test_serve_command import CFW, process
 
 LARGE = ["limits.max_width=2000", "limits.max_height=2000", "limits.max_pixels=4000000"]

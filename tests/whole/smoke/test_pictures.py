@@ -13,7 +13,6 @@ import trio
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from cfw.cli.mjpeg import split_mjpeg
 from cfw.client import open_capture, open_feed
 from schemas import FeedClose
 from tests.factories import jpeg
@@ -23,6 +22,7 @@ from tests.pictures import (
     MP4,
     draw,
     multi_picture,
+    split_mjpeg,
     with_segment,
     with_spurious_marker,
 )
