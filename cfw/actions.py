@@ -7,7 +7,7 @@ from typing import TypeAlias
 import attrs
 
 from cfw.errors import DomainError
-from cfw.state import Frame, value
+from cfw.state import Frame, frozen_when_typed
 from schemas import CaptureClose
 
 
@@ -27,7 +27,7 @@ class RequestSessionRecheck:
     session_id: str
 
 
-@value
+@frozen_when_typed
 class ForwardFrame:
     """Hand an accepted frame on."""
 

@@ -1,4 +1,8 @@
-"""Where a capture stands, as values that are never changed, only replaced."""
+"""Where a capture stands, as values that nobody changes: they are replaced.
+
+Those made for each frame are `frozen_when_typed`: the type checker refuses an assignment, and
+nothing does while they run.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,26 @@ from cfw.errors import DomainError
 from cfw.limits import Limits, Times
 from schemas import CaptureFrameMeta, CaptureOpen, FeedFrame, Timestamp, restate
 
-__all__ = ["Active", "Ending", "Frame", "Idle", "RecordIds", "State", "Terms", "value"]
+__all__ = [
+    "Active",
+    "Ending",
+    "Frame",
+    "Idle",
+    "RecordIds",
+    "State",
+    "Terms",
+    "frozen_when_typed",
+]
 
-# What is made for each frame is frozen for the type checker alone: to be frozen while it runs
-# would make it three times as dear to make.
+# To be frozen while they run would make them more than twice as dear to make (0.31 against
+# 0.14 us for three fields), and some are made for each frame.
 if TYPE_CHECKING:
-    from attrs import frozen as value
+    from attrs import frozen as frozen_when_typed
 else:
-    value = attrs.define(unsafe_hash=True)
+    frozen_when_typed = attrs.define(unsafe_hash=True)
 
 
-@value
+@frozen_when_typed
 class Frame:
     """One accepted frame.
 
@@ -126,7 +139,7 @@ class Terms:
     grace_until: int | None
 
 
-@value
+@frozen_when_typed
 class Active:
     """A capture is running.
 
