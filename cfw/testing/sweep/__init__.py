@@ -32,6 +32,7 @@ from .failure import Failure
 from .oracle import DEFAULT_INVARIANTS
 from .report import Report
 from .schedule import Pct, pct
+from .streams import MemoryStream, stream_pair
 from .tokens import Token
 from .verdict import SweepFailure
 from .world import Injection, World
@@ -41,6 +42,7 @@ __all__ = [
     "Failure",
     "Injection",
     "InstrumentError",
+    "MemoryStream",
     "NondeterminismError",
     "Pct",
     "RealIOError",
@@ -56,5 +58,6 @@ __all__ = [
     "grid",
     "pct",
     "run_sweep",
+    "stream_pair",
     "sweep",
 ]

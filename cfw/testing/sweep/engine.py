@@ -22,7 +22,7 @@ from .failure import Failure
 from .finds import Finds, Found
 from .forks import obstacle, pays, perform_all
 from .jobs import apart, in_order
-from .points import BEFORE, NURSERY_PREFIX, Instant, Point, select
+from .points import BEFORE, FAULT_PREFIX, NURSERY_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
 from .schedule import EXHAUSTIVE, Pct, Schedule, schedule_text
@@ -229,11 +229,24 @@ class Engine:
         bound = max(MIN_BATCHES, 20 * dry.batches)
         for wanted in self.config.firsts:
             record = any(first == wanted for first, _ in self.config.pairs)
-            for instant in dry.instants:
-                names = self._select(instant, wanted)
+            for instant, names in self._chosen(dry.instants, wanted):
                 for name in names:
                     point = Point(dry.params, dry.schedule, faults_at(instant, name))
                     yield Work(point, instant.site, bound, record)
+
+    def _chosen(
+        self, instants: Sequence[Instant], wanted: str
+    ) -> Iterator[tuple[Instant, tuple[str, ...]]]:
+        """What an entry of `at` fires at each instant.
+
+        A call of a stream goes wrong in each way once: whenever that is fired while the call
+        begins, it comes to the same.
+        """
+        aimed: set[str] = set()
+        for instant in instants:
+            names = tuple(name for name in self._select(instant, wanted) if name not in aimed)
+            aimed.update(name for name in names if name.startswith(FAULT_PREFIX))
+            yield instant, names
 
     def _select(self, instant: Instant, wanted: str) -> tuple[str, ...]:
         """What an entry of `at` stands for at an instant, and take note of it."""
@@ -251,8 +264,7 @@ class Engine:
         for name, wanted in self.config.pairs:
             if not select((first,), name):
                 continue
-            for instant in answer.instants:
-                names = self._select(instant, wanted)
+            for instant, names in self._chosen(answer.instants, wanted):
                 self._paired.update([(name, wanted)] if names else [])
                 for second in names:
                     faults = faults_at(instant, second, work.point.faults)
@@ -388,8 +400,7 @@ class Engine:
 
     def _aim_tree(self, dry: _Dry) -> Iterator[tuple[Work, Instant]]:
         for wanted in self.config.at:
-            for instant in dry.instants:
-                names = self._select(instant, wanted)
+            for instant, names in self._chosen(dry.instants, wanted):
                 assert isinstance(dry.schedule, tuple)
                 made = dry.schedule[: instant.picked]
                 for name in names:
@@ -557,6 +568,10 @@ class Engine:
                 yield _plain(f"exposed:{second}", f"was never exposed after {first!r} fired")
             else:
                 self.report.sampled += f"; unknown whether {second!r} comes after {first!r}"
+        for name in sorted({name for asked in self._asked.values() for name in asked}):
+            if not any(asked[name] for asked in self._asked.values()):
+                what = "was never asked: what it reads was not set yet when each run ended"
+                yield _plain(f"asked:{name}", what)
         if self.report.complete:
             for name in self.report.never_reached:
                 yield _plain(f"sometimes:{name}", "was never true in any run")

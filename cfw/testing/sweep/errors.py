@@ -63,7 +63,7 @@ class RealIOError(SweepError):
         return (
             f"the scenario uses {self.what}, at {self.where}. When it answers is not "
             "repeatable, so neither are the instants of the sweep. Use "
-            "trio.testing.lockstep_stream_pair or memory channels for sockets and pipes, "
+            "cfw.testing.sweep.stream_pair or memory channels for sockets and pipes, "
             "trio.socket.set_custom_socket_factory for fake ones, and a fake async function "
             "for threads, files, subprocesses and name look-ups; expose a function that does "
             "what the signal would do."

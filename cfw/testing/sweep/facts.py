@@ -126,6 +126,7 @@ class Result:
         sometimes: which properties were asked for, and whether they were reached.
         asked: names of the scenario's own invariants, those it came to register; None if the
             run never ended and nothing of its own was asked.
+        early: those that could not be asked: they read what was never set.
         entered: names of exposed scopes, and whether such a scope was ever entered.
         batches: how many batches the run took.
         record: of a recorded run.
@@ -142,6 +143,7 @@ class Result:
     asked: frozenset[str] | None
     entered: dict[str, bool]
     batches: int
+    early: frozenset[str] = frozenset()
     record: Record | None = None
     output: str = ""
     cuts: Counter[tuple[str, int]] = field(default_factory=Counter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from types import CellType
 
 import trio
 
@@ -102,6 +103,7 @@ def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
 def judge_own(facts: Facts) -> Iterator[Violation]:
     """The scenario's own invariants: what it tracks, then what it checks."""
     world = facts.world
+    world._is_judged = True
     for name, tracked in world._tracked.items():
         try:
             wrong = tracked.verdict()
@@ -113,6 +115,9 @@ def judge_own(facts: Facts) -> Iterator[Violation]:
         try:
             said = fn()
         except BaseException as exc:
+            if isinstance(exc, NameError) and _reads_what_never_came(fn):
+                world._early.add(name)
+                continue
             text = (isinstance(exc, AssertionError) and str(exc).strip()) or repr(exc)
             place = raised_at(exc)
             # The values in an assert's text differ from cut to cut; its place does not.
@@ -121,6 +126,17 @@ def judge_own(facts: Facts) -> Iterator[Violation]:
         else:
             if said is False:
                 yield Violation(name, "the check returned False")
+
+
+def _reads_what_never_came(fn: object) -> bool:
+    """Whether a function reads a variable around it that was not set when the run ended."""
+    cells: tuple[CellType, ...] = getattr(fn, "__closure__", None) or ()
+    for cell in cells:
+        try:
+            cell.cell_contents  # noqa: B018 - raises if it is empty
+        except ValueError:
+            return True
+    return False
 
 
 def _stuck(settings: Settings, facts: Facts) -> str:

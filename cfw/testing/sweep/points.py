@@ -14,6 +14,11 @@ NURSERIES = "nurseries"
 
 NURSERY_PREFIX = "nursery:"
 
+FAULTS = "faults"
+"""In `at`: every way in which a call of a stream with `World.faults` can go wrong."""
+
+FAULT_PREFIX = "fault:"
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:
@@ -73,4 +78,6 @@ def select(names: tuple[str, ...], wanted: str) -> tuple[str, ...]:
     """The exposed names that `wanted`, an entry of `at`, stands for."""
     if wanted == NURSERIES:
         return tuple(name for name in names if name.startswith(NURSERY_PREFIX))
+    if wanted == FAULTS:
+        return tuple(name for name in names if name.startswith(FAULT_PREFIX))
     return (wanted,) if wanted in names else ()

@@ -97,7 +97,7 @@ def _run_and_judge(
         default = tuple(oracle.judge(settings, facts))
         if watch.stuck is None and facts.broken is None:
             own = tuple(oracle.judge_own(facts))
-            asked = world.registered()
+            asked = world.registered() - world._early
     result = Result(
         violations=default,
         missed=missed,
@@ -105,6 +105,7 @@ def _run_and_judge(
         arities=tuple(watch.picker.arities),
         sometimes=dict(world._sometimes),
         asked=asked,
+        early=frozenset(world._early),
         entered=world.entered(),
         batches=watch.batch,
         record=watch.record,

@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import trio
 
 T = TypeVar("T")
+
+AT_LEAST_ONCE: Literal["at least once"] = "at least once"
 
 _LOCKS = (trio.Lock, trio.StrictFIFOLock)
 
@@ -25,7 +27,7 @@ class Tracked:
     def of(
         name: str,
         resource: T,
-        closes: Collection[int] | None,
+        closes: Collection[int] | Literal["at least once"] | None,
         closed: Callable[[T], object] | None,
         reader: Callable[[], object] | None,
         expect: object,
@@ -49,8 +51,30 @@ class Tracked:
                 return Tracked(_equal("value", lambda: found.value, found.value))
             if isinstance(found, _LOCKS):
                 return Tracked(_equal("locked", found.locked, False))
-        closing = _Closes(name, found, (1,) if closes is None else closes, closed)
-        return Tracked(closing.verdict)
+        right = closes
+        if right is None:
+            is_stream = isinstance(found, (trio.abc.SendStream, trio.abc.ReceiveStream))
+            right = AT_LEAST_ONCE if is_stream else (1,)
+        if isinstance(found, trio.StapledStream) and closed is None and right == AT_LEAST_ONCE:
+            return Tracked(_halves(name, found))
+        return Tracked(_Closes(name, found, right, closed).verdict)
+
+
+def _halves(name: str, stream: Any) -> Callable[[], str | None]:
+    """Both halves are closed, each by itself or by the whole, which closes both."""
+    halves = {
+        half: _Closes(f"{name}.{half}", getattr(stream, half), AT_LEAST_ONCE, None)
+        for half in ("send_stream", "receive_stream")
+    }
+
+    def verdict() -> str | None:
+        for half, closing in halves.items():
+            wrong = closing.verdict()
+            if wrong is not None:
+                return f"{half}: {wrong}"
+        return None
+
+    return verdict
 
 
 def _equal(what: str, read: Callable[[], object], expected: object) -> Callable[[], str | None]:
@@ -118,7 +142,7 @@ class _Closes:
         self,
         name: str,
         resource: Any,
-        right: Collection[int],
+        right: Collection[int] | Literal["at least once"],
         closed: Callable[[Any], object] | None,
     ) -> None:
         self._resource = resource
@@ -138,7 +162,11 @@ class _Closes:
 
     def verdict(self) -> str | None:
         """What is wrong, or None."""
-        if self._begun not in self._right:
+        if isinstance(self._right, str):
+            # Whatever closed it: also what has no close of its own, such as a reset.
+            if not self._begun and not self._says_so():
+                return f"times closed: 0, not {self._right}"
+        elif self._begun not in self._right:
             wanted = " or ".join(str(number) for number in sorted(self._right))
             return f"times closed: {self._begun}, not {wanted}"
         if self._begun and not self._is_closed():
@@ -149,9 +177,13 @@ class _Closes:
         return None
 
     def _is_closed(self) -> bool:
+        return self._says_so() or (self._closed is None and self._is_done)
+
+    def _says_so(self) -> bool:
+        """Whether the resource itself says that it is closed."""
         if self._closed is not None:
             return bool(self._closed(self._resource))
-        return self._is_done or any(
+        return any(
             getattr(self._resource, flag, None) is True for flag in ("closed", "is_closed")
         )
 

@@ -77,6 +77,8 @@ class Answer:
             self.entered[name] = self.entered.get(name, False) or entered
         if result.asked is not None:
             self.asked.update(result.asked)
+            # Known by name, and asked of no run more.
+            self.asked.update(dict.fromkeys(result.early, 0))
             self.judged += 1
         self.missed = self.missed or result.missed
         self.cuts.update(result.cuts)

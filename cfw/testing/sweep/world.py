@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import trio
 
 from ._trio import has_been_entered, has_exited
-from .points import NURSERIES, NURSERY_PREFIX
+from .faults import Faults
+from .points import FAULT_PREFIX, FAULTS, NURSERIES, NURSERY_PREFIX
 from .track import Tracked
 
 T = TypeVar("T")
@@ -59,9 +60,13 @@ class World:
     random: Random = field(default_factory=lambda: Random(0))
     _exposed: dict[str, trio.CancelScope | Action] = field(default_factory=dict)
     _scopes: dict[str, list[trio.CancelScope]] = field(default_factory=dict)
+    _faulty: dict[str, Faults] = field(default_factory=dict)
     _tracked: dict[str, Tracked] = field(default_factory=dict)
     _sometimes: dict[str, bool] = field(default_factory=dict)
     _checks: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+    # Checks that read what was not yet there when they were registered, and never came.
+    _early: set[str] = field(default_factory=set)
+    _is_judged: bool = False
     _injections: list[Injection] = field(default_factory=list)
     # Scopes that the sweep has cancelled.
     _cut: list[trio.CancelScope] = field(default_factory=list)
@@ -101,8 +106,8 @@ class World:
             TypeError: the function is asynchronous.
             ValueError: the name is taken by something still available, or reserved.
         """
-        if name == NURSERIES or name.startswith(NURSERY_PREFIX):
-            raise ValueError(f"{name!r} is reserved: the sweep finds nurseries by itself")
+        if name in (NURSERIES, FAULTS) or name.startswith((NURSERY_PREFIX, FAULT_PREFIX)):
+            raise ValueError(f"{name!r} is reserved: the sweep finds these by itself")
         if name in self.exposed_names():
             raise ValueError(f"{name!r} is exposed already; withdraw it first")
         if not isinstance(thing, trio.CancelScope):
@@ -115,6 +120,26 @@ class World:
         self._exposed[name] = thing
         return _Withdraw(self, name)
 
+    def faults(self, stream: T, name: str = "stream") -> T:
+        """Let each call of a stream go wrong: `"faults"` in `at` fires these, each once.
+
+        The n-th `send_all` raises `BrokenResourceError`, is short (half of it is sent before it
+        raises) or stalls for ever; the n-th `receive_some` raises, finds the end, stalls, or
+        gives a single byte. What broke or stalled stays so.
+
+        Args:
+            stream: its methods are replaced on the object itself; returned as it is.
+            name: of the stream, in the names of its faults.
+
+        Raises:
+            TypeError: it can neither send nor receive, or its methods cannot be replaced.
+            ValueError: another stream has faults under that name.
+        """
+        if name in self._faulty:
+            raise ValueError(f"{name!r} has faults already; give this one a name of its own")
+        self._faulty[name] = Faults(name, stream, self._exposed.__setitem__, self.withdraw)
+        return stream
+
     def withdraw(self, name: str) -> None:
         """Make `name` unavailable from here on; nothing happens if it is already."""
         self._exposed.pop(name, None)
@@ -124,7 +149,7 @@ class World:
         name: str,
         resource: T,
         *,
-        closes: Collection[int] | None = None,
+        closes: Collection[int] | Literal["at least once"] | None = None,
         closed: Callable[[T], object] | None = None,
         state: Callable[[T], object] | None = None,
         expect: object = True,
@@ -132,18 +157,19 @@ class World:
         """Hold a resource to account at the end of every run, as invariant `name`.
 
         What is checked depends on the resource: with `state`, that `state(resource)` equals
-        `expect`; a memory channel, that nothing is left in its
-        buffer or, tracked at its receive end, thrown away with it, and that this end and all
-        of its clones are closed; a lock, semaphore or capacity limiter, that all of it was
-        given back; anything else with `aclose` or `close`, that it was closed exactly once,
-        and that the close was not broken off: ended by an exception it counts as open,
-        unless its own `close` was over, or `closed` or an attribute `closed` or `is_closed`
-        says otherwise.
+        `expect`; a memory channel, that nothing is left in its buffer or, tracked at its
+        receive end, thrown away with it, and that this end and all of its clones are closed; a
+        lock, semaphore or capacity limiter, that all of it was given back; a stream, that it
+        was closed at least once, and a stapled one that both of its halves were, together or
+        each by itself; anything else with `aclose` or `close`, that it was closed exactly once.
+        A close that was broken off, ended by an exception, counts as none, unless its own
+        `close` was over, or `closed` or an attribute `closed` or `is_closed` says otherwise.
 
         Args:
             name: of the invariant.
             resource: the object; returned as it is.
-            closes: which numbers of closes are right; None for exactly one.
+            closes: which numbers of closes are right, or `"at least once"`; None for that
+                with a stream, and for exactly one with anything else.
             closed: reads whether the resource is really closed; None to go by its attribute
                 `closed` or `is_closed`, if it has one, and by how its closes ended.
             state: read at the end; None to go by the kind of resource.
@@ -151,8 +177,10 @@ class World:
 
         Raises:
             TypeError: there is nothing to check on such an object; pass `state`.
+            RuntimeError: the run is over and judged.
             ValueError: something is tracked by that name already.
         """
+        self._check_time()
         if name in self._tracked:
             raise ValueError(f"{name!r} is tracked already; give this one a name of its own")
         reader = None if state is None else lambda: state(resource)
@@ -171,6 +199,9 @@ class World:
     def check(self, fn: Callable[[], object], name: str | None = None) -> None:
         """Add an invariant: a function of plain asserts, called after the run.
 
+        Where a run ends before a variable is set that the function reads from around it, it was
+        registered too early to be asked of that run, which is counted as `not asked`.
+
         Args:
             fn: called without arguments, outside Trio, unless the run never finished. It
                 fails if it raises, or returns False.
@@ -178,10 +209,16 @@ class World:
 
         Raises:
             TypeError: the function is asynchronous.
+            RuntimeError: the run is over and judged.
         """
+        self._check_time()
         if inspect.iscoroutinefunction(fn):
             raise TypeError(f"{fn!r} is called outside Trio: it must be a synchronous function")
         self._checks.append((str(name or getattr(fn, "__name__", repr(fn))), fn))
+
+    def _check_time(self) -> None:
+        if self._is_judged:
+            raise RuntimeError("too late: this run is over and judged; nothing more is asked")
 
     def registered(self) -> frozenset[str]:
         """Names of the invariants this run has come to register so far."""

@@ -549,7 +549,7 @@ def test_what_is_not_virtual_is_refused(use: Any, when: str) -> None:
             await quietly()
 
     for jobs in (1, 2):
-        with pytest.raises(RealIOError, match="lockstep_stream_pair") as caught:
+        with pytest.raises(RealIOError, match="stream_pair") as caught:
             run_sweep(scenario, at="action", jobs=jobs, params=grid() * 9)
         where = "suppressing" if use is use_a_foreign_thread else use.__name__
         assert where in caught.value.where
