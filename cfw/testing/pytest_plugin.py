@@ -12,12 +12,22 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cfw.testing.sweep import SweepFailure, Token, TokenError, cover, items, options, report
+from cfw.testing.sweep import (
+    SweepFailure,
+    Token,
+    TokenError,
+    cover,
+    items,
+    memory,
+    options,
+    report,
+)
 from cfw.testing.sweep.api import check_replayed
 from cfw.testing.sweep.page import page_of
 from cfw.testing.sweep.session import (
@@ -65,7 +75,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--sweep-replay",
         metavar="TOKEN",
-        help="run only the point of this token, as a failing sweep printed it",
+        help="run only the point of this token, as a failing sweep printed it; or of the first "
+        "token in a file of this name",
     )
     group.addoption(
         "--sweep-budget",
@@ -86,6 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_positive,
         help="stop each sweep after N different failures",
     )
+    memory.add_options(group)
     group.addoption(
         "--sweep-cov",
         metavar="PACKAGE",
@@ -116,7 +128,8 @@ def pytest_configure(config: pytest.Config) -> None:
     replay, package = config.getoption("--sweep-replay"), config.getoption("--sweep-cov")
     try:
         if replay is not None:
-            Token.parse(replay)
+            # From here on the option is the token itself, also in the processes of xdist.
+            config.option.sweep_replay = replay = str(Token.read(replay))
         if package is not None:
             cover.files_of(package)
     except TokenError as exc:
@@ -133,6 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
         debug=bool(config.getoption("usepdb", False)),
         live=config.getoption("capture") == "no",
     )
+    memory.configure(config, options.current)
     config.addinivalue_line("markers", "no_sweep(reason): leave the test out of pytest --sweep")
     config.addinivalue_line(
         "markers",
@@ -148,6 +162,16 @@ def pytest_configure(config: pytest.Config) -> None:
             "--sweep-budget as a time is shared out among the tests of --sweep, in one pytest "
             "process: use it without -n; --sweep-jobs spreads each sweep over processes"
         )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember which points failed, for the next time."""
+    memory.note(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down what failed last."""
+    memory.write(session.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -178,6 +202,18 @@ def _keep_replayed(config: pytest.Config, items: list[pytest.Item]) -> None:
         return
     wanted = Token.parse(replay).sweep
     keep = [item for item in items if item.nodeid == wanted.test]
+    if not keep:
+        # pytest names tests from its rootdir, which may be another one from here.
+        keep = [item for item in items if wanted.is_of(item.nodeid)]
+    if len({item.nodeid for item in keep}) > 1:
+        raise pytest.UsageError(
+            f"--sweep-replay: the token may belong to any of {len(keep)} tests that are called "
+            f"{wanted.test} from here; name its file"
+        )
+    if keep:
+        token = Token.parse(replay)
+        token = replace(token, sweep=replace(wanted, test=keep[0].nodeid))
+        config.option.sweep_replay = options.current.replay = str(token)
     if items and not keep:
         raise pytest.UsageError(
             f"--sweep-replay: the token belongs to {wanted}, which is not among the "
@@ -239,6 +275,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return result
     finally:
         item.stash[_reports] = report.drain()
+        if options.current.progress is not None:
+            options.current.progress("")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -263,9 +301,15 @@ def pytest_runtest_makereport(
         told = [one.to_json(command) for one in item.stash.get(_reports, [])]
         # Plain values travel with a report, also from another process.
         setattr(made, _TOLD, told)
+        setattr(made, memory.FAILED, list(_tokens(failure)))
         # JUnit's XML takes them from the report of the teardown.
         item.user_properties += list(_properties(told))
     return made
+
+
+def _tokens(failure: BaseException | None) -> Iterator[str]:
+    if isinstance(failure, SweepFailure):
+        yield from (one.token for one in failure.failures if one.token)
 
 
 def _properties(told: list[dict[str, Any]]) -> Iterator[tuple[str, object]]:

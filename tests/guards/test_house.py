@@ -33,14 +33,15 @@ RECORDERS = {
     *("cv2", "av", "imageio", "ffmpeg", "h5py", "zarr", "pyarrow", "pandas"),
     *("sqlite3", "shelve", "dbm", "pickle", "zipfile", "tarfile", "tempfile", "shutil", "mmap"),
 }
-#: pytest's plugin writes what a developer's sweeps found.
-PLUGIN = "cfw/testing/pytest_plugin.py"
+#: pytest's plugin writes what a developer's sweeps found and have answered so far.
+PLUGIN = ("cfw/testing/pytest_plugin.py", "cfw/testing/sweep/memory.py")
+CHECKPOINTS = "cfw/testing/sweep/checkpoint.py"
 #: The sweep's forked processes pickle what they found into a pipe.
 FORKS = "cfw/testing/sweep/forks.py"
 #: Who may write files; all of it is above the worker, or beside it, which the contract says.
-KEEPERS = ("cfw/cli", "cfw/bench", "cfw/record", PLUGIN, FORKS)
+KEEPERS = ("cfw/cli", "cfw/bench", "cfw/record", *PLUGIN, CHECKPOINTS, FORKS)
 #: Who may use what a recorder needs; the worker knows none of them.
-CONSUMERS = ("cfw/record", "cfw/recording", FORKS)
+CONSUMERS = ("cfw/record", "cfw/recording", CHECKPOINTS, FORKS)
 #: Calls that can put something on a disk, by their last name or in full.
 WRITERS = {
     *("open", "fdopen", "open_file", "FileIO", "BufferedWriter", "TextIOWrapper"),

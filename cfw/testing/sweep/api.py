@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, Unpack, cast
@@ -206,8 +207,15 @@ def _run(
         files = frozenset(str(path) for path in files_of(now.cover))
         config = replace(config, settings=replace(config.settings, cover=files))
     report = Report(title or config.name, now.select or place, cover=now.cover)
-    engine = Engine(config, report, sweep, command)
-    return engine.run() if replay is None else engine.replay(replay)
+    if replay is not None:
+        return Engine(config, report, sweep, command).replay(replay)
+    for token in now.failed if now.test else ():
+        if Token.parse(token).sweep == sweep:
+            again = Engine(config, Report(report.scenario, report.test), sweep, command)
+            # What no longer fits is found by the whole sweep, if it is still there.
+            with suppress(TokenError):
+                again.replay(token)
+    return Engine(config, report, sweep, command).run()
 
 
 def check_replayed(now: options.Options) -> None:
@@ -230,6 +238,8 @@ def _overridden(settings: SweepOptions) -> SweepOptions:
         chosen["budget"] = now.budget
     if now.jobs is not None:
         chosen["jobs"] = now.jobs
+    if now.fork is not None:
+        chosen["fork"] = now.fork
     if now.stop_after is not None:
         chosen["stop_after"] = now.stop_after
     return chosen

@@ -15,8 +15,16 @@ import trio
 
 from . import interrupt, options
 from ._trio import hooks
+from .calls import content_of
+from .checkpoint import Checkpoint
 from .config import Config
-from .errors import CannotSweep, NondeterminismError, RealIOError, StaleToken
+from .errors import (
+    CannotSweep,
+    NondeterminismError,
+    RealIOError,
+    StaleToken,
+    SweepError,
+)
 from .facts import Result
 from .failure import Failure
 from .finds import Finds, Found
@@ -72,6 +80,11 @@ class Engine:
     # could have been.
     _asked: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _judged: Counter[int] = field(default_factory=Counter)
+    _checkpoint: Checkpoint | None = None
+    _known_answers: list[Answer] = field(default_factory=list)
+    # Seconds on the real clock: when the points began, and when that was last told.
+    _began_s: float = 0.0
+    _told_s: float = field(default_factory=time.perf_counter)
     # What a step takes without being recorded, at best.
     _step_s: float = math.inf
     # What the caller has frozen could not be told apart afterwards, so it is left alone.
@@ -115,13 +128,15 @@ class Engine:
         config = self.config
         singles = self._singles()
         firsts = self._sample(singles)
-        seconds = self._perform(firsts)
-        if not self._full():
-            self._perform(self._sample(seconds))
-        if EXHAUSTIVE in config.schedules:
-            for index in range(len(config.params)):
-                if not self._full():
-                    self._exhaustive(index)
+        self._began_s = time.perf_counter()
+        with self._checkpointed():
+            seconds = self._perform(firsts)
+            if not self._full():
+                self._perform(self._sample(seconds))
+            if EXHAUSTIVE in config.schedules:
+                for index in range(len(config.params)):
+                    if not self._full():
+                        self._exhaustive(index)
 
     def plan(self) -> Report:
         """Make the runs without a fault, to tell how many points there are.
@@ -338,10 +353,11 @@ class Engine:
         # The plan itself would be looked through after every run.
         if self._may_freeze:
             gc.freeze()
-        answers = self._answers(work)
+        answers = self._kept(work)
         with closing(answers):
             for piece, answer in zip(work, answers, strict=True):
                 self.report.ran += 1
+                self._tell()
                 self.report.runs += answer.runs
                 self._done.add(piece.point)
                 self._note(piece, answer)
@@ -350,6 +366,61 @@ class Engine:
                 if self._full():
                     break
         return following
+
+    def _kept(self, work: Sequence[Work]) -> Generator[Answer, None, None]:
+        """Answers that a checkpoint has, then those of the rest, which it is given."""
+        known = self._known_answers[: len(work)]
+        del self._known_answers[: len(work)]
+        self.report.resumed += len(known)
+        yield from known
+        with closing(self._answers(work[len(known) :])) as answers:
+            for answer in answers:
+                if self._checkpoint is not None:
+                    self._checkpoint.add(answer)
+                yield answer
+
+    @contextmanager
+    def _checkpointed(self) -> Iterator[None]:
+        """Go on from a checkpoint if that is asked for; leave one if the sweep is stopped."""
+        now = options.current
+        if now.folder is None:
+            yield
+            return
+        steps = [
+            (dry.params, schedule_text(dry.schedule), dry.instants[-1:])
+            for dry in self._dry.values()
+        ]
+        content = f"{content_of(self.config)} {self.config.budget} {self.config.orders} {steps}"
+        self._checkpoint = checkpoint = Checkpoint(now.folder, self.sweep, content)
+        if now.resume:
+            self._known_answers, self.report.anew = _taken(checkpoint.answers())
+        checkpoint.begin_anew(self._known_answers)
+        try:
+            yield
+        except SweepError:
+            checkpoint.over()
+            raise
+        except BaseException:
+            # Ctrl-C, or the time that a test may take.
+            checkpoint.write()
+            raise
+        checkpoint.over()
+
+    def _tell(self) -> None:
+        """Say once a second how far the sweep has come."""
+        now, time_s = options.current, time.perf_counter()
+        if now.progress is None or time_s < self._told_s + 1:
+            return
+        self._told_s = time_s
+        report = self.report
+        gone_s = time_s - self._began_s
+        fresh = max(1, report.ran - report.resumed)
+        left_s = gone_s / fresh * (report.points - report.ran)
+        found = f", {len(self._finds)} failures" if len(self._finds) else ""
+        now.progress(
+            f"{report.scenario}: {report.ran} of {report.points} points, "
+            f"{fresh / gone_s:.0f} a second, about {left_s:.0f} s left{found}"
+        )
 
     def _answers(self, work: Sequence[Work]) -> Generator[Answer, None, None]:
         """Do the work here, or in other processes if there are some or a fork pays."""
@@ -589,6 +660,16 @@ class Engine:
 def _plain(invariant: str, what: str) -> Failure:
     name = invariant.partition(":")[2]
     return Failure(invariant, (invariant,), f"{name!r} {what}")
+
+
+def _taken(answers: Generator[Answer, None, str]) -> tuple[list[Answer], str]:
+    """All that a checkpoint has, and why it has none."""
+    taken: list[Answer] = []
+    while True:
+        try:
+            taken.append(next(answers))
+        except StopIteration as end:
+            return taken, end.value
 
 
 @contextmanager

@@ -6,7 +6,9 @@ neither pytest nor the plugin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -20,6 +22,11 @@ class Options:
         stop_after: roots of failure after which a sweep stops. None leaves it to the sweep.
         cover: a package: count which of its awaits are cut. Empty for none.
         debug: whether a failure is raised from what the scenario raised, for a debugger.
+        fork: whether long sweeps may fork. None leaves it to the sweep.
+        folder: where checkpoints of long sweeps are kept. None keeps none.
+        resume: whether a sweep goes on from its checkpoint.
+        failed: tokens of the points that failed last, which are run first.
+        progress: is told a line about a sweep under way, every second; an empty one at its end.
         live: whether what scenarios print is shown at once, from every run.
         test: the running test's node id, which its tokens carry; empty outside pytest.
         select: what names that test on the command line, from where pytest was started;
@@ -34,6 +41,11 @@ class Options:
     stop_after: int | None = None
     cover: str = ""
     debug: bool = False
+    fork: bool | None = None
+    folder: Path | None = None
+    resume: bool = False
+    failed: tuple[str, ...] = ()
+    progress: Callable[[str], None] | None = None
     live: bool = False
     test: str = ""
     select: str = ""

@@ -34,6 +34,8 @@ class Report:
             registered it, though others with the same parameters did.
         forked: points that went on from a run they shared with others.
         unforked: why others did not, though it would have been faster; empty if there are none.
+        resumed: points whose answers came from a checkpoint.
+        anew: why a sweep that was to go on from one began anew; empty if it did not.
         sampled: why not everything was run; empty means complete.
         failures: the smallest failing point of each root.
         cover: the package whose awaits were counted; empty if none.
@@ -58,6 +60,8 @@ class Report:
     not_asked: dict[str, int] = field(default_factory=dict)
     forked: int = 0
     unforked: str = ""
+    resumed: int = 0
+    anew: str = ""
     sampled: str = ""
     failures: tuple[Failure, ...] = ()
     cover: str = ""
@@ -101,6 +105,10 @@ class Report:
         missing = [f"{name} {runs}x" for name, runs in self.not_asked.items()]
         if missing:
             coverage += f"; not asked: {', '.join(missing)}"
+        if self.resumed:
+            coverage += f"; went on after {self.resumed}"
+        if self.anew:
+            coverage += f"; begun anew: {self.anew}"
         if self.unforked:
             coverage += f"; not forked: {self.unforked}"
         if self.cover and not self.cuts:

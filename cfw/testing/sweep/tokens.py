@@ -8,8 +8,10 @@ a `StaleToken`; no other point is ever run in its place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote, unquote
 from zlib import crc32
 
@@ -41,6 +43,13 @@ class Sweep:
     test: str
     name: str
     nth: int = 1
+
+    def is_of(self, test: str) -> bool:
+        """Whether it is of this test, named from here or from a folder above or below."""
+        (one, _, name), (two, _, other) = self.test.partition("::"), test.partition("::")
+        parts, others = one.split("/"), two.split("/")
+        least = min(len(parts), len(others))
+        return name == other and parts[-least:] == others[-least:]
 
     def __str__(self) -> str:
         nth = f" (sweep {self.nth} of that name)" if self.nth > 1 else ""
@@ -122,6 +131,24 @@ class Token:
             return cls(sweep, point, checksum, unquote(version), int(batches), settings)
         except ValueError as exc:
             raise TokenError(f"not a whole token: {text!r}") from exc
+
+    @classmethod
+    def read(cls, text: str) -> Token:
+        """A token as it stands, or the first one in a file: its own, a report, a log of CI.
+
+        Raises:
+            TokenError: it is neither.
+        """
+        if text.strip().startswith(VERSION):
+            return cls.parse(text)
+        try:
+            content = Path(text).read_text("utf-8", "replace")
+        except OSError as exc:
+            raise TokenError(f"neither a {VERSION} token nor a file with one: {exc}") from exc
+        found = re.search(rf"\b{VERSION}:[\w%:@.+=~-]+", content)
+        if found is None:
+            raise TokenError(f"no {VERSION} token in {text}")
+        return cls.parse(found[0])
 
     def check(self, sweep: Sweep, params: list[dict[str, object]], settings: Settings) -> None:
         """Refuse a token that does not belong here.

@@ -116,6 +116,7 @@ def test_page_names_what_exists() -> None:
     text = PAGE.read_text()
     for name in set(re.findall(r"world\.(\w+)", text)):
         assert hasattr(cfw.testing.World(), name), name
-    plugin = (PAGE.parent / "pytest_plugin.py").read_text()
+    files = "pytest_plugin.py", "sweep/memory.py"
+    plugin = "".join((PAGE.parent / file).read_text() for file in files)
     for option in set(re.findall(r"--sweep-[\w-]+", text)):
         assert f'"{option}"' in plugin

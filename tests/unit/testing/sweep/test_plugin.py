@@ -122,7 +122,7 @@ def test_stale_and_unreadable_tokens(run_pytest: RunPytest) -> None:
     assert token is not None
     stale = re.sub(r":(\d+)([ab])\w+=", r":\1\g<2>123=", token.group(1))
     assert "stale token" in run_pytest("--sweep-replay", stale)
-    assert "not a sweep2 token" in run_pytest("--sweep-replay", "nonsense")
+    assert "neither a sweep2 token nor a file" in run_pytest("--sweep-replay", "nonsense")
 
 
 ALIKE = """
