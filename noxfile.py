@@ -9,7 +9,7 @@ conformance   the Autobahn cases against the wire
 hostile       overload, faults and attackers, with the table of what was measured; a long form
               with CFW_HOSTILE_LONG=1
 
-Not part of a plain `nox`, but of what CI runs:
+Not part of a plain `nox`, but of what .github/workflows run:
 
 sweep         all byte cuts and cancellation sweeps, of a connection and of a lease, with
               their table (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
