@@ -74,7 +74,7 @@ class Checkpoint:
         if answers:
             self._since = 0.0
         else:
-            self._path.unlink(missing_ok=True)
+            self.over()
 
     def add(self, answer: Answer) -> None:
         """Keep one more, in the order of the points."""
@@ -99,7 +99,7 @@ class Checkpoint:
         self._since = time.monotonic()
 
     def over(self) -> None:
-        """The sweep is complete: there is nothing to go on with."""
+        """There is nothing to go on with: the sweep is complete, or begins."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 

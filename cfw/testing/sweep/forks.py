@@ -346,7 +346,9 @@ class _Walk:
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._is_watching or self._changed:
             return
-        writes = event == "open" and isinstance(args[2], int) and args[2] & _WRITES
+        # Anybody may raise an event of this name, with other arguments.
+        opens = event == "open" and len(args) > 2 and isinstance(args[2], int)
+        writes = opens and args[2] & _WRITES
         if event in _CHANGES or writes:
             self._changed = f"the scenario changes what outlives a run ({event})"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -47,7 +48,9 @@ def configure(config: pytest.Config, now: options.Options) -> None:
     now.fork = False if config.getoption("--sweep-no-fork") else None
     now.resume = config.getoption("--sweep-continue")
     if cache is not None:
-        now.folder = cache.mkdir("sweep")
+        # Where nothing can be written, nothing is kept.
+        with suppress(OSError):
+            now.folder = cache.mkdir("sweep")
         if config.getoption("--sweep-last-failed"):
             known = cache.get(_CACHE, {})
             now.failed = tuple(token for tokens in known.values() for token in tokens)
@@ -95,7 +98,7 @@ def _progress(config: pytest.Config) -> Callable[[str], None]:
         if not is_terminal and (not line or time.monotonic() - since < _EVERY_S):
             return
         since = time.monotonic()
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
             if is_terminal:
                 reporter.write(
                     "\r" + line.ljust(len(shown)) + ("" if line else "\r"), flush=True

@@ -208,7 +208,6 @@ def test_planted_bugs_of_the_feed_are_found_and_only_under_a_fault() -> None:
     at=FAULTS,
     params=grid(follower=["one", "other"], drops=["requests", "answers"]),
     schedules=["lifo"],
-    budget=2000,
     jobs=2,
 )
 async def test_the_feed_in_the_other_order(world: World, follower: str, drops: str) -> None:

@@ -263,6 +263,18 @@ def test_a_debugger_or_a_measure_of_coverage_sees_every_run() -> None:
 
 
 @pytest.mark.usefixtures("always")
+def test_a_platform_without_such_a_fork_does_without_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same points, one by one."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    report = run_sweep(work, at="scope", schedules=["fifo"])
+    assert report.forked == 0
+    assert report.ran == report.points > 0
+    assert "not forked: this platform has no fork" in report.row()
+
+
+@pytest.mark.usefixtures("always")
 def test_a_forked_run_that_dies_stops_the_sweep_and_says_so() -> None:
     """A crash of the interpreter is no verdict."""
     here = os.getpid()
