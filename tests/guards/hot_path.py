@@ -22,6 +22,7 @@ from cfw.routes.registry import Registry
 from cfw.sessions import open_authority
 from cfw.sinks.null import NullSink
 from schemas import SCHEMA_VERSION, Timestamp
+from tests.profiled import Profiled
 
 #: What one read brings; as much as the worker asks a socket for.
 READ_BYTES = 192 * 1024
@@ -117,16 +118,13 @@ def calls(size: int, frames: int) -> int:
     """How many functions, of Python and of C, a capture calls."""
     count = 0
 
-    def see(_: FrameType, event: str, __: object) -> None:
+    def see(_: FrameType, event: str) -> None:
         nonlocal count
         if event in ("call", "c_call"):
             count += 1
 
-    sys.setprofile(see)
-    try:
+    with Profiled(see):
         take(size, frames)
-    finally:
-        sys.setprofile(None)
     return count
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 
 from schemas import CaptureFrameMeta, SchemaError, Timestamp, parse_input
 from tests.factories import meta_fields
+from tests.profiled import Profiled
 
 FIELDS = [field.name for field in attrs.fields(CaptureFrameMeta)]
 OPTIONAL = {"session_id": "s-1", "modality": "image", "source": "webcam", "performer_id": "p-7"}
@@ -373,15 +373,12 @@ def functions_called(function: Callable[[str], object], text: str) -> list[str]:
     """The functions of Python that are called to read a text, by name."""
     called = []
 
-    def see(frame: FrameType, event: str, _: object) -> None:
+    def see(frame: FrameType, event: str) -> None:
         if event == "call":
             called.append(frame.f_code.co_name)
 
-    sys.setprofile(see)
-    try:
+    with Profiled(see):
         function(text)
-    finally:
-        sys.setprofile(None)
     return called
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import weakref
 from contextlib import ExitStack
 from typing import Any, cast
@@ -20,6 +19,7 @@ from cfw.sinks.hub import (
     SubscriberTooSlow,
     Subscription,
 )
+from tests.profiled import Profiled
 from tests.unit.sinks.items import abort, brief, close, frame, opened, running
 
 MODES: list[Mode] = ["lossless", "live"]
@@ -625,7 +625,7 @@ async def test_live_viewers_who_are_behind_cost_a_capture_nothing() -> None:
         hub = Hub()
         count = 0
 
-        def note(_frame: object, event: str, _arg: object) -> None:
+        def note(_frame: object, event: str) -> None:
             nonlocal count
             count += event == "call"
 
@@ -635,13 +635,9 @@ async def test_live_viewers_who_are_behind_cost_a_capture_nothing() -> None:
             async with running(hub) as capture:
                 await capture.send(frame(1))
                 frames = [frame(seq) for seq in range(2, 102)]
-                before = sys.getprofile()
-                sys.setprofile(note)
-                try:
+                with Profiled(note):
                     for item in frames:
                         await capture.send(item)
-                finally:
-                    sys.setprofile(before)
         return count
 
     assert await calls(20) == await calls(1)
