@@ -10,10 +10,10 @@ import trio
 
 from cfw.admin.exposition import exposition
 from cfw.admin.feed import feed_handler
-from cfw.admin.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.admin.pages import page_routes
-from cfw.admin.routing import CAPTURE_ID, App, Route
 from cfw.explanations import EXPLANATIONS
+from cfw.http.messages import NO_STORE, Request, Response, json_answer, problem
+from cfw.http.routing import CAPTURE_ID, App, Route
 from cfw.limits import Limits
 from cfw.metrics import Metrics
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry

@@ -23,7 +23,7 @@ import trio
 
 from cfw.admin._pace import LivePace
 from cfw.admin.hosts import is_from_elsewhere
-from cfw.admin.messages import Answer, Handler, Opening, Request, Upgrade, problem
+from cfw.http.messages import Answer, Handler, Opening, Request, Upgrade, problem
 from cfw.sinks.hub import FeedItem, Hub, Mode, SubscriberTooSlow, Subscription
 from cfw.state import Frame
 from cfw.wire import (

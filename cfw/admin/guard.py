@@ -25,7 +25,7 @@ from urllib.parse import parse_qs
 import structlog
 
 from cfw.admin.hosts import is_from_here
-from cfw.admin.messages import (
+from cfw.http.messages import (
     NO_STORE,
     SAFE_METHODS,
     Answer,

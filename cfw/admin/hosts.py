@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from cfw.admin.messages import SAFE_METHODS, Answer, Handler, Request, problem
+from cfw.http.messages import SAFE_METHODS, Answer, Handler, Request, problem
 from cfw.identity import is_loopback, is_same_origin
 
 

@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
-from cfw.admin.messages import Request, Response
-from cfw.admin.routing import Route
+from cfw.http.messages import Request, Response
+from cfw.http.routing import Route
 
 _PAGES = {"/": "live.html", "/capture": "capture.html"}
 _FILES = (

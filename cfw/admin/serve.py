@@ -19,8 +19,8 @@ import attrs
 import structlog
 import trio
 
-from cfw.admin.http1 import Http1
-from cfw.admin.messages import Answer, Handler, Upgrade, problem
+from cfw.http.http1 import Http1
+from cfw.http.messages import Handler, Upgrade
 from cfw.identity import TlsFiles
 from cfw.net import RESERVE, Throttle, describe_peer, open_listeners, serve_listeners
 from cfw.wire import (
@@ -29,7 +29,6 @@ from cfw.wire import (
     PeerGone,
     TlsFailed,
     accept,
-    refuse,
     refuse_now,
     shake_tls,
 )
@@ -206,23 +205,14 @@ class _Connection:
         """Answer one request after the other."""
         if not await self._shake_hands():
             return
-        while (request := await self.http.next_request()) is not None:
-            if isinstance(request, HandshakeReject):
-                await refuse(self.http.stream, request)
-                return
-            try:
-                answer: Answer = await app(request)
-            except Exception:
-                _log.exception("admin.failed")
-                answer = problem("internal error", 500)
-            self.told_at = trio.current_time()
-            if isinstance(answer, Upgrade):
-                # Who gets no feed is told why, if anybody is there.
-                with suppress(HandshakeRejected, PeerGone):
-                    await self._serve_websocket(answer)
-                return
-            if not await self.http.answer(request, answer):
-                return
+        upgrade = await self.http.converse(app, self._note_told)
+        if upgrade is not None:
+            # Who gets no feed is told why, if anybody is there.
+            with suppress(HandshakeRejected, PeerGone):
+                await self._serve_websocket(upgrade)
+
+    def _note_told(self) -> None:
+        self.told_at = trio.current_time()
 
     async def _shake_hands(self) -> bool:
         """Do the TLS handshake if there is one; False when the connection is of no use."""

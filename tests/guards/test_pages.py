@@ -17,7 +17,6 @@ import cfw
 from cfw.admin import create_app
 from cfw.admin.exposition import exposition
 from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
-from cfw.admin.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
 from cfw.admin.serve import PING_S, PONG_S
 from cfw.api import longest_stop_s
 from cfw.api.access import READ_S
@@ -26,6 +25,7 @@ from cfw.cli import main
 from cfw.cli._lines import MOST_BYTES
 from cfw.cli._streams import FLUSH_S
 from cfw.cli.workers import EXIT_S, READY_S, SILENT_S
+from cfw.http.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
 from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
 from cfw.repository import FILLING_RATIO, GRACE_S

@@ -10,8 +10,8 @@ from typing import Any
 import trio
 
 from cfw.admin import AdminServer, create_app, serve_admin
-from cfw.admin.messages import Handler
-from cfw.admin.routing import App
+from cfw.http.messages import Handler
+from cfw.http.routing import App
 from cfw.limits import Limits
 from cfw.routes.registry import Registry
 from cfw.sinks.hub import Hub

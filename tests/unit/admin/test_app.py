@@ -7,9 +7,9 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from cfw.admin.messages import Request, Response
-from cfw.admin.routing import App, Route
 from cfw.explanations import EXPLANATIONS
+from cfw.http.messages import Request, Response
+from cfw.http.routing import App, Route
 from cfw.limits import Limits
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
@@ -175,7 +175,7 @@ async def test_a_bug_is_told_to_the_log_and_not_to_the_client() -> None:
             await until(lambda: logs)
         assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
         assert [(line["event"], line["log_level"]) for line in logs] == [
-            ("admin.failed", "error")
+            ("http.failed", "error")
         ]
         assert logs[0]["exc_info"]
         assert (await client.get(f"{url}/healthz")).status_code == 200

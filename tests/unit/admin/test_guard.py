@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.trio.client import connect
 
 from cfw.admin import same_origin_writes, token_only
-from cfw.admin.messages import Request, Response, json_answer
+from cfw.http.messages import Request, Response, json_answer
 from cfw.identity import Tokens, make_token
 from tests.unit.admin.served import PATIENCE_S, served
 from tests.unit.identity.certificates import bound_context, client_context, issued

@@ -277,7 +277,7 @@ async def test_bytes_above_ascii_in_an_upgrade_are_answered(name: bytes, status:
 
 async def test_a_bug_below_the_application_ends_its_connection_only() -> None:
     """Each connection is its own failure boundary: one error line, no crash."""
-    broken = Change("cfw/admin/http1.py", "return await self._read_request()", A_BUG)
+    broken = Change("cfw/http/http1.py", "return await self._read_request()", A_BUG)
     async with served(hub_app(None)) as server:
         with planted(broken), capture_logs() as logs:
             stream = await dial(server)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from cfw.admin.messages import Request, Response
+from cfw.http.messages import Request, Response
 from cfw.identity import make_token
 from tests.unit.admin.served import served
 from tests.whole.browser.chromium import Page, open_page

@@ -135,7 +135,12 @@ async def test_tiny_pieces_delay_no_rig(name: str, tmp_path: Path) -> None:
         receipt = await rig.receipt()
         await rig.stream.aclose()
         assert receipt["frames"] == rig.seq
-        for event in ("admin.connection_failed", "admin.failed", "connection.failed"):
+        for event in (
+            "admin.connection_failed",
+            "admin.failed",
+            "http.failed",
+            "connection.failed",
+        ):
             assert made.log(event) == []
     figure(name, f"a good rig is {late * 1e3:.0f} ms late at most, {quiet * 1e3:.0f} before")
     # A machine that is busy with something else is late without an attack, too.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from cfw.admin.messages import Answer, Handler, Request, problem
+from cfw.http.messages import Answer, Handler, Request, problem
 
 #: What a path ends in that stands for any last part.
 CAPTURE_ID = "{capture_id}"

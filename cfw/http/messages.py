@@ -1,4 +1,4 @@
-"""Requests and answers of the admin listener, whatever they travel on."""
+"""Requests and answers over HTTP, whatever they travel on."""
 
 from __future__ import annotations
 

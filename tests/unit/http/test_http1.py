@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from cfw.admin.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
-from cfw.admin.messages import Answer, Request, json_answer
+from cfw.http.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
+from cfw.http.messages import Answer, Request, json_answer
 from cfw.sinks.hub import Hub
 from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from tests.unit.admin.served import PATIENCE_S, hub_app, served, until

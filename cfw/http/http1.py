@@ -1,5 +1,8 @@
 """HTTP/1.1 on one connection: whole requests in, answers out; h11 reads and writes them.
 
+One server for all listeners: the admin listener speaks it from the start, the port for rigs to
+who asks there for something else than a capture.
+
 A request is bounded in bytes, in pieces and in time before anybody is asked about it. What
 many tiny pieces cost is CPU, which captures need: it is spent in turns, one of them between
 two looks of the event loop at the rigs, however many connections there are.
@@ -7,7 +10,7 @@ two looks of the event loop at the rigs, however many connections there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from http import HTTPStatus
@@ -15,9 +18,10 @@ from urllib.parse import unquote
 
 import attrs
 import h11
+import structlog
 import trio
 
-from cfw.admin.messages import Request, Response
+from cfw.http.messages import Answer, Handler, Request, Response, Upgrade, problem
 from cfw.net import describe_peer
 from cfw.wire import (
     MAX_HEAD_BYTES,
@@ -26,8 +30,11 @@ from cfw.wire import (
     RequestBytes,
     read_head,
     read_request,
+    refuse,
     see_off,
 )
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.http")
 
 #: A form with the longest token that there can be is far smaller, and nothing else has a body.
 MAX_BODY_BYTES = 4_096
@@ -48,6 +55,7 @@ class Http1:
         turns: shared by all connections; whoever has it has the event loop next.
         request_s: seconds until the next request begins, and from there until it is whole.
         send_stall_s: seconds that one answer may take to be taken.
+        begun: what was read of the stream already.
     """
 
     stream: trio.abc.Stream
@@ -55,12 +63,15 @@ class Http1:
     turns: trio.Lock = attrs.field(kw_only=True)
     request_s: float = attrs.field(kw_only=True)
     send_stall_s: float = attrs.field(kw_only=True)
+    begun: bytes = attrs.field(kw_only=True, default=b"")
     _is_leaving: bool = attrs.field(init=False, default=False)
     _deadline: float = attrs.field(init=False, default=0)
     _waiting: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _head: bytes = attrs.field(init=False, default=b"")
     # What came behind the last request.
-    _rest: bytes = attrs.field(init=False, default=b"")
+    _rest: bytes = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.begun, takes_self=True)
+    )
     _h11: h11.Connection = attrs.field(init=False)
 
     @property
@@ -72,6 +83,36 @@ class Http1:
         """Await no further request."""
         self._is_leaving = True
         self._waiting.cancel()
+
+    async def converse(
+        self, app: Handler, told: Callable[[], object] = lambda: None
+    ) -> Upgrade | None:
+        """Answer one request after the other.
+
+        Args:
+            app: answers them; what it raises is a bug, and a 500.
+            told: called whenever a request has found its answer.
+
+        Returns:
+            what takes the stream over; None when there is nothing more to say on it.
+
+        Cancellation: the connection is of no use afterwards.
+        """
+        while (request := await self.next_request()) is not None:
+            if isinstance(request, HandshakeReject):
+                await refuse(self.stream, request)
+                return None
+            try:
+                answer: Answer = await app(request)
+            except Exception:
+                _log.exception("http.failed", port=self.port)
+                answer = problem("internal error", 500)
+            told()
+            if isinstance(answer, Upgrade):
+                return answer
+            if not await self.answer(request, answer):
+                return None
+        return None
 
     async def next_request(self) -> Request | HandshakeReject | None:
         """Read one request, or find why it is refused; None when no more will come.
