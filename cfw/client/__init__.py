@@ -13,6 +13,7 @@ from cfw.client._capture import Capture, open_capture
 from cfw.client._end import Receipt
 from cfw.client._errors import AccessDenied, ConnectionLost, ConnectionRefused
 from cfw.client._feed import Feed, open_feed
+from cfw.client._options import CaptureOptions
 from cfw.client.sync import SyncCapture
 from cfw.client.sync import open_capture as open_capture_sync
 from schemas import errors
@@ -21,6 +22,7 @@ from schemas.errors import *
 __all__ = [
     "AccessDenied",
     "Capture",
+    "CaptureOptions",
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",

@@ -9,30 +9,28 @@ while the frame goes out whole: half a message would make the connection useless
 
 from __future__ import annotations
 
-import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
 import trio
 from trio_websocket import ConnectionClosed
 
-from cfw.client._encode import Color, Encoder, Frame, FrameEncoder
+from cfw.client._encode import Frame, FrameEncoder
 from cfw.client._end import Receipt, outcome_of, read_abort
 from cfw.client._errors import ConnectionLost
-from cfw.client._link import GRACE_S, Address, Link, check_seconds, open_link, with_token
+from cfw.client._link import GRACE_S, Address, Link, open_link, with_token
+from cfw.client._options import CaptureOptions, Options
 from schemas import (
     SCHEMA_VERSION,
-    Annotation,
     CaptureAbort,
     CaptureClose,
     CaptureError,
     CaptureFrameMeta,
     CaptureOpen,
-    Modality,
     Timestamp,
     to_json,
 )
@@ -230,31 +228,12 @@ class Capture:
         self._watching.deadline = min(self._watching.deadline, trio.current_time() + GRACE_S)
 
 
-@asynccontextmanager
-async def open_capture(
+def open_capture(
     url: str,
     *,
-    user_id: str,
-    session_id: str,
-    width: int,
-    height: int,
-    fps: int,
-    capture_id: str | None = None,
-    source: str | None = None,
-    modality: Modality | None = None,
-    performer_id: str | None = None,
-    annotation: Annotation | Mapping[str, str] | None = None,
-    timestamp_start: datetime | str | None = None,
-    encode: Encoder = "auto",
-    quality: int = 85,
-    color: Color = "rgb",
-    token: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    headers: Mapping[str, str] | None = None,
     stream: trio.abc.Stream | None = None,
-    connect_timeout: float = 10,
-    close_timeout: float = 20,
-) -> AsyncIterator[Capture]:
+    **options: Unpack[CaptureOptions],
+) -> AbstractAsyncContextManager[Capture]:
     """Connect to a worker, send one capture, and wait for its receipt.
 
         async with open_capture("ws://127.0.0.1:8765", user_id="ada", session_id="s1",
@@ -270,31 +249,12 @@ async def open_capture(
 
     Args:
         url: `ws://` or `wss://`; without a path, the worker's own is used.
-        user_id: who sends, 1 to 128 characters.
-        session_id: the session that lets the user send, 1 to 128 characters.
-        width: of the pictures, in pixels; none may be larger.
-        height: of the pictures, in pixels; none may be larger.
-        fps: frames a second that the rig means to send.
-        capture_id: 1 to 128 of `A-Z a-z 0-9 . _ : -`; None makes a UUID.
-        source: what sends, for example the name of a rig; None tells nothing.
-        modality: what the pictures are part of; None tells nothing.
-        performer_id: who is in the pictures; None tells nothing.
-        annotation: what the capture is meant to show; None tells nothing.
-        timestamp_start: when the capture began. Text is forwarded as it is, a `datetime` in
-            ISO 8601 (a naive one is read as UTC); None means now.
-        encode: what makes JPEGs of arrays: `simplejpeg`, `pillow`, or `auto`, the first of
-            these that is installed. Frames that are JPEGs need none.
-        quality: of those JPEGs, 1 to 100.
-        color: order of the channels in arrays; OpenCV's is `bgr`.
-        token: lets this client in where the worker asks for one; None sends none.
-        ssl_context: for `wss://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example for a proxy.
         stream: a connection to use instead of dialling, for example a Unix socket; it is
             closed with the capture. None dials what the URL says.
-        connect_timeout: seconds until the WebSocket has to be open.
-        close_timeout: seconds from the end of the block until the receipt has to be there.
+        options: see `CaptureOptions`.
 
     Raises:
+        TypeError: an option is missing, or there is none of that name; at the call.
         ValueError: the URL, a timeout or an encoding is none; nothing was sent.
         ImportError: the encoder asked for is not installed; nothing was sent.
         SchemaError: an argument breaks the protocol; nothing was sent.
@@ -305,38 +265,39 @@ async def open_capture(
 
     Cancellation: leaves at once; the socket is closed, without `capture.close`.
     """
-    check_seconds("connect_timeout", connect_timeout)
-    check_seconds("close_timeout", close_timeout)
+    return run_capture(url, Options(**options), stream)
+
+
+@asynccontextmanager
+async def run_capture(
+    url: str, options: Options, stream: trio.abc.Stream | None = None
+) -> AsyncIterator[Capture]:
+    """See `open_capture`."""
     address = Address.parse(url, CAPTURE_PATH)
-    if ssl_context is not None and not address.is_tls:
+    if options.ssl_context is not None and not address.is_tls:
         raise ValueError("an ssl_context needs a wss:// URL")
-    header = _Header(user_id, str(uuid.uuid4()) if capture_id is None else capture_id)
+    given = options.capture_id
+    header = _Header(options.user_id, str(uuid.uuid4()) if given is None else given)
+    start = options.timestamp_start
     opening = CaptureOpen(
         **header.fields(),
-        session_id=session_id,
-        timestamp_start=header.now() if timestamp_start is None else timestamp_start,
-        fps_target=fps,
-        width=width,
-        height=height,
+        **options.described(),
+        timestamp_start=header.now() if start is None else start,
         encoding="jpeg",
-        annotation=annotation,
-        modality=modality,
-        source=source,
-        performer_id=performer_id,
     )
-    encoder = FrameEncoder(width, height, encode=encode, quality=quality, color=color)
+    encoder = options.encoder()
     async with open_link(
         address,
-        ssl_context=ssl_context,
-        headers=with_token(headers, token),
+        ssl_context=options.ssl_context,
+        headers=with_token(options.headers, options.token),
         stream=stream,
-        connect_timeout=connect_timeout,
+        connect_timeout=options.connect_timeout,
         max_message_bytes=_MAX_MESSAGE_BYTES,
     ) as link:
-        capture = Capture(link, header, opening, encoder, timestamp_start is not None)
+        capture = Capture(link, header, opening, encoder, start is not None)
         try:
             await capture._open(opening)
             yield capture
-            await capture._finish(close_timeout)
+            await capture._finish(options.close_timeout)
         finally:
             capture._is_closed = True

@@ -16,24 +16,22 @@ The capture lives in a Trio loop in a thread of its own, from the `with` to its 
 from __future__ import annotations
 
 import atexit
-import ssl
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TypeAlias
+from typing import TypeAlias, Unpack
 
 import trio
 
-from cfw.client._capture import Capture
-from cfw.client._capture import open_capture as open_capture_async
-from cfw.client._encode import Color, Encoder, Frame
+from cfw.client._capture import Capture, run_capture
+from cfw.client._encode import Frame
 from cfw.client._end import Receipt
-from schemas import Annotation, Modality
+from cfw.client._options import CaptureOptions, Options
 
 __all__ = ["SyncCapture", "open_capture"]
 
@@ -232,29 +230,7 @@ class SyncCapture:
                 del failure  # its traceback holds this frame
 
 
-def open_capture(
-    url: str,
-    *,
-    user_id: str,
-    session_id: str,
-    width: int,
-    height: int,
-    fps: int,
-    capture_id: str | None = None,
-    source: str | None = None,
-    modality: Modality | None = None,
-    performer_id: str | None = None,
-    annotation: Annotation | Mapping[str, str] | None = None,
-    timestamp_start: datetime | str | None = None,
-    encode: Encoder = "auto",
-    quality: int = 85,
-    color: Color = "rgb",
-    token: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    headers: Mapping[str, str] | None = None,
-    connect_timeout: float = 10,
-    close_timeout: float = 20,
-) -> SyncCapture:
+def open_capture(url: str, **options: Unpack[CaptureOptions]) -> SyncCapture:
     """Connect to a worker, send one capture, and wait for its receipt.
 
         with open_capture("ws://127.0.0.1:8765", user_id="ada", session_id="s1",
@@ -264,73 +240,19 @@ def open_capture(
                 capture.send_frame(picture)
         print(capture.receipt)
 
-    The block ends without an exception only with a receipt. An exception of the body leaves
-    as it is, and the connection is closed without `capture.close`, so that the worker tells
-    its consumers `client_disconnected`. The capture ends at the event time of its last frame
-    when that was given, otherwise now.
-
-    Everything blocks the thread that calls it, which may be any but that of a Trio loop. An
-    asyncio program calls it in `asyncio.to_thread`.
+    What it is told, raises and does is that of `cfw.client.open_capture`, but that everything
+    blocks the thread that calls it, which may be any but that of a Trio loop. An asyncio
+    program calls it in `asyncio.to_thread`.
 
     Args:
         url: `ws://` or `wss://`; without a path, the worker's own is used.
-        user_id: who sends, 1 to 128 characters.
-        session_id: the session that lets the user send, 1 to 128 characters.
-        width: of the pictures, in pixels; none may be larger.
-        height: of the pictures, in pixels; none may be larger.
-        fps: frames a second that the rig means to send.
-        capture_id: 1 to 128 of `A-Z a-z 0-9 . _ : -`; None makes a UUID.
-        source: what sends, for example the name of a rig; None tells nothing.
-        modality: what the pictures are part of; None tells nothing.
-        performer_id: who is in the pictures; None tells nothing.
-        annotation: what the capture is meant to show; None tells nothing.
-        timestamp_start: when the capture began. Text is forwarded as it is, a `datetime` in
-            ISO 8601 (a naive one is read as UTC); None means now.
-        encode: what makes JPEGs of arrays: `simplejpeg`, `pillow`, or `auto`, the first of
-            these that is installed. Frames that are JPEGs need none.
-        quality: of those JPEGs, 1 to 100.
-        color: order of the channels in arrays; OpenCV's is `bgr`.
-        token: lets this client in where the worker asks for one; None sends none.
-        ssl_context: for `wss://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example for a proxy.
-        connect_timeout: seconds until the WebSocket has to be open.
-        close_timeout: seconds from the end of the block until the receipt has to be there.
+        options: see `cfw.client.CaptureOptions`.
 
     Raises, where the block begins or ends:
         RuntimeError: the calling thread runs a Trio loop.
-        ValueError: the URL, a timeout or an encoding is none; nothing was sent.
-        ImportError: the encoder asked for is not installed; nothing was sent.
-        SchemaError: an argument breaks the protocol; nothing was sent.
-        AccessDenied: the worker wants another token.
-        ConnectionRefused: there was no WebSocket to be had.
-        CaptureAborted: the worker ended the capture; raised by `send_frame` or at the end.
-        ConnectionLost: the connection ended without a receipt; likewise.
+        Exception: each that `cfw.client.open_capture` raises; a TypeError at the call.
 
     Interruption: Ctrl-C leaves at once; the socket is closed, without `capture.close`, and
     the thread has ended.
     """
-    return SyncCapture(
-        partial(
-            open_capture_async,
-            url,
-            user_id=user_id,
-            session_id=session_id,
-            width=width,
-            height=height,
-            fps=fps,
-            capture_id=capture_id,
-            source=source,
-            modality=modality,
-            performer_id=performer_id,
-            annotation=annotation,
-            timestamp_start=timestamp_start,
-            encode=encode,
-            quality=quality,
-            color=color,
-            token=token,
-            ssl_context=ssl_context,
-            headers=headers,
-            connect_timeout=connect_timeout,
-            close_timeout=close_timeout,
-        )
-    )
+    return SyncCapture(partial(run_capture, url, Options(**options)))

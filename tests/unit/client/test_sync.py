@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Required, TypeVar, get_origin, get_type_hints
 
+import attrs
 import numpy as np
 import pytest
 import trio
@@ -22,6 +24,7 @@ import trio.testing
 import cfw.client.sync
 from cfw.client import (
     Capture,
+    CaptureOptions,
     ConnectionLost,
     ConnectionRefused,
     LimitDurationExceeded,
@@ -31,6 +34,7 @@ from cfw.client import (
     open_capture,
     open_capture_sync,
 )
+from cfw.client._options import Options
 from schemas import CaptureClose, CaptureFrameMeta, CaptureOpen, ErrorCode, SchemaError
 from tests.unit.client.fake_worker import (
     JPEG,
@@ -87,7 +91,7 @@ async def abort_at_first_frame(worker: FakeWorker) -> None:
 
 
 def test_the_same_arguments() -> None:
-    """Names, defaults, types and attributes are those of the async one."""
+    """Names, types and attributes are those of the async one."""
     ours = dict(inspect.signature(open_capture_sync).parameters)
     theirs = dict(inspect.signature(open_capture).parameters)
     # A Trio stream belongs to a Trio loop, and the caller has none.
@@ -98,6 +102,35 @@ def test_the_same_arguments() -> None:
         inspect.signature(SyncCapture.send_frame).parameters
         == inspect.signature(Capture.send_frame).parameters
     )
+
+
+def test_the_options_are_what_is_opened_with() -> None:
+    """Name by name the same types; what must be given is what has no default; all are told."""
+    fields = attrs.fields_dict(Options)
+    assert get_type_hints(CaptureOptions) == get_type_hints(Options)
+    hints = get_type_hints(CaptureOptions, include_extras=True)
+    required = {name for name, hint in hints.items() if get_origin(hint) is Required}
+    assert required == {
+        name for name, field in fields.items() if field.default is attrs.NOTHING
+    }
+    words = re.split(r"^        (\w+): ", str(CaptureOptions.__doc__), flags=re.MULTILINE)[1:]
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    assert [*told] == [*fields]
+    for name, field in fields.items():
+        if field.default not in (None, attrs.NOTHING):
+            assert f"{field.default}" in told[name], f"{name}: its default is not told"
+
+
+@pytest.mark.parametrize("open_one", [open_capture, open_capture_sync])
+def test_a_slip_in_an_option_is_told_at_the_call(open_one: Callable[..., object]) -> None:
+    """Before there is a thread or a connection: its name, a missing one, a timeout."""
+    given = {"user_id": "ada", "session_id": "s1", "width": 640, "height": 480, "fps": 15}
+    with pytest.raises(TypeError, match="fsp"):
+        open_one("ws://127.0.0.1:1", **given, fsp=15)
+    with pytest.raises(TypeError, match="session_id"):
+        open_one("ws://127.0.0.1:1", **{k: v for k, v in given.items() if k != "session_id"})
+    with pytest.raises(ValueError, match="close_timeout must be"):
+        open_one("ws://127.0.0.1:1", **given, close_timeout=0)
 
 
 async def test_receipt() -> None:
