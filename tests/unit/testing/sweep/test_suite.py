@@ -225,9 +225,10 @@ def test_tests_pass_as_they_stand(run_pytest: RunPytest, jobs: str) -> None:
     """With every kind of fixture, none rewritten; a path may follow the option."""
     output = run_pytest(GOOD, "--sweep", "test_it.py", "--sweep-jobs", jobs)
     assert "4 passed, 1 deselected" in output
-    rows = re.findall(r"^test_it.py::(\S+) +(\d+) .* complete$", output, re.MULTILINE)
-    points = {name: int(number) for name, number in rows}
-    assert len(points) == 4
+    # Whether forking would pay is asked of the clock, so a busy machine says why it did not.
+    whole = r"^test_it.py::(\S+) +(\d+) .* complete(?:; not forked: .*)?$"
+    points = {name: int(number) for name, number in re.findall(whole, output, re.MULTILINE)}
+    assert len(points) == 4, output
     assert points["test_fixtures[3]"] > points["test_fixtures[1]"] > 5
 
 
