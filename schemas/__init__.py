@@ -5,6 +5,7 @@ PROTOCOL.md beside this file tells the protocol; `cfw schema` prints it as JSON 
 
 from schemas import errors
 from schemas._codec import parse_feed, parse_input, parse_output, restate, to_dict, to_json
+from schemas._greeting import Greeting, WorkerLimits
 from schemas._json_schema import json_schemas
 from schemas._time import Timestamp
 from schemas.errors import *
@@ -45,11 +46,13 @@ __all__ = [
     "FeedClose",
     "FeedFrame",
     "FeedOpened",
+    "Greeting",
     "Message",
     "Modality",
     "SchemaError",
     "Terminal",
     "Timestamp",
+    "WorkerLimits",
     "json_schemas",
     "parse_feed",
     "parse_input",

@@ -10,24 +10,30 @@ encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 """
 
 from cfw.client._capture import Capture, open_capture
+from cfw.client._clock import ClockOffset
 from cfw.client._end import Receipt
 from cfw.client._errors import AccessDenied, ConnectionLost, ConnectionRefused
 from cfw.client._feed import Feed, open_feed
 from cfw.client._options import CaptureOptions
+from cfw.client._worker import Worker, ask_worker
 from cfw.client.sync import SyncCapture
 from cfw.client.sync import open_capture as open_capture_sync
-from schemas import errors
+from schemas import WorkerLimits, errors
 from schemas.errors import *
 
 __all__ = [
     "AccessDenied",
     "Capture",
     "CaptureOptions",
+    "ClockOffset",
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",
     "Receipt",
     "SyncCapture",
+    "Worker",
+    "WorkerLimits",
+    "ask_worker",
     "open_capture",
     "open_capture_sync",
     "open_feed",

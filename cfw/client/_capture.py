@@ -9,7 +9,6 @@ while the frame goes out whole: half a message would make the connection useless
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from typing import Any, Unpack
 import trio
 from trio_websocket import ConnectionClosed
 
+from cfw.client._clock import RigClock
 from cfw.client._encode import Frame, FrameEncoder
 from cfw.client._end import Receipt, outcome_of, read_abort
 from cfw.client._errors import ConnectionLost
@@ -31,29 +31,25 @@ from schemas import (
     CaptureError,
     CaptureFrameMeta,
     CaptureOpen,
-    Timestamp,
+    WorkerLimits,
     to_json,
 )
 
 CAPTURE_PATH = "/camera_feed_worker/capture"
 #: A worker sends one small JSON text; `detail` is the only field that may be long.
-_MAX_MESSAGE_BYTES = 65_536
+MAX_MESSAGE_BYTES = 65_536
 
 
 class _Header:
     """Who sends and what the time is: the fields that every message begins with."""
 
-    def __init__(self, user_id: str, capture_id: str) -> None:
+    def __init__(self, user_id: str, capture_id: str, clock: RigClock) -> None:
         self._fixed = {
             "schema_version": SCHEMA_VERSION,
             "user_id": user_id,
             "capture_id": capture_id,
         }
-        # The worker refuses frames that go back in time; a wall clock does when it is set.
-        self._epoch_ns = time.time_ns() - time.monotonic_ns()
-
-    def now(self) -> Timestamp:
-        return Timestamp.from_ns(self._epoch_ns + time.monotonic_ns())
+        self.now = clock.now
 
     def fields(self) -> dict[str, Any]:
         return {**self._fixed, "record_id": str(uuid.uuid4()), "timestamp": self.now()}
@@ -68,6 +64,7 @@ class Capture:
         bytes_sent: of those frames together.
         receipt: what the worker confirmed; None until the block of `open_capture` has ended
             without an exception.
+        limits: of this worker; None when it tells none.
     """
 
     def __init__(
@@ -82,6 +79,7 @@ class Capture:
         self.frames_sent = 0
         self.bytes_sent = 0
         self.receipt: Receipt | None = None
+        self.limits: WorkerLimits | None = link.greeting.limits
         self._link = link
         self._header = header
         self._encoder = encoder
@@ -270,14 +268,22 @@ def open_capture(
 
 @asynccontextmanager
 async def run_capture(
-    url: str, options: Options, stream: trio.abc.Stream | None = None
+    url: str,
+    options: Options,
+    stream: trio.abc.Stream | None = None,
+    clock: RigClock | None = None,
 ) -> AsyncIterator[Capture]:
-    """See `open_capture`."""
+    """See `open_capture`.
+
+    Args:
+        clock: by which the capture writes its times; None makes one.
+    """
     address = Address.parse(url, CAPTURE_PATH)
     if options.ssl_context is not None and not address.is_tls:
         raise ValueError("an ssl_context needs a wss:// URL")
+    clock = RigClock() if clock is None else clock
     given = options.capture_id
-    header = _Header(options.user_id, str(uuid.uuid4()) if given is None else given)
+    header = _Header(options.user_id, str(uuid.uuid4()) if given is None else given, clock)
     start = options.timestamp_start
     opening = CaptureOpen(
         **header.fields(),
@@ -290,9 +296,10 @@ async def run_capture(
         address,
         ssl_context=options.ssl_context,
         headers=with_token(options.headers, options.token),
+        clock=clock,
         stream=stream,
         connect_timeout=options.connect_timeout,
-        max_message_bytes=_MAX_MESSAGE_BYTES,
+        max_message_bytes=MAX_MESSAGE_BYTES,
     ) as link:
         capture = Capture(link, header, opening, encoder, start is not None)
         try:

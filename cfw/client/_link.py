@@ -24,8 +24,10 @@ import attrs
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
+from cfw.client._clock import ClockOffset, RigClock
 from cfw.client._errors import AccessDenied, ConnectionRefused
 from cfw.nurseries import first_leaf, open_plain_nursery
+from schemas import Greeting
 
 #: How long the other side may take to say why it ended, once it is known that it did.
 GRACE_S = 2
@@ -128,12 +130,16 @@ class Link:
     """A WebSocket that is open, and the nursery for tasks that live as long as it does.
 
     Args:
+        greeting: what the worker said of itself when it let this client in.
+        offset: what it said of its clock; None when it said nothing.
         fault: what broke the link from inside, a bug; None when nothing did.
     """
 
     connection: WebSocketConnection
     transport: Transport
     nursery: trio.Nursery
+    greeting: Greeting
+    offset: ClockOffset | None
     fault: BaseException | None = None
 
 
@@ -146,6 +152,7 @@ async def open_link(
     stream: trio.abc.Stream | None,
     connect_timeout: float,
     max_message_bytes: int,
+    clock: RigClock | None = None,
 ) -> AsyncIterator[Link]:
     """Connect, shake hands, and close the socket behind the body.
 
@@ -153,12 +160,14 @@ async def open_link(
         stream: a connection to use instead of dialling; the link closes it.
         connect_timeout: seconds for dialling, TLS and the handshake together.
         max_message_bytes: the largest message that may be received.
+        clock: of the rig, to compare with the worker's; None makes one.
 
     Raises:
         ConnectionRefused: there was no WebSocket to be had.
 
     Cancellation: leaves at once; the socket is closed, without a close frame.
     """
+    clock = RigClock() if clock is None else clock
     extra_headers = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
 
     # Shielded once the link is open, so that it lives exactly as long as the body, also when
@@ -174,6 +183,7 @@ async def open_link(
                     transport = Transport(
                         await _dial(address, ssl_context) if stream is None else stream
                     )
+                    asked_ns = clock.now_ns()
                     with trio.CancelScope() as handshake:
                         transport.on_end = handshake.cancel
                         connection = await wrap_client_stream(
@@ -188,7 +198,17 @@ async def open_link(
                 if handshake.cancelled_caught:
                     problem = "it closed the connection"
                     raise trio.BrokenResourceError(problem) from transport.tls_alert
-                link = Link(connection=connection, transport=transport, nursery=nursery)
+                greeting = Greeting.of(connection.handshake_headers)
+                offset = None
+                if greeting.time is not None:
+                    offset = ClockOffset.between(asked_ns, clock.now_ns(), greeting.time)
+                link = Link(
+                    connection=connection,
+                    transport=transport,
+                    nursery=nursery,
+                    greeting=greeting,
+                    offset=offset,
+                )
                 task_status.started(link)
                 # A start that is being cancelled does not take the task over, and would
                 # wait for a shielded one without end.

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import attrs
 import structlog
 import trio
 
@@ -55,8 +56,10 @@ from schemas import (
     FeedAbort,
     FeedClose,
     FeedOpened,
+    Greeting,
     Terminal,
     Timestamp,
+    WorkerLimits,
     restate,
     to_json,
 )
@@ -112,6 +115,7 @@ class Router:
         self.gate = Gate(Origins("*")) if gate is None else gate
         self.path = path
         self.wall_clock = wall_clock
+        self.told_limits = limits_told(limits, times)
         self.is_draining = False
         self._connections: set[_Connection] = set()
         self._ids = itertools.count(1)
@@ -168,6 +172,13 @@ class Router:
             await self._all_gone.wait()
 
 
+def limits_told(limits: Limits, times: Times) -> WorkerLimits:
+    """What a rig has to know to keep within the limits of a capture."""
+    told = {field.name for field in attrs.fields(WorkerLimits)}
+    known = attrs.asdict(limits) | attrs.asdict(times)
+    return WorkerLimits(**{name: value for name, value in known.items() if name in told})
+
+
 class _Connection:
     def __init__(self, router: Router, number: int) -> None:
         self._router = router
@@ -211,6 +222,7 @@ class _Connection:
                     message_s=times.message_s,
                     judge=partial(self._judge, stream),
                     subprotocol=SUBPROTOCOL,
+                    greet=self._greet,
                 ) as ws:
                     self._log.info("connection.opened")
                     await self._serve(ws)
@@ -231,6 +243,10 @@ class _Connection:
             return verdict
         self._reader.state = Idle(self._router.limits, self._router.times, verdict.users)
         return None
+
+    def _greet(self) -> list[tuple[bytes, bytes]]:
+        now = Timestamp.from_ns(self._clock.now())
+        return Greeting(self._router.told_limits, now).headers()
 
     async def _serve(self, ws: WebSocket) -> None:
         linger_s = self._router.times.linger_s

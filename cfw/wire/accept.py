@@ -30,6 +30,8 @@ from .tls import shake_tls
 
 # Says why a request is refused; None to let it in.
 Judge: TypeAlias = Callable[[Request], HandshakeReject | None]
+# Headers of the answer that lets a peer in, made when it is.
+Greet: TypeAlias = Callable[[], list[tuple[bytes, bytes]]]
 
 
 class _Host:
@@ -46,6 +48,7 @@ class _Host:
         keepalive_s: float,
         keepalive_timeout_s: float,
         message_s: float,
+        greet: Greet,
     ) -> None:
         self.stream = WireStream(transport)
         self.socket: WebSocket | None = None
@@ -59,6 +62,7 @@ class _Host:
         self._keepalive_s = keepalive_s
         self._keepalive_timeout_s = keepalive_timeout_s
         self._message_s = message_s
+        self._greet = greet
 
     async def run(self) -> None:
         """Answer the request, then serve until the stream is closed."""
@@ -72,7 +76,8 @@ class _Host:
                     )
                     # What is offered in the head that it was given is to be selected.
                     library = await request.accept(
-                        subprotocol=next(iter(request.proposed_subprotocols), None)
+                        subprotocol=next(iter(request.proposed_subprotocols), None),
+                        extra_headers=self._greet(),
                     )
                     self.socket = WebSocket(
                         self._transport,
@@ -115,6 +120,7 @@ async def accept(
     message_s: float,
     judge: Judge | None = None,
     subprotocol: str | None = None,
+    greet: Greet = list,
     request: RequestBytes | None = None,
 ) -> AsyncIterator[WebSocket]:
     """Answer one opening handshake and yield the open connection.
@@ -136,6 +142,7 @@ async def accept(
             last, counted while the connection is read.
         judge: asked about a request for this path; None lets every one in.
         subprotocol: selected where the peer offers it; no other ever is.
+        greet: makes further headers of the answer.
         request: what was read of the transport already; None to read it.
 
     Raises:
@@ -152,6 +159,7 @@ async def accept(
         keepalive_s=keepalive_s,
         keepalive_timeout_s=keepalive_timeout_s,
         message_s=message_s,
+        greet=greet,
     )
     try:
         async with open_plain_nursery() as nursery:

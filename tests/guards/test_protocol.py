@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import attrs
 import pytest
 
 import schemas
+from cfw.limits import Limits, Times
+from cfw.routes.router import limits_told
 
 TEXT = (Path(schemas.__file__).parent / "PROTOCOL.md").read_text("utf-8")
 
@@ -31,3 +35,16 @@ def test_the_tables_tell_every_field_of_every_message(direction: str) -> None:
             kind = "required" if name in message["required"] else "optional"
             known[name, event] = "forbidden" if rule == {"type": "null"} else kind
     assert told == known
+
+
+def test_the_table_of_limits_tells_what_the_header_has() -> None:
+    """Each field with its type; the example shows them in their order."""
+    table = TEXT.split("| field of `Cfw-Limits` |")[1].split("\n\n")[0]
+    told = dict(re.findall(r"^\| (\w+) \| (number|integer) \|", table, re.MULTILINE))
+    kinds = {"float": "number", "int": "integer"}
+    fields = attrs.fields(schemas.WorkerLimits)
+    assert told == {field.name: kinds[str(field.type)] for field in fields}
+    (example,) = re.findall(r"^Cfw-Limits: (.*)$", TEXT, re.MULTILINE)
+    greeting = schemas.Greeting(schemas.WorkerLimits.parse(example), None)
+    assert greeting.headers() == [(b"Cfw-Limits", example.encode())]
+    assert greeting.limits == limits_told(Limits(), Times())
