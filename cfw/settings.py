@@ -1,7 +1,8 @@
 """How a setting is declared: its default, what it may be, its unit and what it means.
 
 Everything that is said of a setting is said where it is declared, and read back from there:
-by the check of its value, by `cfw config` and by `cfw/CONFIG.md`.
+by the check of its value, by its option of the command line, by a URL that it stands in, by
+`cfw config` and by `cfw/CONFIG.md`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class SettingError(ValueError):
         return f"{self.name} {self.problem}"
 
 
+def _as_is(text: str) -> Any:
+    return text
+
+
 @attrs.frozen
 class Allowed:
     """What a setting may be, as a check and in words.
@@ -43,10 +48,15 @@ class Allowed:
     Args:
         words: what it may be, as in "must be WORDS".
         accepts: True for a value that may be.
+        read: the value that a text of a command line or URL stands for; the text itself where
+            it stands for none, which is then refused.
+        shown: what stands for its value behind an option.
     """
 
     words: str
     accepts: Callable[[Any], bool]
+    read: Callable[[str], Any] = _as_is
+    shown: str = "TEXT"
 
     def __call__(self, _: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         """Check a value.
@@ -66,11 +76,26 @@ class About:
         text: what it means, one sentence.
         unit: of its value; empty when it has none.
         allowed: what it may be.
+        option: of the command line, for it alone; empty when it has none.
     """
 
     text: str
     unit: str
     allowed: Allowed
+    option: str
+
+
+def read_integer(text: str) -> int | str:
+    """A whole number, if the text is one."""
+    return int(text) if re.fullmatch("[0-9]{1,16}", text) else text
+
+
+def read_number(text: str) -> float | str:
+    """A number with or without a fraction, if the text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _is_port(value: Any) -> bool:
@@ -112,38 +137,51 @@ def _is_path(value: Any) -> bool:
 AT_LEAST_ONE = Allowed(
     f"an integer of 1 to {MOST_INTEGER}",
     lambda value: type(value) is int and 1 <= value <= MOST_INTEGER,
+    read_integer,
+    "N",
 )
 SECONDS = Allowed(
     f"a number of seconds above 0 and up to {MOST_SECONDS}",
     lambda value: type(value) in (int, float) and 0 < value <= MOST_SECONDS,
+    read_number,
+    "S",
 )
 YES_OR_NO = Allowed("true or false", lambda value: type(value) is bool)
 TEXT = Allowed("a text that is not empty", lambda value: type(value) is str and value != "")
+URL = attrs.evolve(TEXT, shown="URL")
 #: As a text, so that a file of settings can say that there is none.
-FILE_OR_NONE = Allowed("the path of a file, or an empty text", lambda value: type(value) is str)
-TEXTS = Allowed("a list of texts", _is_list_of_texts)
-PORT = Allowed("0 (any free port) to 65535", _is_port)
-PORT_OR_OFF = Allowed(
-    '0 (any free port) to 65535 or "off"', lambda value: value == "off" or _is_port(value)
+FILE_OR_NONE = Allowed(
+    "the path of a file, or an empty text", lambda value: type(value) is str, shown="FILE"
 )
-
+TEXTS = Allowed("a list of texts", _is_list_of_texts)
+PORT = Allowed("0 (any free port) to 65535", _is_port, read_integer, "PORT")
+PORT_OR_OFF = Allowed(
+    '0 (any free port) to 65535 or "off"',
+    lambda value: value == "off" or _is_port(value),
+    read_integer,
+    "PORT",
+)
 PATH = Allowed(
     "a path such as /api/cameras: it begins with /, has no query and no empty, . or .. part, "
     "and is made of A-Z a-z 0-9 and ._~!$&'()*+,;=:@-",
     _is_path,
+    shown="PATH",
 )
 SOCKET_URL_OR_NONE = Allowed(
     "a URL such as wss://cameras.example.org or ws://10.0.0.7:8765, or empty",
     lambda value: value == "" or _is_socket_url(value),
+    shown="URL",
 )
 
 
 def one_of(*values: str) -> Allowed:
     """One of these texts."""
-    return Allowed(f"one of {', '.join(values)}", lambda value: value in values)
+    return Allowed(
+        f"one of {', '.join(values)}", lambda value: value in values, shown="|".join(values)
+    )
 
 
-def setting(default: T, text: str, allowed: Allowed, *, unit: str = "") -> T:
+def setting(default: T, text: str, allowed: Allowed, *, unit: str = "", option: str = "") -> T:
     """Declare a setting, as a field of an attrs class.
 
     Args:
@@ -151,12 +189,13 @@ def setting(default: T, text: str, allowed: Allowed, *, unit: str = "") -> T:
         text: what it means, one sentence; Markdown code marks are welcome.
         allowed: what it may be; a list may be given for a tuple.
         unit: of its value; empty when it has none.
+        option: of `cfw serve`, such as `--port`, for what is set often; empty for none.
     """
     value: T = attrs.field(
         default=default,
         converter=_to_tuple if isinstance(default, tuple) else None,
         validator=allowed,
-        metadata={About: About(text, unit, allowed)},
+        metadata={About: About(text, unit, allowed, option)},
     )
     return value
 

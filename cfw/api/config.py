@@ -25,6 +25,7 @@ from cfw.settings import (
     SOCKET_URL_OR_NONE,
     TEXT,
     TEXTS,
+    URL,
     YES_OR_NO,
     SettingError,
     about,
@@ -61,8 +62,9 @@ class ServerConfig:
         "Address to listen on for rigs, or a name; `::` is every address of the machine, IPv4 "
         "and IPv6, `0.0.0.0` every IPv4 address.",
         TEXT,
+        option="--host",
     )
-    port: int = setting(8765, "TCP port for rigs; 0 picks a free one.", PORT)
+    port: int = setting(8765, "TCP port for rigs; 0 picks a free one.", PORT, option="--port")
     path: str = setting(
         "/camera_feed_worker/capture",
         "Path of the URL for rigs; all others are answered with 404. The client library and "
@@ -80,11 +82,13 @@ class ServerConfig:
         "",
         "PEM file with the certificate and its chain; with it, rigs use `wss://`.",
         FILE_OR_NONE,
+        option="--cert-file",
     )
     key_file: str = setting(
         "",
         "PEM file with the private key of the certificate, without a passphrase.",
         FILE_OR_NONE,
+        option="--key-file",
     )
     client_ca_file: str = setting(
         "",
@@ -93,9 +97,10 @@ class ServerConfig:
     )
     token_file: str = setting(
         "",
-        "File with one token per line, and the user it is bound to behind it if any; with it, "
-        "every rig has to send one.",
+        "File with one token per line, which `cfw token` makes, and the user it is bound to "
+        "behind it if any; with it, every rig has to send one.",
         FILE_OR_NONE,
+        option="--token-file",
     )
     origins: tuple[str, ...] = setting(
         (),
@@ -109,6 +114,7 @@ class ServerConfig:
         "Processes that share the port, each with limits, memory and an admin port of its own "
         "(admin.port, and those behind it).",
         AT_LEAST_ONE,
+        option="--workers",
     )
     share_port: bool = setting(
         False,
@@ -126,9 +132,13 @@ class AdminConfig:
         "Address to listen on, as `server.host`; beyond loopback it needs `admin.token_file`, "
         "as the feed shows people.",
         TEXT,
+        option="--admin-host",
     )
     port: int | Literal["off"] = setting(
-        8766, 'TCP port; 0 picks a free one, "off" serves no admin listener.', PORT_OR_OFF
+        8766,
+        'TCP port; 0 picks a free one, "off" serves no admin listener.',
+        PORT_OR_OFF,
+        option="--admin-port",
     )
     max_connections: int = setting(
         100,
@@ -168,12 +178,14 @@ class SessionsConfig:
         "static:",
         "The session authority: `static:`, `http://...`, `https://...`, `valkey://...`, "
         "`allow:`, or the URL of an installed one.",
-        TEXT,
+        URL,
+        option="--sessions",
     )
     static: tuple[str, ...] = setting(
         (),
         "`USER:SESSION` pairs that `static:` knows as active; with none, nobody may send.",
-        TEXTS,
+        attrs.evolve(TEXTS, shown="USER:SESSION"),
+        option="--session",
     )
 
 
@@ -182,7 +194,10 @@ class SinkConfig:
     """Where accepted frames go."""
 
     url: str = setting(
-        "hub:", "`hub:`, `null:` or `valkey://...`, or the URL of an installed sink.", TEXT
+        "hub:",
+        "`hub:`, `null:` or `valkey://...`, or the URL of an installed sink.",
+        URL,
+        option="--sink",
     )
 
 
@@ -191,12 +206,16 @@ class LogConfig:
     """What is logged, to standard error."""
 
     format: str = setting(
-        "console", "`console` for people, `json` for machines.", one_of("console", "json")
+        "console",
+        "`console` for people, `json` for machines.",
+        one_of("console", "json"),
+        option="--log-format",
     )
     level: str = setting(
         "info",
         "The least severe level that is written.",
         one_of("debug", "info", "warning", "error"),
+        option="--log-level",
     )
 
 
@@ -211,6 +230,15 @@ class Config:
     log: LogConfig = attrs.field(factory=LogConfig)
     limits: Limits = attrs.field(factory=Limits)
     times: Times = attrs.field(factory=Times)
+
+
+def config_fields() -> dict[str, attrs.Attribute[Any]]:
+    """Every key, as `section.key`, with its field."""
+    return {
+        f"{section.name}.{field.name}": field
+        for section in attrs.fields(Config)
+        for field in attrs.fields(section.default.factory)  # type: ignore[union-attr]
+    }
 
 
 def load_config(path: Path | None, settings: Iterable[tuple[str, object]] = ()) -> Config:

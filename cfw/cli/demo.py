@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import attrs
 import click
 import trio
 
 from cfw.api import Addresses, ListenError, serve
-from cfw.api.config import Config, load_config
+from cfw.api.config import Config, ConfigError, load_config
 from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
+from cfw.cli.options import laid_over, sets
 from cfw.cli.serve import first_reason
 from cfw.cli.sources import Frames
 from cfw.cli.termination import Termination
@@ -21,7 +23,6 @@ from cfw.metrics import Metrics
 from cfw.nurseries import first_leaf
 
 USER, SESSION = "demo-user", "demo-session"
-_PORT = click.IntRange(0, 65_535)
 
 
 @attrs.frozen
@@ -46,24 +47,21 @@ RIGS = (Rig("demo-left", "640x480", 15, 12), Rig("demo-right", "480x270", 10, 8)
 
 @click.command()
 @click.option("--seconds", type=float, help="Stop after so long.  [default: at Ctrl-C]")
-@click.option(
-    "--port", type=_PORT, default=8765, show_default=True, help="Port for rigs; 0: any."
-)
-@click.option(
-    "--admin-port", type=_PORT, default=8766, show_default=True, help="Admin port; 0: any."
-)
-def demo(seconds: float | None, port: int, admin_port: int) -> None:
+@sets("server.port", "admin.port")
+def demo(seconds: float | None, **ports: Any) -> None:
     """Start a worker and two synthetic rigs that send one capture after another.
 
     Nothing has to be configured, and nothing is written to disk.
     """
     lines = configure_logging("console", "warning")
-    settings = {
-        "server.port": port,
-        "admin.port": admin_port,
-        "sessions.static": [f"{user}:{SESSION}" for user in (USER, *(r.user_id for r in RIGS))],
-    }
-    config = load_config(None, settings.items())
+    users = (USER, *(rig.user_id for rig in RIGS))
+    sessions = ("sessions.static", [f"{user}:{SESSION}" for user in users])
+    try:
+        config = load_config(None, [sessions, *laid_over(ports)])
+    except ConfigError as exc:
+        raise click.UsageError(str(exc)) from None
+    if config.admin.port == "off":
+        raise click.UsageError("admin.port: the demo is watched there; it must be a port")
     termination = Termination()
     try:
         metrics = Metrics(log_lines_lost=lambda: lines.lost)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal, get_type_hints
 
 import attrs
-import click
 
 from cfw.api.config import Config, toml_value
 from cfw.settings import about
@@ -38,38 +37,28 @@ _TYPES: dict[Any, str] = {
 _HEADINGS = ("key", "type", "unit", "default", "allowed", "meaning", "option")
 
 
-def reference(command: click.Command, option_keys: Mapping[str, str]) -> str:
+def reference() -> str:
     """The page.
-
-    Args:
-        command: one that has the options which make a configuration.
-        option_keys: parameter of the command -> the key it sets.
 
     Raises:
         LookupError: a key has no text, or a type that has no name here.
     """
-    options = {
-        option_keys[parameter.name]: parameter.opts[0]
-        for parameter in command.params
-        if parameter.name in option_keys
-    }
     parts = [_INTRO]
     for section in attrs.fields(Config):
         cls = section.default.factory  # type: ignore[union-attr]
         headline = (cls.__doc__ or "").partition("\n")[0]
-        rows = [_HEADINGS, *_rows(section.name, cls, options)]
+        rows = [_HEADINGS, *_rows(section.name, cls)]
         parts.append(f"## {section.name}\n\n{headline}\n\n{_table(rows)}")
     return "\n".join(parts)
 
 
-def _rows(section: str, cls: Any, options: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+def _rows(section: str, cls: Any) -> Iterator[tuple[str, ...]]:
     types = get_type_hints(cls)
     for field in attrs.fields(cls):
         key, kind = f"{section}.{field.name}", types[field.name]
         if kind not in _TYPES:
             raise LookupError(f"{key}: say in {__name__}._TYPES what {kind} is called")
         known = about(field)
-        option = f"`{options[key]}`" if key in options else ""
         yield (
             f"`{key}`",
             _TYPES[kind],
@@ -77,7 +66,7 @@ def _rows(section: str, cls: Any, options: Mapping[str, str]) -> Iterator[tuple[
             f"`{toml_value(field.default)}`",
             known.allowed.words,
             known.text,
-            option,
+            f"`{known.option}`" if known.option else "",
         )
 
 

@@ -24,6 +24,7 @@ from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
 from cfw.cli._systemd import Systemd
 from cfw.cli.lifeline import Lifeline
+from cfw.cli.options import laid_over, sets
 from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
 from cfw.metrics import Metrics
@@ -38,83 +39,10 @@ ANNOUNCE_S: Final = 5
 _Announce: TypeAlias = Callable[..., Awaitable[None]]
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
-_OPTIONS = (
-    click.option(
-        "--config",
-        "config_path",
-        type=click.Path(path_type=Path),
-        help="TOML file; `cfw config` prints one with every key.",
-    ),
-    click.option("--host", help="Address for rigs (server.host).  [default: 127.0.0.1]"),
-    click.option(
-        "--port", help="Port for rigs, 0 for a free one (server.port).  [default: 8765]"
-    ),
-    click.option("--admin-host", help="Admin address (admin.host).  [default: 127.0.0.1]"),
-    click.option(
-        "--admin-port",
-        help='Admin port, 0 for a free one, or "off" (admin.port).  [default: 8766]',
-    ),
-    click.option(
-        "--session",
-        "static",
-        multiple=True,
-        metavar="USER:SESSION",
-        help="A session that may send; repeatable (sessions.static).",
-    ),
-    click.option(
-        "--sessions",
-        metavar="URL",
-        help="Session authority: static:, http(s)://, valkey:// or allow: (sessions.url).",
-    ),
-    click.option("--workers", type=int, help="Processes that share the port (server.workers)."),
-    click.option(
-        "--cert-file",
-        metavar="PEM",
-        help="Certificate to show rigs, with which they use wss:// (server.cert_file).",
-    ),
-    click.option("--key-file", metavar="PEM", help="Its private key (server.key_file)."),
-    click.option(
-        "--token-file",
-        metavar="FILE",
-        help="Tokens of which every rig must send one; `cfw token` makes one "
-        "(server.token_file).",
-    ),
-    click.option(
-        "--sink", metavar="URL", help="Where frames go: hub:, null: or valkey://... (sink.url)."
-    ),
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Any key, for example limits.max_fps=60; repeatable.",
-    ),
-    click.option("--log-format", help="console or json (log.format).  [default: console]"),
-    click.option(
-        "--log-level", help="debug, info, warning or error (log.level).  [default: info]"
-    ),
-)
-
 #: The exit code of click's `UsageError`.
 WRONG_CONFIGURATION = 2
 #: Parameters that set no key.
 _OWN = ("held",)
-#: Parameter of the command -> the key it sets.
-OPTION_KEYS = {
-    "host": "server.host",
-    "port": "server.port",
-    "admin_host": "admin.host",
-    "admin_port": "admin.port",
-    "static": "sessions.static",
-    "sessions": "sessions.url",
-    "cert_file": "server.cert_file",
-    "key_file": "server.key_file",
-    "token_file": "server.token_file",
-    "sink": "sink.url",
-    "workers": "server.workers",
-    "log_format": "log.format",
-    "log_level": "log.level",
-}
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
@@ -132,22 +60,24 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError(str(exc)) from None
         command(config, **own)
 
-    for option in reversed(_OPTIONS):
-        run = option(run)
-    return run
+    any_key = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any key, for example limits.max_fps=60; repeatable.",
+    )
+    file = click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="TOML file; `cfw config` prints one with every key.",
+    )
+    return file(sets()(any_key(run)))
 
 
-def _load(
-    config_path: Path | None, static: tuple[str, ...], settings: tuple[str, ...], **named: str
-) -> Config:
-    laid_over: list[tuple[str, object]] = [parse_setting(text) for text in settings]
-    for name, value in named.items():
-        if value is not None:
-            is_number = name.endswith("port") and value.isdecimal()
-            laid_over.append((OPTION_KEYS[name], int(value) if is_number else value))
-    if static:
-        laid_over.append((OPTION_KEYS["static"], list(static)))
-    return load_config(config_path, laid_over)
+def _load(config_path: Path | None, settings: tuple[str, ...], **named: Any) -> Config:
+    return load_config(config_path, [*map(parse_setting, settings), *laid_over(named)])
 
 
 @click.command()
@@ -302,7 +232,7 @@ def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) ->
     if is_wanted:
         from cfw.cli.reference import reference
 
-        click.echo(reference(ctx.command, OPTION_KEYS), nl=False)
+        click.echo(reference(), nl=False)
         ctx.exit()
 
 

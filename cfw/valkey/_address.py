@@ -9,52 +9,95 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import attrs
 
 from cfw.plugins import redact_url
+from cfw.settings import (
+    AT_LEAST_ONE,
+    Allowed,
+    SettingError,
+    about,
+    read_integer,
+    read_number,
+    setting,
+)
+from schemas import MOST_INTEGER
 
 DEFAULT_PORT = 6379
 _FORM = "valkey://[USER:PASSWORD@]HOST[:PORT][,HOST:PORT...][/DB][?OPTION=VALUE&...]"
-_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_SWITCH = Allowed(
+    "0 or 1",
+    lambda value: type(value) is bool,
+    lambda text: {"0": False, "1": True}.get(text, text),
+)
+_COUNT = Allowed(
+    f"an integer of 0 to {MOST_INTEGER}",
+    lambda value: type(value) is int and 0 <= value <= MOST_INTEGER,
+    read_integer,
+)
+_SECONDS = Allowed(
+    "seconds from 0.1 to 31536000",
+    lambda value: type(value) in (int, float) and 0.1 <= value <= 31_536_000,
+    read_number,
+)
+_PREFIX = Allowed(
+    "1 to 64 of A-Z a-z 0-9 . _ : -",
+    lambda value: re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", value) is not None,
+)
+_FILE = Allowed("the path of a file", lambda value: value is None or value != "")
 
 
 @attrs.frozen(kw_only=True)
-class Address:
-    """A parsed URL.
+class Options:
+    """What may stand behind the `?` of a URL; VALKEY.md has them as a table."""
+
+    cluster: bool = setting(False, "1 for a cluster.", _SWITCH)
+    db: int = setting(0, "Number of the database; the path says the same.", _COUNT)
+    prefix: str = setting(
+        "cfw",
+        "What every key begins with; fleets with different ones do not meet.",
+        _PREFIX,
+    )
+    maxlen: int = setting(
+        1000,
+        "Entries a capture's stream keeps; the oldest are trimmed (`MAXLEN ~`, so up to a node "
+        "of the stream more may stay).",
+        AT_LEAST_ONE,
+    )
+    index: int = setting(
+        10_000,
+        "Captures that the index of each partition keeps, likewise.",
+        AT_LEAST_ONE,
+    )
+    keep_s: float = setting(600, "A stream expires so long after its last write.", _SECONDS)
+    lease_s: float = setting(
+        10, "A worker that is silent for so long has lost its captures.", _SECONDS
+    )
+    timeout_s: float = setting(2, "The server has to answer within so long.", _SECONDS)
+    wait: int = setting(
+        0, "Replicas that must have a write before it counts as taken (`WAIT`).", _COUNT
+    )
+    ca: str | None = setting(
+        None, "File for TLS with what to trust instead of the system's store.", _FILE
+    )
+    cert: str | None = setting(None, "File for TLS with a client certificate.", _FILE)
+    key: str | None = setting(
+        None, "File for TLS with its key, if it is not in the same one.", _FILE
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Address(Options):
+    """A parsed URL: its options, and what stands before them.
 
     Args:
         hosts: host and port of the server, or of some nodes of a cluster to ask first.
         is_tls: `valkeys://`.
         username: None for the default user.
         password: None for no authentication.
-        db: number of the database; a cluster has only 0.
-        cluster: whether the server is a cluster.
-        prefix: what every key begins with; fleets with different ones do not meet.
-        maxlen: entries that a capture's stream keeps; older ones are trimmed, by whole
-            nodes of the stream, so that some more may stay.
-        index: captures that the index of each partition keeps, likewise.
-        keep_s: seconds a stream is kept after its last write.
-        lease_s: seconds after which a capture whose worker is silent counts as lost.
-        timeout_s: seconds within which the server has to answer.
-        wait: replicas that must have a write before it counts as taken.
-        ca: file with the certificates to trust; None for the system's.
-        cert: file with a client certificate; None for none.
-        key: file with its key; None when `cert` holds it.
     """
 
     hosts: tuple[tuple[str, int], ...]
     is_tls: bool = False
     username: str | None = attrs.field(default=None, repr=False)
     password: str | None = attrs.field(default=None, repr=False)
-    db: int = 0
-    cluster: bool = False
-    prefix: str = "cfw"
-    maxlen: int = 1000
-    index: int = 10_000
-    keep_s: float = 600
-    lease_s: float = 10
-    timeout_s: float = 2
-    wait: int = 0
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +113,7 @@ class Address:
         """
         try:
             return cls._parse(url)
-        except _Wrong as exc:
+        except (_Wrong, SettingError) as exc:
             raise ValueError(f"{redact_url(url)}: {exc}; the form is {_FORM}") from None
 
     @classmethod
@@ -93,11 +136,12 @@ class Address:
             "password": unquote(password) if colon else None,
         }
         if path := parts.path.strip("/"):
-            options["db"] = _count("the database", path, 0)
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
-            if name not in _OPTIONS:
-                raise _Wrong(f"there is no option {name!r}; allowed: {', '.join(_OPTIONS)}")
-            options[name] = _OPTIONS[name](name, value)
+            options["db"] = _COUNT.read(path)
+        known = attrs.fields_dict(Options)
+        for name, text in parse_qsl(parts.query, keep_blank_values=True):
+            if name not in known:
+                raise _Wrong(f"there is no option {name!r}; allowed: {', '.join(known)}")
+            options[name] = about(known[name]).allowed.read(text)
         address = cls(**options)
         _check(address)
         return address
@@ -115,64 +159,6 @@ def _host(text: str) -> tuple[str, int]:
     if not 1 <= port <= 65535:
         raise _Wrong("a port must be 1 to 65535")
     return match[1].strip("[]"), port
-
-
-def _count(name: str, text: str, least: int) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
-        raise _Wrong(f"{name} must be a whole number of at least {least}, not {text!r}")
-    return int(text)
-
-
-def _positive(name: str, text: str) -> int:
-    return _count(name, text, 1)
-
-
-def _natural(name: str, text: str) -> int:
-    return _count(name, text, 0)
-
-
-def _seconds(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0.1 <= value <= 31_536_000:
-        raise _Wrong(f"{name} must be seconds from 0.1 to 31536000, not {text!r}")
-    return value
-
-
-def _switch(name: str, text: str) -> bool:
-    if text not in ("0", "1"):
-        raise _Wrong(f"{name} must be 0 or 1, not {text!r}")
-    return text == "1"
-
-
-def _prefix(name: str, text: str) -> str:
-    if not _PREFIX.fullmatch(text):
-        raise _Wrong(f"{name} must be 1 to 64 of A-Z a-z 0-9 . _ : -, not {text!r}")
-    return text
-
-
-def _file(name: str, text: str) -> str:
-    if not text:
-        raise _Wrong(f"{name} must name a file")
-    return text
-
-
-_OPTIONS: dict[str, Any] = {
-    "cluster": _switch,
-    "db": _natural,
-    "prefix": _prefix,
-    "maxlen": _positive,
-    "index": _positive,
-    "keep_s": _seconds,
-    "lease_s": _seconds,
-    "timeout_s": _seconds,
-    "wait": _natural,
-    "ca": _file,
-    "cert": _file,
-    "key": _file,
-}
 
 
 def _check(address: Address) -> None:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import attrs
 import pytest
 from click.testing import CliRunner
 
 import cfw
-from cfw.api.config import Config
+from cfw.api.config import config_fields
 from cfw.cli import main
-from cfw.cli.serve import OPTION_KEYS, serve
+from cfw.cli.options import OPTION_KEYS
+from cfw.cli.serve import serve
 from cfw.settings import about
 
 PAGE = Path(cfw.__file__).parent / "CONFIG.md"
-KEYS = {
-    f"{section.name}.{field.name}": field
-    for section in attrs.fields(Config)
-    for field in attrs.fields(section.default.factory)  # type: ignore[union-attr]
-}
+KEYS = config_fields()
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -20,7 +20,7 @@ from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
 from cfw.admin.serve import PING_S, PONG_S
 from cfw.api import longest_stop_s
 from cfw.api.access import READ_S
-from cfw.api.config import Config
+from cfw.api.config import Config, config_fields
 from cfw.cli import main
 from cfw.cli._lines import MOST_BYTES
 from cfw.cli._streams import FLUSH_S
@@ -48,11 +48,7 @@ PAGES = sorted(
     ]
 )
 OPERATIONS = (ROOT / "cfw/OPERATIONS.md").read_text("utf-8")
-KEYS = {
-    f"{section.name}.{field.name}"
-    for section in attrs.fields(Config)
-    for field in attrs.fields(section.default.factory)  # type: ignore[union-attr]
-}
+KEYS = set(config_fields())
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 

@@ -13,7 +13,8 @@ import pytest
 
 import cfw
 from cfw.api.config import Config
-from cfw.cli.serve import OPTION_KEYS, serve
+from cfw.cli.options import OPTION_KEYS
+from cfw.cli.serve import serve
 from cfw.limits import Limits, Times
 from cfw.settings import about
 

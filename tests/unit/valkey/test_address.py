@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import attrs
 import pytest
 
+import cfw.sinks
 from cfw.api.config import ConfigError, load_config
+from cfw.settings import SettingError, about
 from cfw.valkey import Address
+from cfw.valkey._address import Options
 
 
 def test_everything_has_a_default() -> None:
@@ -56,15 +62,22 @@ def test_a_cluster_may_be_named_by_several_nodes() -> None:
         ("valkey://h:65536", "1 to 65535"),
         ("valkey://h:x", "malformed"),
         ("valkey://[::1", "malformed"),
-        ("valkey://h/x", "the database"),
+        ("valkey://h/x", "db must be an integer of 0 to"),
         ("valkey://h#x", "fragment"),
         ("valkey://h?wat=1", "no option 'wat'; allowed: cluster, db"),
         ("valkey://h?cluster=yes", "0 or 1"),
         ("valkey://h/1?cluster=1", "only database 0"),
         ("valkey://a,b", "cluster=1"),
-        ("valkey://h?maxlen=0", "at least 1"),
+        ("valkey://h?maxlen=0", "maxlen must be an integer of 1 to"),
         ("valkey://h?lease_s=0", "0.1"),
         ("valkey://h?lease_s=nan", "0.1"),
+        (
+            "valkey://h?timeout_s=2s",
+            "timeout_s must be seconds from 0.1 to 31536000, not '2s'",
+        ),
+        ("valkey://h?wait=-1", "wait must be an integer of 0 to"),
+        ("valkey://h?db=", "db must be an integer of 0 to"),
+        ("valkeys://h?ca=", "ca must be the path of a file"),
         ("valkey://h?keep_s=19", "twice lease_s"),
         ("valkey://h?prefix={x}", "prefix"),
         ("valkey://h?ca=x", "valkeys"),
@@ -86,3 +99,19 @@ def test_no_secret_is_shown() -> None:
     with pytest.raises(ValueError, match="no option") as caught:
         Address.parse("valkey://ada:hunter2@h?wat=1")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", attrs.fields_dict(Options))
+def test_every_option_is_on_the_page(name: str) -> None:
+    """As it is declared: its default and what it means, in a row of VALKEY.md."""
+    field = attrs.fields_dict(Options)[name]
+    default = {None: "", False: 0}.get(field.default, field.default)
+    row = f"| {name} | {default} | {about(field).text} |"
+    page = Path(cfw.sinks.__file__).parent / "VALKEY.md"
+    assert row in page.read_text("utf-8").splitlines(), row
+
+
+def test_an_option_is_checked_wherever_it_comes_from() -> None:
+    """Also where an address is made by hand."""
+    with pytest.raises(SettingError, match="maxlen must be an integer of 1 to"):
+        Address(hosts=(("db", 6379),), maxlen=0)
