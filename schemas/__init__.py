@@ -4,7 +4,15 @@ PROTOCOL.md beside this file tells the protocol; `cfw schema` prints it as JSON 
 """
 
 from schemas import errors
-from schemas._codec import parse_feed, parse_input, parse_output, restate, to_dict, to_json
+from schemas._codec import (
+    check_field,
+    parse_feed,
+    parse_input,
+    parse_output,
+    restate,
+    to_dict,
+    to_json,
+)
 from schemas._greeting import Greeting, WorkerLimits
 from schemas._json_schema import json_schemas
 from schemas._time import Timestamp
@@ -53,6 +61,7 @@ __all__ = [
     "Terminal",
     "Timestamp",
     "WorkerLimits",
+    "check_field",
     "json_schemas",
     "parse_feed",
     "parse_input",

@@ -143,6 +143,22 @@ def parse_feed(text: str | bytes) -> CameraFeedWorkerFeed:
     return _structure(_decode(text), FEED)
 
 
+def check_field(cls: type[attrs.AttrsInstance], name: str, value: object) -> None:
+    """Ask a message's own rule what a field of it may hold, where there is no message yet.
+
+    Args:
+        cls: the class of the message.
+        name: the field.
+        value: what it is to hold.
+
+    Raises:
+        SchemaError: it may not; the text names the field and says what is allowed.
+    """
+    field = attrs.fields_dict(cls)[name]
+    assert field.validator is not None
+    field.validator(None, field, value)
+
+
 def to_dict(message: Message) -> dict[str, Any]:
     """A message as plain JSON values; optional fields that are None are left out."""
     value: dict[str, Any] = _CONVERTER.unstructure(message)
@@ -158,14 +174,14 @@ _CONVERTER = _converter()
 _read_meta = _meta_reader()
 
 
-def restate(message: Message, cls: type[_M], **more: Any) -> _M:
+def restate(told: attrs.AttrsInstance, cls: type[_M], **more: Any) -> _M:
     """The same fields in another message, for example a frame's metadata as the feed has it.
 
     Args:
-        message: where the fields come from; those that `cls` does not have are left out.
+        told: where the fields come from; those that `cls` does not have are left out.
         cls: the class of the new message.
         more: the fields it has besides, or has with another value.
     """
     names = {field.name for field in attrs.fields(cls)} - more.keys() - {"event"}
-    shared = {name: getattr(message, name) for name in names if hasattr(message, name)}
+    shared = {name: getattr(told, name) for name in names if hasattr(told, name)}
     return cls(**shared, **more)

@@ -2,14 +2,13 @@
 
 from cfw.admin.app import create_app
 from cfw.admin.guard import token_only
-from cfw.admin.hosts import loopback_only, same_origin_writes
+from cfw.admin.hosts import loopback_only
 from cfw.admin.serve import AdminServer, serve_admin
 
 __all__ = [
     "AdminServer",
     "create_app",
     "loopback_only",
-    "same_origin_writes",
     "serve_admin",
     "token_only",
 ]

@@ -23,26 +23,22 @@ def loopback_only(app: Handler) -> Handler:
     return guarded
 
 
-def same_origin_writes(app: Handler) -> Handler:
-    """An application that takes what may change something from no page but its own: 403.
+def own_pages_only(app: Handler) -> Handler:
+    """An application of which pages of other origins only get what they cannot read: else 403.
 
-    A request without `Origin` comes from no page.
+    Browsers let any page reach for any address, loopback included, and name the page. They
+    hide from it what is answered, but do what it asks, and hide nothing of a WebSocket. A
+    request without `Origin` comes from no page.
     """
 
     async def guarded(request: Request) -> Answer:
-        if request.method not in SAFE_METHODS and is_from_elsewhere(request):
+        matters = request.is_websocket or request.method not in SAFE_METHODS
+        is_page = request.header("origin") is not None
+        if matters and is_page and not is_from_here(request):
             return problem("pages of another origin may not do this", 403)
         return await app(request)
 
     return guarded
-
-
-def is_from_elsewhere(request: Request) -> bool:
-    """Whether a request is made for a page that is not of this listener.
-
-    Browsers let any page reach for any address, loopback included, but name the page.
-    """
-    return request.header("origin") is not None and not is_from_here(request)
 
 
 def is_from_here(request: Request) -> bool:

@@ -19,6 +19,7 @@ import attrs
 import structlog
 import trio
 
+from cfw.admin.hosts import own_pages_only
 from cfw.http.http1 import Http1
 from cfw.http.messages import Handler, Upgrade
 from cfw.identity import TlsFiles
@@ -103,7 +104,8 @@ async def serve_admin(
     """Serve an application until it is stopped or cancelled.
 
     Args:
-        app: what `create_app` made, guarded or not.
+        app: what `create_app` made, guarded or not; pages of other origins get no further than
+            `own_pages_only` lets them.
         host: address or name to listen on, as in `cfw.net.open_listeners`.
         port: TCP port; 0 for one the system chooses, see `AdminServer.port`.
         grace_s: seconds from `AdminServer.stop` until what is still open is cut.
@@ -120,6 +122,7 @@ async def serve_admin(
 
     Cancellation: cuts every connection and returns at once, whatever the peers do.
     """
+    app = own_pages_only(app)
     listeners = await open_listeners(host, port, share=False)
     server = AdminServer(listeners)
     throttle, turns = Throttle(), trio.Lock()

@@ -10,16 +10,11 @@ import attrs
 import structlog
 import trio
 
-from cfw.admin import (
-    create_app,
-    loopback_only,
-    same_origin_writes,
-    serve_admin,
-    token_only,
-)
+from cfw.admin import create_app, loopback_only, serve_admin, token_only
 from cfw.api.access import Access, Reload, open_access
 from cfw.api.config import Config
 from cfw.api.routes.camera_feed_worker_routes import Router
+from cfw.http.messages import Handler as HttpHandler
 from cfw.identity import TlsFiles, is_loopback
 from cfw.limits import Times
 from cfw.metrics import Metrics, watch_stalls
@@ -227,7 +222,7 @@ async def _admin(
     host, port = config.admin.host, config.admin.port
     tls, tokens = access.admin.tls, access.admin.tokens
     scheme = "http" if tls is None else "https"
-    guarded = same_origin_writes(app)
+    guarded: HttpHandler = app
     if tokens is not None:
         guarded = token_only(guarded, tokens, access.gate.origins.add_signed_in)
     if is_loopback(host):

@@ -32,6 +32,7 @@ from schemas import (
     CaptureFrameMeta,
     CaptureOpen,
     WorkerLimits,
+    restate,
     to_json,
 )
 
@@ -285,10 +286,12 @@ async def run_capture(
     given = options.capture_id
     header = _Header(options.user_id, str(uuid.uuid4()) if given is None else given, clock)
     start = options.timestamp_start
-    opening = CaptureOpen(
+    opening = restate(
+        options,
+        CaptureOpen,
         **header.fields(),
-        **options.described(),
         timestamp_start=header.now() if start is None else start,
+        fps_target=options.fps,
         encoding="jpeg",
     )
     encoder = options.encoder()

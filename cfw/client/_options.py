@@ -104,16 +104,3 @@ class Options:
             quality=self.quality,
             color=self.color,
         )
-
-    def described(self) -> dict[str, Any]:
-        """The fields of `capture.open` that the caller alone knows."""
-        return {
-            "session_id": self.session_id,
-            "fps_target": self.fps,
-            "width": self.width,
-            "height": self.height,
-            "annotation": self.annotation,
-            "modality": self.modality,
-            "source": self.source,
-            "performer_id": self.performer_id,
-        }

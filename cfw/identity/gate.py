@@ -9,7 +9,7 @@ from itertools import islice
 import attrs
 import trio
 
-from cfw.identity.origins import Origins, is_of_listener, is_same_origin
+from cfw.identity.origins import Origins
 from cfw.identity.tls import users_of
 from cfw.identity.tokens import Entry, Tokens
 from cfw.net import local_address
@@ -60,7 +60,8 @@ class Gate:
             stream: what it came over; its TLS handshake is done, if it has one.
         """
         for origin in request.values("origin"):
-            if not self._is_welcome(origin, request, stream):
+            is_guarded = self._tokens is not None
+            if not self.origins.admit(origin, request.host, local_address(stream), is_guarded):
                 shown = origin[:100]
                 return HandshakeReject(
                     403,
@@ -77,15 +78,6 @@ class Gate:
                 of_token = frozenset({entry.user_id})
                 users = of_token if users is None else users & of_token
         return Identity(users)
-
-    def _is_welcome(self, origin: str, request: Request, stream: trio.abc.Stream) -> bool:
-        if self.origins.allows(origin):
-            return True
-        if (address := local_address(stream)) is not None and is_of_listener(origin, *address):
-            return True
-        # A page under a name that was made to resolve to this machine says the same, but it has
-        # no token, and no browser adds one.
-        return self._tokens is not None and is_same_origin(origin, request.host)
 
 
 def bearer(value: str) -> str | None:

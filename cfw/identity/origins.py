@@ -55,8 +55,28 @@ class Origins:
         if len(self._signed_in) > SIGNED_IN_KEPT:
             del self._signed_in[next(iter(self._signed_in))]
 
+    def admit(
+        self, origin: str, host: str, address: tuple[str, int] | None, is_guarded: bool
+    ) -> bool:
+        """Whether a request that names an origin may connect to the listener for rigs.
+
+        Args:
+            origin: as the client wrote it.
+            host: what its `Host` header names.
+            address: address and port that it has connected to; None where there are none, as
+                on a Unix socket.
+            is_guarded: whether it has to show a token as well.
+        """
+        if self.allows(origin):
+            return True
+        if address is not None and is_of_listener(origin, *address):
+            return True
+        # A page under a name that was made to resolve to this machine says the same, but it has
+        # no token, and no browser adds one.
+        return is_guarded and is_same_origin(origin, host)
+
     def allows(self, origin: str) -> bool:
-        """Whether a request with this `Origin` header may connect."""
+        """Whether an origin is on the list, or one of the worker's own pages."""
         if "*" in self._texts or origin in self._texts:
             return True
         known = _known(origin)

@@ -21,7 +21,7 @@ import attrs
 import structlog
 
 from cfw.identity.files import UnusableFile, read_regular
-from schemas import CaptureOpen, SchemaError
+from schemas import CaptureOpen, SchemaError, check_field
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.identity")
 
@@ -179,11 +179,9 @@ def _read(path: Path) -> tuple[bytes, int]:
 def _check_user(user_id: str) -> str | None:
     if re.search(r"(^|\s)#", user_id):
         return "a comment has a line of its own; behind a token stands the user it is bound to"
-    field = attrs.fields(CaptureOpen).user_id
-    assert field.validator is not None
     try:
         if user_id:
-            field.validator(None, field, user_id)
+            check_field(CaptureOpen, "user_id", user_id)
     except SchemaError as exc:
         return str(exc)
     return None

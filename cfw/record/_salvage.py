@@ -29,7 +29,7 @@ from cfw.recording._layout import (
 )
 from cfw.recording._media import media
 from cfw.recording._verify import unfinished
-from schemas import SCHEMA_VERSION, FeedFrame
+from schemas import SCHEMA_VERSION, FeedFrame, restate
 
 #: Between the name and `.part`, while something is written anew.
 _ANEW = ".anew"
@@ -137,15 +137,13 @@ def _whole(part: Path, form: Format, listed: list[Entry]) -> Iterator[tuple[Entr
 
 def _frame(manifest: Manifest, entry: Entry, jpeg: bytes) -> FeedFrame:
     opened = manifest.opened
-    return FeedFrame(
+    return restate(
+        entry,
+        FeedFrame,
         schema_version=SCHEMA_VERSION,
-        record_id=entry.record_id,
         user_id=opened.user_id,
         capture_id=opened.capture_id,
         timestamp=entry.timestamp_frame,
-        seq=entry.seq,
-        timestamp_frame=entry.timestamp_frame,
-        timestamp_ingest=entry.timestamp_ingest,
         byte_length=len(jpeg),
     )
 

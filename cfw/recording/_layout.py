@@ -116,12 +116,8 @@ class Entry:
     def fields(self) -> dict[str, str | int]:
         """By the names of the columns."""
         return {
-            "seq": self.seq,
-            "record_id": self.record_id,
-            "timestamp_frame": self.timestamp_frame.text,
-            "timestamp_ingest": self.timestamp_ingest.text,
-            "byte_length": self.byte_length,
-            "sha256": self.sha256,
+            name: value.text if isinstance(value, Timestamp) else value
+            for name, value in attrs.asdict(self, recurse=False).items()
         }
 
     def line(self) -> str:

@@ -10,11 +10,10 @@ import trio
 
 from cfw.plugins import redact_url
 from cfw.sessions._authority import SessionAuthority, SessionStatus, SessionUrlError
+from schemas import CaptureOpen, SchemaError, check_field
 
 _log = structlog.get_logger("cfw.sessions")
 
-# The bounds of user_id and session_id in capture.open.
-_MAX_CHARACTERS = 128
 _SHOWN_CHARACTERS = 60
 
 
@@ -22,25 +21,23 @@ def parse_session(text: str) -> tuple[str, str]:
     """Split ``USER:SESSION`` at its first colon.
 
     Args:
-        text: both parts have 1-128 characters; only the session may hold a colon.
+        text: both parts are what `capture.open` may say; only the session may hold a colon.
 
     Raises:
         ValueError: names the text and the form allowed.
     """
     user_id, colon, session_id = text.partition(":")
-    if not colon:
-        problem = "it has no colon"
-    elif not 1 <= len(user_id) <= _MAX_CHARACTERS:
-        problem = f"its user has {len(user_id)} characters"
-    elif not 1 <= len(session_id) <= _MAX_CHARACTERS:
-        problem = f"its session has {len(session_id)} characters"
-    else:
-        return user_id, session_id
-    shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
-    raise ValueError(
-        f"session {shown!r}: {problem}; allowed: USER:SESSION, "
-        f"each of 1-{_MAX_CHARACTERS} characters, no colon in USER"
-    )
+    try:
+        if not colon:
+            raise SchemaError("", "it has no colon")
+        check_field(CaptureOpen, "user_id", user_id)
+        check_field(CaptureOpen, "session_id", session_id)
+    except SchemaError as exc:
+        shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+        raise ValueError(
+            f"session {shown!r}: {exc}; allowed: USER:SESSION, without a colon in USER"
+        ) from None
+    return user_id, session_id
 
 
 class StaticAuthority:

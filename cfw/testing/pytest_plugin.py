@@ -12,7 +12,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +381,7 @@ def pytest_terminal_summary(
             terminalreporter.line(line)
     if path := config.getoption("--sweep-json"):
         skips = [{"test": test, "reason": reason} for test, reason in skipped]
-        awaits = [{"file": one.file, "cut": one.cut, "never": one.never} for one in coverage]
+        awaits = [asdict(one) for one in coverage]
         text = json.dumps({"sweeps": told, "not_swept": skips, "awaits": awaits}, indent=1)
         Path(path).write_text(text + "\n", "utf-8")
 

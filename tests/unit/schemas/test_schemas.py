@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -16,6 +18,7 @@ from jsonschema import Draft202012Validator
 import schemas
 from schemas import (
     CaptureAbort,
+    CaptureOpen,
     ErrorCode,
     FeedAbort,
     FeedClose,
@@ -23,6 +26,7 @@ from schemas import (
     FeedOpened,
     SchemaError,
     Timestamp,
+    check_field,
     json_schemas,
     parse_feed,
     parse_input,
@@ -200,6 +204,17 @@ def test_a_wrong_value_is_refused_by_name(event: str, name: str, value: object) 
 def test_ids_may_have_1_to_128_characters(length: int) -> None:
     """The lengths at the limits are allowed, for any characters in user and session."""
     make_open(user_id="ü" * length, session_id="☃" * length, capture_id="c" * length)
+
+
+@pytest.mark.parametrize("length", [0, 1, 128, 129])
+@pytest.mark.parametrize("name", ["user_id", "session_id", "capture_id"])
+def test_a_rule_can_be_asked_before_there_is_a_message(name: str, length: int) -> None:
+    """For a list of sessions, a file of tokens, a query: the answer is the message's own."""
+    with pytest.raises(SchemaError) if length in (0, 129) else nullcontext() as caught:
+        check_field(CaptureOpen, name, "c" * length)
+    if caught is not None:
+        with pytest.raises(SchemaError, match=f"^{re.escape(str(caught.value))}$"):
+            make_open(**{name: "c" * length})
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,11 @@ def test_session_is_split_at_its_first_colon(text: str, pair: tuple[str, str]) -
     [
         ("", "no colon"),
         ("ada", "no colon"),
-        (":", "user has 0"),
-        (":s", "user has 0"),
-        ("u:", "session has 0"),
-        ("u" * 129 + ":s", "user has 129"),
-        ("u:" + "s" * 129, "session has 129"),
+        (":", "user_id: must have 1 to 128 characters, not 0"),
+        (":s", "user_id: must have 1 to 128 characters, not 0"),
+        ("u:", "session_id: must have 1 to 128 characters, not 0"),
+        ("u" * 129 + ":s", "user_id: must have 1 to 128 characters, not 129"),
+        ("u:" + "s" * 129, "session_id: must have 1 to 128 characters, not 129"),
     ],
 )
 def test_bad_session_is_named_with_the_form_allowed(text: str, problem: str) -> None:
