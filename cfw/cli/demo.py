@@ -20,7 +20,7 @@ from cfw.cli.sources import Frames
 from cfw.cli.termination import Termination
 from cfw.client import CaptureError, open_capture
 from cfw.metrics import Metrics
-from cfw.nurseries import first_leaf
+from cfw.tasks.nurseries import first_leaf
 
 USER, SESSION = "demo-user", "demo-session"
 

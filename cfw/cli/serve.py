@@ -29,9 +29,9 @@ from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
 from cfw.metrics import Metrics
 from cfw.net import RESERVE, raise_descriptor_limit
-from cfw.nurseries import first_leaf
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
+from cfw.tasks.nurseries import first_leaf
 
 #: Seconds for the ready line to be taken.
 ANNOUNCE_S: Final = 5

@@ -26,7 +26,7 @@ from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_
 
 from cfw.client._clock import ClockOffset, RigClock
 from cfw.client._errors import AccessDenied, ConnectionRefused
-from cfw.nurseries import first_leaf, open_plain_nursery
+from cfw.tasks.nurseries import first_leaf, open_plain_nursery
 from schemas import Greeting
 
 #: How long the other side may take to say why it ended, once it is known that it did.

@@ -20,7 +20,7 @@ from cfw.errors import (
     SessionError,
     WorkerLost,
 )
-from cfw.nurseries import leaves
+from cfw.tasks.nurseries import leaves
 from cfw.wire import (
     KeepaliveTimeout,
     MessageTimeout,

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from cfw.background import running_beside
 from cfw.plugins import redact_url
 from cfw.sessions._authority import (
     AuthorityUnreachable,
@@ -21,6 +20,7 @@ from cfw.sessions._authority import (
     UnusableAnswer,
     refuse_sessions,
 )
+from cfw.tasks.background import running_beside
 from cfw.valkey import (
     Address,
     Link,

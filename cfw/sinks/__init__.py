@@ -95,7 +95,7 @@ class Sink(Protocol):
 class CountingSink(Protocol):
     """A `Sink` that finds foreign things where it writes to; it may have this too.
 
-    What must go on beside its captures it runs with `cfw.background.running_beside`.
+    What must go on beside its captures it runs with `cfw.tasks.background.running_beside`.
     """
 
     @property

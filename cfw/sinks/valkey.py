@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 import trio
 
-from cfw.background import running_beside
 from cfw.errors import ProtocolViolation
 from cfw.state import Frame
+from cfw.tasks.background import running_beside
 from cfw.valkey import (
     PARTITIONS,
     SOURCE,

@@ -20,7 +20,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from cfw.nurseries import first_leaf, open_plain_nursery
+from cfw.tasks.nurseries import first_leaf, open_plain_nursery
 from cfw.valkey._aborts import abort_of
 from cfw.valkey._address import Address
 from cfw.valkey._group import FULL_S, GONE, KEPT, Entry, Given, Group, ScriptGroup

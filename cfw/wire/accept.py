@@ -8,7 +8,7 @@ from typing import TypeAlias
 import trio
 from trio_websocket import wrap_server_stream
 
-from cfw.nurseries import open_plain_nursery
+from cfw.tasks.nurseries import open_plain_nursery
 
 from .connection import WebSocket
 from .decoder import Decoder

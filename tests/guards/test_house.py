@@ -352,6 +352,14 @@ def test_no_schema_has_room_for_a_picture() -> None:
                 assert "contentEncoding" not in json.dumps(rule)
 
 
+def test_no_module_stands_in_the_hall() -> None:
+    """At the top of `cfw` are those that the protocol is about, and words; all else has a room."""
+    protocol = {"service", "state", "actions", "errors", "limits", "repository", "jpeg"}
+    words = {"explanations", "printable", "settings"}
+    found = {path.stem for path in (ROOT / "cfw").glob("*.py")} - {"__init__"}
+    assert found == protocol | words
+
+
 def test_the_top_level_has_only_its_rooms() -> None:
     """The house has no other folder than these."""
     listed = subprocess.run(

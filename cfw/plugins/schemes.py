@@ -18,19 +18,8 @@ from typing import Any
 
 import attrs
 
-__all__ = [
-    "AmbiguousScheme",
-    "BrokenPlugin",
-    "OutOfReach",
-    "PluginError",
-    "UnknownScheme",
-    "load_scheme",
-    "redact_url",
-]
-
-# RFC 3986, section 3.1.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_PLAIN_AUTHORITY = re.compile(r"([^\[\]:]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
+#: RFC 3986, section 3.1.
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 class PluginError(ValueError):
@@ -127,7 +116,7 @@ def load_scheme(group: str, url: str) -> Any:
         AmbiguousScheme: it is registered for several factories.
         BrokenPlugin: its factory cannot be imported.
     """
-    match = _SCHEME.match(url)
+    match = SCHEME.match(url)
     scheme = match[1].lower() if match else ""
     registered = metadata.entry_points(group=group)
     found = {point.value: point for point in registered if point.name.lower() == scheme}
@@ -141,29 +130,3 @@ def load_scheme(group: str, url: str) -> Any:
         return point.load()
     except (ImportError, AttributeError) as exc:
         raise BrokenPlugin(group, scheme, target, str(exc)) from exc
-
-
-def redact_url(url: str) -> str:
-    """Return `url` fit for logs and messages: no user info, no query, no fragment.
-
-    Text that is malformed loses more rather than less, because a slip of the pen must not
-    print a password either.
-
-    Args:
-        url: any text.
-    """
-    match = _SCHEME.match(url)
-    if match is None:
-        return "***"
-    prefix, rest = match[0], url[match.end() :]
-    if rest.startswith("//"):
-        prefix, rest = prefix + "//", rest[2:]
-    # A password may hold '/', '?' and '#' unescaped, so the last '@' of all decides.
-    _, at, rest = rest.rpartition("@")
-    visible = re.split(r"[?#]", rest, maxsplit=1)[0]
-    host, slash, path = visible.partition("/")
-    # 'user:password' with the host forgotten reads as a host with a strange port.
-    if _PLAIN_AUTHORITY.fullmatch(host) is None:
-        host = "***"
-    cut = "?***" if len(visible) < len(rest) else ""
-    return f"{prefix}{'***@' if at else ''}{host}{slash}{path}{cut}"

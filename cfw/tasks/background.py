@@ -13,8 +13,8 @@ from typing import NoReturn
 import structlog
 import trio
 
-from cfw.nurseries import open_plain_nursery
 from cfw.plugins import OutOfReach
+from cfw.tasks.nurseries import open_plain_nursery
 
 #: From the end of a task to its next start: at first, and at most. It doubles.
 PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

@@ -10,8 +10,8 @@ import trio
 from structlog.testing import LogCapture
 from trio.testing import MockClock
 
-from cfw.background import LONGEST_PAUSE_S, PAUSE_S, running_beside
 from cfw.plugins import OutOfReach
+from cfw.tasks.background import LONGEST_PAUSE_S, PAUSE_S, running_beside
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from cfw.nurseries import first_leaf, leaves, open_plain_nursery
+from cfw.tasks.nurseries import first_leaf, leaves, open_plain_nursery
 
 
 class Told(Exception):
