@@ -353,7 +353,7 @@ def test_no_schema_has_room_for_a_picture() -> None:
 
 
 def test_no_module_stands_in_the_hall() -> None:
-    """At the top of `cfw` are those that the protocol is about, and words; all else has a room."""
+    """At the top of `cfw` is what the protocol is about, and words; all else has a room."""
     protocol = {"service", "state", "actions", "errors", "limits", "repository", "jpeg"}
     words = {"explanations", "printable", "settings"}
     found = {path.stem for path in (ROOT / "cfw").glob("*.py")} - {"__init__"}
