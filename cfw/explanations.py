@@ -79,8 +79,8 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         ),
         "Film for a shorter time: close the capture before the limit and open the next one; "
         "leave a second for the network. The sum of captures may be as long as you like.",
-        "Raise limits.max_duration_s, and limits.max_frames and limits.max_total_bytes along "
-        "with it.",
+        "Start it with --for video or --for hd, or raise limits.max_duration_s, and "
+        "limits.max_frames and limits.max_total_bytes along with it.",
         ("limits.max_duration_s", "limits.max_frames", "limits.max_total_bytes"),
     ),
     ErrorCode.LIMIT_FRAME_COUNT_EXCEEDED: Explanation(
@@ -105,8 +105,8 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         ),
         "Choose a smaller picture: read the size back from the camera, scale the picture "
         "down, and declare what the JPEG really has. Smaller than declared is allowed.",
-        "Raise limits.max_width, limits.max_height and limits.max_pixels; larger pictures "
-        "need a larger limits.max_frame_bytes too.",
+        "Start it with --for video or --for hd, or raise limits.max_width, limits.max_height "
+        "and limits.max_pixels; larger pictures need a larger limits.max_frame_bytes too.",
         (
             "limits.max_width",
             "limits.max_height",
@@ -119,7 +119,8 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         ("fps_target is the rate of the camera and not the one that is needed.",),
         "Choose fewer frames a second: declare at most the limit, and send every second or "
         "third frame of a faster camera.",
-        "Raise limits.max_fps, and limits.max_frames along with it.",
+        "Start it with --for video or --for hd, or raise limits.max_fps, and "
+        "limits.max_frames along with it.",
         ("limits.max_fps", "limits.max_frames"),
     ),
     ErrorCode.LIMIT_FRAME_BYTES_EXCEEDED: Explanation(

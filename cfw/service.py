@@ -184,18 +184,20 @@ def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
         raise SessionInvalid(
             "the token or certificate of this connection is bound to another user_id"
         )
-    for side, value, most in (
-        ("width", message.width, limits.max_width),
-        ("height", message.height, limits.max_height),
-        ("width x height", message.width * message.height, limits.max_pixels),
+    for side, value, most, key in (
+        ("width", message.width, limits.max_width, "max_width"),
+        ("height", message.height, limits.max_height, "max_height"),
+        ("width x height", message.width * message.height, limits.max_pixels, "max_pixels"),
     ):
         if value > most:
             raise LimitResolutionExceeded(
-                f"{side} may be at most {most} pixels, not {value}", observed=value, limit=most
+                f"{side} may be at most {most} pixels ({key}), not {value}",
+                observed=value,
+                limit=most,
             )
     if message.fps_target > limits.max_fps:
         raise LimitFpsExceeded(
-            f"fps_target may be at most {limits.max_fps}, not {message.fps_target}",
+            f"fps_target may be at most {limits.max_fps} (max_fps), not {message.fps_target}",
             observed=message.fps_target,
             limit=limits.max_fps,
         )
@@ -259,7 +261,7 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
         raise _apart(terms.opened.timestamp_start, message.timestamp_frame, limits, expected)
     if message.byte_length > limits.max_frame_bytes:
         raise LimitFrameBytesExceeded(
-            f"a frame may have at most {limits.max_frame_bytes} bytes, "
+            f"a frame may have at most {limits.max_frame_bytes} bytes (max_frame_bytes), "
             f"not {message.byte_length}",
             seq=expected,
             observed=message.byte_length,
@@ -267,7 +269,7 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
         )
     if expected > limits.max_frames:
         raise LimitFrameCountExceeded(
-            f"a capture may have at most {limits.max_frames} frames",
+            f"a capture may have at most {limits.max_frames} frames (max_frames)",
             seq=expected,
             observed=expected,
             limit=limits.max_frames,
@@ -276,7 +278,7 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
     if total_bytes > limits.max_total_bytes:
         raise LimitTotalBytesExceeded(
             f"the frames of a capture may have at most {limits.max_total_bytes} bytes "
-            f"together, not {total_bytes}",
+            f"together (max_total_bytes), not {total_bytes}",
             seq=expected,
             observed=total_bytes,
             limit=limits.max_total_bytes,
@@ -534,7 +536,7 @@ def _apart(start: Timestamp, frame: Timestamp, limits: Limits, seq: int) -> Doma
     return kind(
         f"timestamp_frame is {apart_s:g} s {'after' if is_after else 'before'} "
         f"timestamp_start{_naive(start, frame)}; a capture may last at most "
-        f"{limits.max_duration_s:g} s",
+        f"{limits.max_duration_s:g} s (max_duration_s)",
         seq=seq,
         observed=apart_s,
         limit=limits.max_duration_s,
@@ -552,8 +554,8 @@ def _too_large(side: str, pixels: int, declared: int, seq: int) -> LimitResoluti
 
 def _too_long(limits: Limits, lasted: int, how: str) -> LimitDurationExceeded:
     return LimitDurationExceeded(
-        f"a capture may last at most {limits.max_duration_s:g} s, this one lasted "
-        f"{lasted / NS_PER_S:g} s {how}",
+        f"a capture may last at most {limits.max_duration_s:g} s (max_duration_s), this one "
+        f"lasted {lasted / NS_PER_S:g} s {how}",
         observed=lasted / NS_PER_S,
         limit=limits.max_duration_s,
     )

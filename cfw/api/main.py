@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 
 import attrs
@@ -12,7 +13,7 @@ import trio
 
 from cfw.admin import create_app, loopback_only, serve_admin, token_only
 from cfw.api.access import Access, Reload, open_access
-from cfw.api.config import Config
+from cfw.api.config import AdminConfig, Config, ServerConfig
 from cfw.api.routes.camera_feed_worker_routes import Router
 from cfw.http.messages import Handler as HttpHandler
 from cfw.identity import TlsFiles, is_loopback
@@ -21,6 +22,7 @@ from cfw.metrics import Metrics, watch_stalls
 from cfw.net import Handler, address_text, open_listeners, serve_listeners
 from cfw.routes.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
+from cfw.settings import about
 from cfw.sinks import CountingSink, Sink, open_sink
 from cfw.sinks.hub import Hub
 
@@ -151,30 +153,35 @@ async def _serve_connections(
         gate=access.gate,
         path=config.server.path,
     )
-    with _naming(config.server.host, config.server.port):
+    with naming(config.server):
         listeners = await open_listeners(
             config.server.host, config.server.port, share=config.server.share_port
         )
-    tls = access.server.tls
-    scheme = "ws" if tls is None else "wss"
-    capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{router.path}"
-    public_url = _with_path(config.server.public_url, router.path) or None
-    async with (
-        _admin(config, access, router, sink, public_url or capture_url) as admin,
-        trio.open_nursery() as connections,
-    ):
-        async with trio.open_nursery() as listening:
-            take = partial(
-                serve_listeners, connections=connections, shed=_over(tls, router.shed)
-            )
-            listening.start_soon(access.keep)
-            listening.start_soon(watch_stalls, metrics)
-            listening.start_soon(router.sessions.watch)
-            await listening.start(take, _over(tls, router.handle), listeners)
-            task_status.started(Addresses(capture_url, admin, public_url))
-            await shutdown.wait_requested()
-            listening.cancel_scope.cancel()
-        await _drain(router, shutdown, config.times.drain_s)
+    with ExitStack() as opened:
+        for listener in listeners:  # also where what follows does not come about
+            opened.callback(listener.socket.close)
+        tls = access.server.tls
+        scheme = "ws" if tls is None else "wss"
+        capture_url = (
+            f"{scheme}://{address_text(listeners[0].socket.getsockname())}{router.path}"
+        )
+        public_url = _with_path(config.server.public_url, router.path) or None
+        async with (
+            _admin(config, access, router, sink, public_url or capture_url) as admin,
+            trio.open_nursery() as connections,
+        ):
+            async with trio.open_nursery() as listening:
+                take = partial(
+                    serve_listeners, connections=connections, shed=_over(tls, router.shed)
+                )
+                listening.start_soon(access.keep)
+                listening.start_soon(watch_stalls, metrics)
+                listening.start_soon(router.sessions.watch)
+                await listening.start(take, _over(tls, router.handle), listeners)
+                task_status.started(Addresses(capture_url, admin, public_url))
+                await shutdown.wait_requested()
+                listening.cancel_scope.cancel()
+            await _drain(router, shutdown, config.times.drain_s)
 
 
 def _over(tls: TlsFiles | None, serve: Handler) -> Handler:
@@ -235,7 +242,7 @@ async def _admin(
             tls=tls,
             handshake_s=config.times.handshake_s,
         )
-        with _naming(host, port):
+        with naming(config.admin):
             server = await nursery.start(serve, guarded, host, port)
         access.gate.origins.add_page(scheme, host, server.port)
         yield f"{scheme}://{address_text(server.addresses[0])}"
@@ -245,12 +252,22 @@ async def _admin(
 
 
 @contextmanager
-def _naming(host: str, port: int) -> Iterator[None]:
-    """Say which address it was that cannot be listened on."""
+def naming(section: ServerConfig | AdminConfig) -> Iterator[None]:
+    """Say which address it was that cannot be listened on, and how another is chosen.
+
+    Raises:
+        ListenError: instead of an `OSError` within.
+    """
     try:
         yield
     except OSError as exc:
-        problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
+        problem = f"cannot listen on {section.host}:{section.port}: {exc.strerror or exc}"
+        if exc.errno == errno.EADDRINUSE:
+            fields = attrs.fields(type(section))
+            problem += (
+                f"; {about(fields.port).option} chooses another port (0: any free one), "
+                f"{about(fields.host).option} another address"
+            )
         raise ListenError(exc.errno, problem) from exc
 
 

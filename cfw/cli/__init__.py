@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import import_module
 from typing import Any
 
@@ -49,6 +50,15 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand that is asked for, or say which one may have been meant."""
+        close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and close:
+            ctx.fail(f"There is no command {args[0]!r}; did you mean {close[0]}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of subcommands without importing them."""
         with formatter.section("Commands"):
@@ -95,7 +105,7 @@ def main() -> None:
 
     \b
         cfw serve --session ada:s1
-        cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
+        cfw tap --mode live http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
         cfw send ws://127.0.0.1:8765 pattern: --frames 150 --user ada --session s1
 
     Exit codes: 0 fine; 1 the capture was aborted, the connection failed or the output could

@@ -45,7 +45,7 @@ def configure_logging(log_format: str, level: str) -> Lines:
         ends = [
             _printable_values,
             structlog.dev.ConsoleRenderer(
-                colors=os.isatty(lines.fd), exception_formatter=_printable_traceback
+                colors=_wants_colors(lines.fd), exception_formatter=_printable_traceback
             ),
         ]
     structlog.configure(
@@ -57,6 +57,11 @@ def configure_logging(log_format: str, level: str) -> Lines:
         cache_logger_on_first_use=True,
     )
     return lines
+
+
+def _wants_colors(fd: int) -> bool:
+    """A terminal gets colours, unless its user has set NO_COLOR (no-color.org)."""
+    return os.isatty(fd) and not os.environ.get("NO_COLOR")
 
 
 class _Logger:

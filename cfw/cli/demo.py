@@ -83,7 +83,8 @@ async def _run(
             click.echo(f"open     {addresses.admin}/")
             click.echo(f"film     {addresses.admin}/capture#user={USER}&session={SESSION}")
             click.echo(
-                f"watch    cfw tap {addresses.admin} | ffplay -loglevel error -f mjpeg -"
+                f"watch    cfw tap --mode live {addresses.admin} "
+                "| ffplay -loglevel error -f mjpeg -"
             )
             click.echo(
                 f"send     cfw send {addresses.capture} PHOTO.jpg "

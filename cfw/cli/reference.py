@@ -7,7 +7,8 @@ from typing import Any, Literal, get_type_hints
 
 import attrs
 
-from cfw.api.config import Config, toml_value
+from cfw.api.config import Config, config_fields, toml_value
+from cfw.api.profiles import PROFILES, profile_settings
 from cfw.settings import about
 
 _INTRO = """\
@@ -20,12 +21,23 @@ Every key of `cfw serve`, as `cfw config --reference` prints it.
 - `--set KEY=VALUE` sets one key, for example `--set limits.max_fps=60`, and may be repeated.
   The value is TOML, or a text without quotes.
 - Some keys have an option of their own, which is named with them. Options win over `--set`,
-  and both over the file. No key is read from an environment variable.
+  that over `--for`, and all of them over the file. No key is read from an environment
+  variable.
+- `--for NAME` sets the limits that belong together, for what is filmed; see
+  [profiles](#profiles).
 - `cfw config` takes the same options and prints what they come to, without starting anything.
 - A section, key or value that is not allowed ends the start with exit code 2 and one line that
   says what is. A changed file counts from the next start, but for those of tokens and
   certificates, which SIGHUP has read again.
 """
+_PROFILES = """\
+## Profiles
+
+What `--for` sets; `cfw config --profiles` prints it, `cfw config --for video > cfw.toml` writes
+a file with it.
+
+"""
+_WIDEST = max(map(len, PROFILES))
 _TYPES: dict[Any, str] = {
     str: "text",
     int: "integer",
@@ -49,7 +61,31 @@ def reference() -> str:
         headline = (cls.__doc__ or "").partition("\n")[0]
         rows = [_HEADINGS, *_rows(section.name, cls)]
         parts.append(f"## {section.name}\n\n{headline}\n\n{_table(rows)}")
+    parts.append(f"{_PROFILES}{_table(_profile_rows('`'))}")
     return "\n".join(parts)
+
+
+def profiles_table() -> str:
+    """What `--for` may be, and what each sets, for a terminal."""
+    texts = [f"--for {name:<{_WIDEST}}  {known.text}" for name, known in PROFILES.items()]
+    rows = _profile_rows("")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]).rstrip()
+        for first, *rest in rows
+    ]
+    return "\n".join([*texts, "", *lines, ""])
+
+
+def _profile_rows(mark: str) -> list[tuple[str, ...]]:
+    """A row for each key that a profile sets, with its value in each of them."""
+    columns = [profile_settings(name) for name in PROFILES]
+    rows = [("key", *(f"{mark}--for {name}{mark}" for name in PROFILES), "unit")]
+    for key, field in config_fields().items():
+        if key in columns[0]:
+            values = (toml_value(column[key]) for column in columns)
+            rows.append((f"{mark}{key}{mark}", *values, about(field).unit))
+    return rows
 
 
 def _rows(section: str, cls: Any) -> Iterator[tuple[str, ...]]:

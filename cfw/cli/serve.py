@@ -19,6 +19,7 @@ from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.api.config import Config, ConfigError, config_toml, load_config, parse_setting
 from cfw.api.memory import settle_memory
+from cfw.api.profiles import PROFILES, profile_settings
 from cfw.cli._lines import Lines
 from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
@@ -31,6 +32,7 @@ from cfw.metrics import Metrics
 from cfw.net import RESERVE, raise_descriptor_limit
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
+from cfw.routes.router import limits_told
 from cfw.tasks.nurseries import first_leaf
 
 #: Seconds for the ready line to be taken.
@@ -67,17 +69,28 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
         metavar="KEY=VALUE",
         help="Any key, for example limits.max_fps=60; repeatable.",
     )
+    profile = click.option(
+        "--for",
+        "profile",
+        type=click.Choice(list(PROFILES)),
+        help="Limits that fit what is filmed, over those of the file; `cfw config --profiles` "
+        "lists them.",
+    )
     file = click.option(
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
         help="TOML file; `cfw config` prints one with every key.",
     )
-    return file(sets()(any_key(run)))
+    return file(profile(sets()(any_key(run))))
 
 
-def _load(config_path: Path | None, settings: tuple[str, ...], **named: Any) -> Config:
-    return load_config(config_path, [*map(parse_setting, settings), *laid_over(named)])
+def _load(
+    config_path: Path | None, profile: str | None, settings: tuple[str, ...], **named: Any
+) -> Config:
+    together = {} if profile is None else profile_settings(profile)
+    single = map(parse_setting, settings)
+    return load_config(config_path, [*together.items(), *single, *laid_over(named)])
 
 
 @click.command()
@@ -95,6 +108,8 @@ def serve(config: Config, held: int | None) -> None:
     if held is not None:
         structlog.contextvars.bind_contextvars(worker=os.getpid())
     _log.info("server.starting", version=__version__, build=code_in_use())
+    if held is None:
+        _log.info("server.limits", **attrs.asdict(limits_told(config.limits, config.times)))
     announce = partial(_announce, log_format=config.log.format)
     _provide_descriptors(config)
     # Of several workers it is the supervisor that systemd listens to.
@@ -228,6 +243,14 @@ def first_reason(group: BaseExceptionGroup[Exception]) -> str:
     return printable((isinstance(first, OSError) and first.strerror) or str(first))
 
 
+def _print_profiles(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        from cfw.cli.reference import profiles_table
+
+        click.echo(profiles_table(), nl=False)
+        ctx.exit()
+
+
 def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
     if is_wanted:
         from cfw.cli.reference import reference
@@ -245,6 +268,14 @@ def _print_reference(ctx: click.Context, _: click.Parameter, is_wanted: bool) ->
     expose_value=False,
     callback=_print_reference,
     help="Print the reference of all keys as Markdown instead.",
+)
+@click.option(
+    "--profiles",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_profiles,
+    help="Print what `--for` may be, and what each sets, instead.",
 )
 def config_command(config: Config) -> None:
     """Print the effective configuration as a TOML file, each key with what it means."""

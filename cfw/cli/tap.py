@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import click
@@ -12,12 +13,20 @@ import trio
 
 from cfw.cli.access import Access, accessed
 from cfw.cli.termination import Termination
-from cfw.client import ConnectionLost, open_feed
+from cfw.client import AccessDenied, ConnectionLost, open_feed
 from cfw.plugins import OutOfReach, redact_url
 from cfw.printable import printable
+from cfw.tasks.nurseries import open_plain_nursery
 from schemas import FeedAbort, FeedClose, to_json
 
 _Write: TypeAlias = Callable[[bytes], None]
+_Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+
+#: Seconds before a feed that was lost is opened again, doubled up to the longest.
+PAUSE_S = 0.5
+LONGEST_PAUSE_S = 10.0
+#: A write that takes so many seconds holds captures up: their buffer is of about 2 s.
+HELD_UP_S = 1.0
 #: What a shared feed counts, in words.
 _LOSSES = {
     "missed": "messages were no longer on the server: this reader is slower than maxlen allows",
@@ -60,6 +69,11 @@ _LOSSES = {
     metavar="N",
     help="Stop after so many captures.  [default: 1 with --capture-id, else at Ctrl-C]",
 )
+@click.option(
+    "--reconnect",
+    is_flag=True,
+    help="Wait for a worker that went away, once it has been reached.",
+)
 @accessed
 def tap(
     url: str,
@@ -69,6 +83,7 @@ def tap(
     consumer: str | None,
     output: Literal["mjpeg", "json"],
     captures: int | None,
+    reconnect: bool,
     access: Access,
 ) -> None:
     """Write captures to standard output as they come in.
@@ -77,7 +92,9 @@ def tap(
     that a fleet of workers has as its sink. To watch:
 
     \b
-        cfw tap http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
+        cfw tap --mode live http://127.0.0.1:8766 | ffplay -loglevel error -f mjpeg -
+
+    When the worker goes away it ends with exit code 1, unless --reconnect waits for it.
     """
     if output == "mjpeg" and sys.stdout.isatty():
         raise click.UsageError(
@@ -88,23 +105,26 @@ def tap(
     if captures is None and capture_id is not None:
         captures = 1
     try:
-        if url.lower().startswith(("valkey:", "valkeys:")):
+        is_shared = url.lower().startswith(("valkey:", "valkeys:"))
+        if is_shared:
             if access.ssl_context is not None:
                 raise ValueError("certificate options need the URL of an admin listener")
-            feed, words = _shared_feed(url, group, consumer, capture_id, mode)
+            opening, words = _shared_feed(url, group, consumer, capture_id, mode)
         else:
-            feed, words = _feed(url, group, consumer, capture_id, mode, access)
-        ended = trio.run(
-            _tap, feed, words, output, captures, termination, strict_exception_groups=True
+            opening, words = _feed(url, group, consumer, capture_id, mode, access)
+        copy = _Copy(output, captures, may_wait=mode == "live" or is_shared)
+        trio.run(
+            _tap, opening, words, copy, reconnect, termination, strict_exception_groups=True
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
     except (ConnectionLost, OutOfReach) as exc:
         raise click.ClickException(printable(str(exc))) from None
     termination.exit_if_asked()
-    if captures is not None and ended < captures:
+    if copy.is_wanted:
+        so_far = "" if captures is None else f" after {copy.ended} of {captures} captures"
         raise click.ClickException(
-            f"the worker closed the feed after {ended} of {captures} captures"
+            f"the worker closed the feed{so_far}; with --reconnect this waits for the next one"
         )
 
 
@@ -115,18 +135,19 @@ def _feed(
     capture_id: str | None,
     mode: Literal["lossless", "live"] | None,
     access: Access,
-) -> tuple[AbstractAsyncContextManager[Any], str]:
+) -> tuple[_Opening, str]:
     if group or consumer:
         raise ValueError("--group and --consumer need a valkey:// URL")
     mode = mode or "lossless"
-    feed = open_feed(
+    opening = partial(
+        open_feed,
         url,
         capture_id=capture_id,
         mode=mode,
         token=access.token,
         ssl_context=access.ssl_context,
     )
-    return feed, f"{url}, mode {mode}"
+    return opening, f"{url}, mode {mode}"
 
 
 def _shared_feed(
@@ -135,7 +156,7 @@ def _shared_feed(
     consumer: str | None,
     capture_id: str | None,
     mode: Literal["lossless", "live"] | None,
-) -> tuple[AbstractAsyncContextManager[Any], str]:
+) -> tuple[_Opening, str]:
     if capture_id or mode:
         raise ValueError(
             "--capture-id and --mode need the URL of an admin listener; a group shares all "
@@ -145,8 +166,8 @@ def _shared_feed(
         from cfw.valkey import open_valkey_feed
     except ImportError as exc:
         raise ValueError(str(exc)) from None
-    feed = _processing(open_valkey_feed(url, group=group or "tap", consumer=consumer))
-    return feed, f"{redact_url(url)}, group {group or 'tap'}"
+    opening = partial(open_valkey_feed, url, group=group or "tap", consumer=consumer)
+    return lambda: _processing(opening()), f"{redact_url(url)}, group {group or 'tap'}"
 
 
 @asynccontextmanager
@@ -189,37 +210,109 @@ class _Told:
             click.echo(printable(f"{more} {words}{self._feed.last_unreadable}"), err=True)
 
 
-async def _tap(
-    opening: AbstractAsyncContextManager[Any],
-    words: str,
-    output: Literal["mjpeg", "json"],
-    captures: int | None,
-    termination: Termination,
-) -> int:
-    """Copy the feed until it or the count of captures ends; answers how many ended."""
-    write = _stdout()
-    ended = 0
-    with termination.heard():
-        async with opening as feed:
-            click.echo(f"connected to {words}; waiting for captures", err=True)
-            async for message, jpeg in feed:
-                data = (
-                    jpeg if output == "mjpeg" else f"{printable(to_json(message))}\n".encode()
+class _Copy:
+    """What has been copied of a feed, over all the times that it was opened.
+
+    Args:
+        output: what is written of it.
+        captures: how many to copy; None for all.
+        may_wait: whether no capture waits for whoever reads standard output.
+    """
+
+    def __init__(
+        self, output: Literal["mjpeg", "json"], captures: int | None, *, may_wait: bool
+    ) -> None:
+        self.ended = 0
+        self._output, self._captures, self._may_wait = output, captures, may_wait
+        self._write = _stdout()
+        self._writing_since: float | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is more to come."""
+        return self._captures is None or self.ended < self._captures
+
+    async def take(self, message: Any, jpeg: bytes | None) -> None:
+        """Write a message, and say how a capture has ended that was aborted."""
+        is_mjpeg = self._output == "mjpeg"
+        data = jpeg if is_mjpeg else f"{printable(to_json(message))}\n".encode()
+        if data is not None:
+            # In a thread, which a stalled reader may hold: Ctrl-C leaves it behind.
+            self._writing_since = trio.current_time()
+            await trio.to_thread.run_sync(self._write, data, abandon_on_cancel=True)
+            self._writing_since = None
+        if isinstance(message, FeedAbort):
+            told = f": {message.detail}" if message.detail else ""
+            line = f"capture {message.capture_id} was aborted: {message.error_code.value}"
+            click.echo(printable(line + told), err=True)
+        if isinstance(message, FeedAbort | FeedClose):
+            self.ended += 1
+
+    async def watch(self) -> None:
+        """Say so when captures wait for standard output, once each time."""
+        told: float | None = None
+        while not self._may_wait:
+            await trio.sleep(HELD_UP_S / 2)
+            since = self._writing_since
+            if since is not None and since != told:
+                if trio.current_time() - since < HELD_UP_S:
+                    continue
+                told = since
+                click.echo(
+                    f"nobody has read standard output for {HELD_UP_S:g} s: captures wait for "
+                    "this reader, and are aborted when their buffer is full; to watch, use "
+                    "--mode live",
+                    err=True,
                 )
-                if data is not None:
-                    # In a thread, which a stalled reader may hold: Ctrl-C leaves it behind.
-                    await trio.to_thread.run_sync(write, data, abandon_on_cancel=True)
-                if isinstance(message, FeedAbort):
-                    told = f": {message.detail}" if message.detail else ""
-                    line = (
-                        f"capture {message.capture_id} was aborted: {message.error_code.value}"
-                    )
-                    click.echo(printable(line + told), err=True)
-                if isinstance(message, FeedAbort | FeedClose):
-                    ended += 1
-                    if ended == captures:
-                        break
-    return ended
+
+
+async def _tap(
+    opening: _Opening, words: str, copy: _Copy, reconnect: bool, termination: Termination
+) -> None:
+    """Copy the feed until it or the count of captures ends, or for as long as it comes back.
+
+    Raises:
+        ConnectionLost: it was lost, and is not to be waited for or never was there.
+    """
+    with termination.heard():
+        async with open_plain_nursery() as nursery:
+            nursery.start_soon(copy.watch)
+            await _follow(opening, words, copy, reconnect)
+
+
+async def _follow(opening: _Opening, words: str, copy: _Copy, reconnect: bool) -> None:
+    lost_at: float | None = None
+    is_patient, pause_s = False, PAUSE_S
+    while True:
+        reason = "the worker closed the feed"
+        try:
+            async with opening() as feed:
+                click.echo(_connected(words, lost_at), err=True)
+                lost_at, pause_s, is_patient = None, PAUSE_S, reconnect
+                async for message, jpeg in feed:
+                    await copy.take(message, jpeg)
+                    if not copy.is_wanted:
+                        return
+        except AccessDenied:
+            raise
+        except ConnectionLost as exc:
+            if not is_patient:
+                raise
+            reason = str(exc)
+        if not is_patient:
+            return
+        if lost_at is None:
+            lost_at = trio.current_time()
+            click.echo(printable(f"{reason}; trying again"), err=True)
+        await trio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _connected(words: str, lost_at: float | None) -> str:
+    if lost_at is None:
+        return f"connected to {words}; waiting for captures"
+    away_s = trio.current_time() - lost_at
+    return f"connected again after {away_s:.1f} s; what was sent meanwhile is missing"
 
 
 def _stdout() -> _Write:

@@ -10,7 +10,7 @@ from cfw.identity import make_token
 @click.command()
 @click.argument("user", required=False)
 def token(user: str | None) -> None:
-    r"""Print a new random token, as a line for a file of tokens.
+    """Print a new random token, as a line for a file of tokens.
 
     With USER, the token lets in no capture but of this user. For the worker:
 

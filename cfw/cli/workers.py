@@ -28,7 +28,7 @@ import attrs
 import structlog
 import trio
 
-from cfw.api import Addresses, ListenError, longest_stop_s
+from cfw.api import Addresses, longest_stop_s, naming
 from cfw.api.config import Config, config_toml
 from cfw.cli.lifeline import BEAT_S, Hearing, NotALine, stream_of
 from cfw.cli.signals import HEARD, STOP, Terminal
@@ -420,14 +420,11 @@ async def _reserved_port(config: Config) -> AsyncIterator[int]:
     """Hold the port without listening, so that it stays ours while no worker runs."""
     host, port = config.server.host, config.server.port
     with ExitStack() as held:
-        try:
+        with naming(config.server):
             # Not shared: whoever listens there already is no worker of ours.
             for probe in await bind_sockets(host, port, share=False):
                 probe.close()
             sockets = await bind_sockets(host, port, share=True)
-        except OSError as exc:
-            problem = f"cannot listen on {host}:{port}: {exc.strerror or exc}"
-            raise ListenError(exc.errno, problem) from exc
         for sock in sockets:
             held.enter_context(sock)
         yield sockets[0].getsockname()[1]

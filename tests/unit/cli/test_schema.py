@@ -59,6 +59,18 @@ def test_unknown_schema() -> None:
     assert "Error: there is no 'Nothing'; there are CameraFeedWorkerInput," in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("snd", "send"), ("server", "serve"), ("cofnig", "config")]
+)
+def test_a_command_that_is_none_names_the_one_meant(typed: str, meant: str) -> None:
+    """One that resembles none is refused as ever."""
+    result = CliRunner().invoke(main, [typed, "--port", "1"])
+    assert result.exit_code == 2
+    assert f"There is no command {typed!r}; did you mean {meant}?" in result.stderr
+    result = CliRunner().invoke(main, ["xyzzy"])
+    assert (result.exit_code, "No such command 'xyzzy'" in result.stderr) == (2, True)
+
+
 def test_help_names_every_command() -> None:
     """The help is enough to begin with."""
     result = CliRunner().invoke(main, ["--help"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tests.unit.client.fake_worker import (
 
 OPENED, FRAME, CLOSED, ABORTED = feed_messages()
 CAPTURE = (OPENED, FRAME, JPEG, FRAME, JPEG, CLOSED)
+GONE = "Error: the worker closed the feed; with --reconnect this waits for the next one\n"
 
 
 def _feed(
@@ -80,15 +82,17 @@ async def _spawn(url: str, *arguments: str, **options: Any) -> Any:
 
 
 async def test_mjpeg() -> None:
-    """The images back to back and nothing else."""
-    result, worker = await _tap(_feed(*CAPTURE))
+    """The images back to back and nothing else; a worker that goes away is a failure."""
+    result, worker = await _tap(_feed(*CAPTURE), "--captures", "1")
     assert (result.exit_code, result.stdout_bytes, told(result)) == (0, JPEG * 2, "")
+    result, worker = await _tap(_feed(*CAPTURE))
+    assert (result.exit_code, result.stdout_bytes, told(result)) == (1, JPEG * 2, GONE)
     assert worker.path == "/feed?mode=lossless"
 
 
 async def test_json() -> None:
     """One line per message, each a message of the feed."""
-    result, _ = await _tap(_feed(*CAPTURE), "--format", "json")
+    result, _ = await _tap(_feed(*CAPTURE), "--format", "json", "--captures", "1")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert [parse_feed(line) for line in lines] == [OPENED, FRAME, FRAME, CLOSED]
@@ -99,7 +103,7 @@ async def test_nothing_that_a_worker_says_moves_the_cursor() -> None:
     """What it escapes, in ids and details, parses to what it was; each message is one line."""
     opened = attrs.evolve(OPENED, user_id=HOSTILE, session_id=HOSTILE)
     aborted = attrs.evolve(ABORTED, user_id=HOSTILE, detail=HOSTILE)
-    result, _ = await _tap(_feed(opened, aborted), "--format", "json")
+    result, _ = await _tap(_feed(opened, aborted), "--format", "json", "--captures", "1")
     lines = result.stdout.removesuffix("\n").split("\n")
     assert [parse_feed(line) for line in lines] == [opened, aborted]
     for line in (*lines, *result.stderr.removesuffix("\n").split("\n")):
@@ -131,7 +135,58 @@ async def test_feed_ends_before_so_many_captures() -> None:
     """Fewer than asked for is a failure."""
     result, _ = await _tap(_feed(*CAPTURE), "--captures", "2")
     assert result.exit_code == 1
-    assert told(result) == "Error: the worker closed the feed after 1 of 2 captures\n"
+    assert told(result) == GONE.replace(";", " after 1 of 2 captures;")
+
+
+async def test_reconnect_waits_for_the_next_worker() -> None:
+    """It says what it knows of the time between; of one never reached it says no more."""
+    feeds = [_feed(*CAPTURE), _feed(*CAPTURE, code=1008), _feed(*CAPTURE, code=None)]
+    seen: list[FakeWorker] = []
+
+    async def script(worker: FakeWorker) -> None:
+        await feeds.pop(0)(worker)
+
+    async with _serve(script, seen) as url:
+        arguments = ["tap", url, "--reconnect", "--captures", "3"]
+        command = partial(CliRunner().invoke, main, arguments)
+        result = await trio.to_thread.run_sync(command)
+    assert (result.exit_code, result.stdout_bytes) == (0, JPEG * 6)
+    lines = told(result).splitlines()
+    assert lines[0] == "the worker closed the feed; trying again"
+    assert lines[2] == "the worker closed the feed with code 1008 (the reason); trying again"
+    for line in (lines[1], lines[3]):
+        assert re.fullmatch(
+            r"connected again after \d+\.\d s; what was sent meanwhile is missing", line
+        )
+    # Nobody listens there any more.
+    result = await trio.to_thread.run_sync(command)
+    assert result.exit_code == 1
+    assert "trying again" not in result.stderr
+
+
+@pytest.mark.parametrize("mode", ["lossless", "live"])
+async def test_an_output_that_nobody_reads_is_told(mode: str) -> None:
+    """Where captures wait for it, and once; a live feed holds nothing up."""
+    large = JPEG + bytes(500_000 - len(JPEG))
+    text = to_json(FRAME).replace(f'"byte_length":{len(JPEG)}', f'"byte_length":{len(large)}')
+
+    async def script(worker: FakeWorker) -> None:
+        with suppress(ConnectionClosed):
+            await worker.connection.send_message(text)
+            await worker.connection.send_message(large)
+            await worker.read_to_end()
+
+    async with _serve(script, []) as url:
+        process = await _spawn(
+            url, "--mode", mode, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        err = b""
+        with trio.move_on_after(20 if mode == "lossless" else 3):
+            while b"--mode live" not in err:
+                err += await process.stderr.receive_some()
+        process.kill()
+        await process.wait()
+    assert (b"captures wait for this reader" in err) == (mode == "lossless"), err
 
 
 async def test_feed_that_breaks() -> None:
@@ -232,5 +287,5 @@ async def test_a_pipe_that_does_not_block() -> None:
             with trio.fail_after(20):
                 while data := await pipe.receive_some():
                     got += data
-                assert await process.wait() == 0
+                assert await process.wait() == 1  # the worker has closed the feed
     assert got == large

@@ -85,11 +85,11 @@ async def test_an_abort_is_an_error_with_the_words_of_the_worker(
         assert error == {
             "name": "CaptureError",
             "code": "limit_fps_exceeded",
-            "detail": "fps_target may be at most 15, not 99",
+            "detail": "fps_target may be at most 15 (max_fps), not 99",
             "seq": None,
             "observed": 99,
             "limit": 15,
-            "message": "limit_fps_exceeded: fps_target may be at most 15, not 99",
+            "message": "limit_fps_exceeded: fps_target may be at most 15 (max_fps), not 99",
         }
         error = await film(
             page, worker, "await capture.sendFrame(new Blob(['no'])); await capture.close();"
