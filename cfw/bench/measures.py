@@ -10,11 +10,12 @@ from functools import partial
 import attrs
 
 from cfw.bench.load import Sent, drive, open_rigs
+from cfw.bench.reading import cost_us, texts, ways
 from cfw.bench.rig import BenchError, Rig, connect
 from cfw.bench.servers import STALLED, Server, running, shown
 from cfw.bench.tables import Column, Sample, Table, percentile, summarise
 
-NAMES = ("rates", "delay", "abort", "idle", "memory", "flood", "viewers")
+NAMES = ("rates", "delay", "abort", "idle", "memory", "flood", "viewers", "metadata")
 #: Delays need servers that note them.
 _STAMPED = ("delay", "flood")
 #: What the same processes are used for; memory is weighed on fresh ones.
@@ -111,6 +112,7 @@ WATCHED = (
     Column("paced_kept", "rate kept at 15 fps", 3),
     Column("paced_busy", "busy at 15 fps", 3),
 )
+METADATA = (Column("us", "CPU µs", 2),)
 
 
 class Bench:
@@ -156,6 +158,8 @@ class Bench:
                     tables += every[name]()
         if "memory" in wanted:
             tables += self._memory()
+        if "metadata" in wanted:
+            tables.append(self._metadata())
         return sorted(tables, key=lambda table: NAMES.index(table.name))
 
     def _rates(self) -> list[Table]:
@@ -220,6 +224,21 @@ class Bench:
         title = f"one rig of {_size(FRAME_BYTES)}, watched by {VIEWERS} live viewers"
         hubs = [name for name in self._names if name == "cfw hub:"]
         return [self._table("viewers", title, WATCHED, measure, hubs)] if hubs else []
+
+    def _metadata(self) -> Table:
+        """In this process: no server has to be asked."""
+        title, frames = "reading the metadata of a frame", texts()
+        try:
+            known = ways()
+        except ImportError as exc:
+            needs = f"msgspec comes with camera-feed-worker[bench] ({exc})"
+            return summarise("metadata", title, METADATA, {}, {"metadata": needs})
+        samples: dict[str, list[Sample]] = {name: [] for name in known}
+        for turn in range(self._plan.rounds):
+            for name, way in known.items():
+                self._tell(f"{title}: {name}, round {turn + 1} of {self._plan.rounds}")
+                samples[name].append({"us": cost_us(way, frames, self._plan.seconds / 4)})
+        return summarise("metadata", title, METADATA, samples, {})
 
     def _contracts(self) -> list[str]:
         """The servers that check anything."""

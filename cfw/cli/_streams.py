@@ -134,6 +134,9 @@ class _Raw(io.RawIOBase):
 class _Output(_Raw):
     """Writes at once or raises `OutputError`; no lock that a thread left behind could hold."""
 
+    #: As Python's own has it; click and others ask for it.
+    name = "<stdout>"
+
     def write(self, data: _Data) -> int:  # type: ignore[override]
         rest = memoryview(data)
         try:
@@ -146,6 +149,8 @@ class _Output(_Raw):
 
 class _Told(_Raw):
     """Hands whole lines over to be written, and what is no line yet when it is flushed."""
+
+    name = "<stderr>"
 
     def __init__(self, lines: Lines) -> None:
         super().__init__(lines.fd)

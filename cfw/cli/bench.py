@@ -90,6 +90,7 @@ def bench(
     memory    peak of a capture whose sink takes nothing, to its forward buffer
     flood     what one flooding rig does to the delay of others
     viewers   what 20 live viewers cost a capture
+    metadata  what reading the metadata of a frame costs, in several ways
     """
     chosen = _plan(plan, sizes, connections, seconds, rounds)
     _raise_file_limit()

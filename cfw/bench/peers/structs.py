@@ -13,6 +13,9 @@ from cfw.bench.peers.checks import Refused
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 CaptureId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^1\.[0-9]+\.[0-9]+\Z")]
+RecordId = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z")
+]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Modality = Literal["gesture", "audio", "speech", "image", "multimodal"]
 
@@ -69,6 +72,25 @@ class Close(_Header, tag="capture.close", kw_only=True):
     performer_id: str | None = None
     annotation: msgspec.UnsetType = msgspec.UNSET
 
+
+class UntimedMeta(msgspec.Struct, tag_field="event", tag="capture.frame_meta", gc=False):
+    """`capture.frame_meta` as text that the rules allow, with its instants not read yet."""
+
+    schema_version: Version
+    record_id: RecordId
+    user_id: Id
+    capture_id: CaptureId
+    timestamp: str
+    seq: int
+    timestamp_frame: str
+    byte_length: Positive
+    session_id: Id | None = None
+    modality: Modality | None = None
+    source: str | None = None
+    performer_id: str | None = None
+
+
+decode_untimed = msgspec.json.Decoder(UntimedMeta).decode
 
 Input: TypeAlias = Open | FrameMeta | Close
 _decoder: msgspec.json.Decoder[Input] = msgspec.json.Decoder(Input)

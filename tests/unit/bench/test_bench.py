@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import attrs
 import pytest
 
-from cfw.bench import peers
+from cfw.bench import peers, reading
 from cfw.bench.load import drive, open_rigs
 from cfw.bench.measures import FULL, SHORT, USUAL, Bench, Plan
 from cfw.bench.peers.checks import TAIL_BYTES, stamp_of
@@ -204,6 +204,34 @@ def test_what_a_server_uses_is_seen_from_outside(stamped: Server) -> None:
     assert after is not None
     assert 0 < before < after
     assert (stamped.peak_bytes() or 0) >= (stamped.resident_bytes() or 0) > 1_000_000
+
+
+def test_ways_to_read_metadata_do_the_same_work() -> None:
+    """Those that make a message make the same one; those with rules refuse what is wrong."""
+    frames = reading.texts()
+    known = reading.ways()
+    assert len(set(frames)) == len(frames)
+    whole = [way for name, way in known.items() if "attrs" in name]
+    assert len(whole) == 3
+    for text in frames[:50]:
+        assert len({repr(way(text)) for way in whole}) == 1
+    fields = json.loads(frames[0])
+    wrong = {"seq": "1", "byte_length": 0, "record_id": "x", "user_id": "", "capture_id": "a b"}
+    for field, value in wrong.items():
+        text = json.dumps(fields | {field: value})
+        for name, way in known.items():
+            if "nothing is checked" not in name:
+                with pytest.raises(ValueError, match=field):
+                    way(text)
+
+
+def test_the_command_measures_the_reading_of_metadata() -> None:
+    """Without a server; every way has its figure."""
+    ran = run(*("--measure", "metadata", "--rounds", "1", "--seconds", "0.05", "--json", "-"))
+    assert ran.returncode == 0, ran.stderr
+    (table,) = json.loads(ran.stdout)["tables"]
+    assert list(table["rows"]) == list(reading.ways())
+    assert all(row["values"]["us"] > 0 for row in table["rows"].values())
 
 
 # --- the whole ------------------------------------------------------------------------------
