@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import select
 import signal
@@ -101,6 +102,31 @@ def cancelled_for(task: trio.lowlevel.Task) -> trio.Cancelled | None:
     if type(sent) is not outcome.Error:
         return None
     return sent.error if isinstance(sent.error, trio.Cancelled) else None
+
+
+def is_scheduled(task: trio.lowlevel.Task) -> bool:
+    """Whether a task is to run, and waits for nothing any more."""
+    private: Any = task
+    return private._next_send_fn is not None
+
+
+def deadline_of(task: trio.lowlevel.Task) -> float:
+    """When what the task waits for is cancelled: by a deadline, or because it is already."""
+    private: Any = task
+    deadline: float = private._cancel_status.effective_deadline()
+    return deadline
+
+
+def is_ended(task: trio.lowlevel.Task) -> bool:
+    """Whether a task is cancelled as a whole, not just in a scope of its own."""
+    private: Any = task.parent_nursery
+    return private is not None and bool(private._cancel_status.effectively_cancelled)
+
+
+def waits_for_children(task: trio.lowlevel.Task) -> bool:
+    """Whether a task waits at the end of a nursery for the tasks in it."""
+    nurseries: list[Any] = list(task.child_nurseries)
+    return any(nursery._parent_waiting_in_aexit for nursery in nurseries)
 
 
 def is_visible(scope: trio.CancelScope, task: trio.lowlevel.Task) -> bool:
@@ -319,6 +345,8 @@ class _SelfTest(trio.abc.Instrument):
         self.arrived: list[BaseException] = []
         self.inside = False
         self.refused: list[str] = []
+        self.parent_waits: list[bool] = []
+        self.waits: list[tuple[bool, bool, float]] = []
 
     def shuffle(self, batch: list[trio.lowlevel.Task]) -> None:
         self.shuffled += 1
@@ -333,6 +361,12 @@ class _SelfTest(trio.abc.Instrument):
     def scope_left(self, scope: trio.CancelScope, exc: BaseException | None) -> None:
         if scope is self.scope and isinstance(exc, BaseExceptionGroup):
             self.arrived += exc.exceptions
+
+    async def note_parent(self, task: trio.lowlevel.Task) -> None:
+        self.parent_waits.append(waits_for_children(task))
+
+    def note_wait(self, task: trio.lowlevel.Task) -> None:
+        self.waits.append((is_scheduled(task), is_ended(task), deadline_of(task)))
 
     def is_inside(self) -> bool:
         return self.inside
@@ -397,7 +431,13 @@ def check_trio() -> None:
                 nursery.start_soon(trio.sleep_forever)
                 nursery.start_soon(shielded)
                 await trio.testing.wait_all_tasks_blocked()
+                waiting = sorted(nursery.child_tasks, key=lambda task: task.name)[-1]
+                parent = nursery.parent_task
+                test.parent_waits.append(waits_for_children(parent))
+                nursery.start_soon(test.note_parent, parent)
+                test.note_wait(waiting)
                 scope.cancel()
+                test.note_wait(waiting)
         states.append(has_exited(scope))
         test.inside = True
         await _knock(test)
@@ -421,6 +461,9 @@ def check_trio() -> None:
     need(test.shuffled > 0, f"{_RANDOM}.shuffle is not called for a batch")
     need(seen == list(range(6)), f"the order of a batch is not ours to choose: {seen}")
     need(states == [False, False, True], f"an exited scope is not recognised: {states}")
+    waits = [(False, False, math.inf), (True, True, -math.inf)]
+    known = test.waits == waits and test.parent_waits == [False, True]
+    need(known, f"what a task waits for is not recognised: {test.waits} {test.parent_waits}")
     reached = sorted(test.visible)[-3:]
     need(reached == [False, True, True], f"a delivered Cancelled is not recognised: {reached}")
     arrived = {id(error) for error in test.arrived}

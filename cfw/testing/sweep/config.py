@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from .facts import Scenario, Settings, scenario_name
 from .oracle import DEFAULT_INVARIANTS, NEVER_WITHOUT
-from .points import NURSERIES
+from .points import NURSERIES, TASKS
 from .schedule import EXHAUSTIVE, Pct, Schedule, check_schedule
 
 
@@ -54,8 +54,8 @@ class SweepOptions(TypedDict, total=False):
 
     Attributes:
         at: names of what to fire: scopes and actions the scenario exposes, and
-            `"nurseries"` for every nursery below the root. None by default, which leaves
-            the runs without faults.
+            `"nurseries"` for every nursery below the root, `"tasks"` for every task below it,
+            each alone. None by default, which leaves the runs without faults.
         schedules: orders of batches: `"fifo"`, `"lifo"`, seeds, `pct(...)`, `"exhaustive"`.
             By default `("fifo", "lifo")`.
         pairs: two entries of `at` each: the second is fired at every instant after the
@@ -156,6 +156,7 @@ def make_config(
         NURSERIES in wanted,
         tuple(allow),
         frozenset(without),
+        tasks=TASKS in wanted,
     )
     return Config(
         settings,

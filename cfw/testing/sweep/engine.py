@@ -30,7 +30,7 @@ from .failure import Failure
 from .finds import Finds, Found
 from .forks import obstacle, pays, perform_all
 from .jobs import apart, in_order
-from .points import BEFORE, FAULT_PREFIX, NURSERY_PREFIX, Instant, Point, select
+from .points import BEFORE, FAULT_PREFIX, NURSERY_PREFIX, TASK_PREFIX, Instant, Point, select
 from .report import Report
 from .run import DRY_BATCHES, MIN_BATCHES, run_once
 from .schedule import EXHAUSTIVE, Pct, Schedule, schedule_text
@@ -173,7 +173,7 @@ class Engine:
         """
         __tracebackhide__ = True
         token = Token.parse(text)
-        self._open_nurseries(token.point)
+        self._open(token.point)
         token.check(self.sweep, self.config.params, self.config.settings)
         report, point = self.report, token.point
         report.schedules = (schedule_text(point.schedule),)
@@ -202,11 +202,14 @@ class Engine:
             raise SweepFailure(report.failures, report, self.command) from raised
         return report
 
-    def _open_nurseries(self, point: Point) -> None:
-        """Let a token fire a nursery, whatever the caller's `at` says."""
+    def _open(self, point: Point) -> None:
+        """Let a token fire a nursery or a task, whatever the caller's `at` says."""
+        settings = self.config.settings
         if any(fault.name.startswith(NURSERY_PREFIX) for fault in point.faults):
-            settings = replace(self.config.settings, nurseries=True)
-            self.config = replace(self.config, settings=settings)
+            settings = replace(settings, nurseries=True)
+        if any(fault.name.startswith(TASK_PREFIX) for fault in point.faults):
+            settings = replace(settings, tasks=True)
+        self.config = replace(self.config, settings=settings)
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -300,9 +303,8 @@ class Engine:
     # Runs
 
     def _run(self, point: Point, *, record: bool, batches: int, keep: bool = False) -> Result:
-        self.report.runs += 1
         params = self.config.params[point.params]
-        return run_once(
+        result = run_once(
             self.config.settings,
             params,
             point.schedule,
@@ -311,6 +313,8 @@ class Engine:
             batches=batches,
             keep=keep,
         )
+        self.report.runs += result.runs
+        return result
 
     def _dry_run(self, index: int, schedule: Schedule) -> _Dry | None:
         """Run without a fault twice; None if the scenario fails by itself."""

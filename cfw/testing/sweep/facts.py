@@ -11,6 +11,7 @@ from typing import Protocol
 import trio
 from trio.testing import MockClock
 
+from .alone import Left, Reached
 from .watch import Record, Watch
 from .world import World
 
@@ -67,6 +68,7 @@ class Settings:
         limit: virtual seconds a run may take without a fault.
         seed: of `World.random` and of the global `random` module.
         nurseries: whether every nursery below the root can be fired.
+        tasks: whether every task below the root can be fired.
         allow: exceptions the scenario may end with, also inside groups.
         without: names of default invariants that are not asked.
         cover: files whose awaits are counted when a fault cuts them.
@@ -83,6 +85,7 @@ class Settings:
     without: frozenset[str] = frozenset()
     cover: frozenset[str] = frozenset()
     host: Host | None = None
+    tasks: bool = False
 
 
 @dataclass
@@ -133,6 +136,9 @@ class Result:
         output: what a recorded run printed and logged.
         cuts: how often the faults cut each line that is covered, by file.
         raised: what was raised, with its frames, of a run that keeps it.
+        left: who did not move after one task was cancelled alone; None if everybody did.
+        reached: how far each task has come, where tasks are cancelled alone.
+        runs: how many it took to judge this one.
     """
 
     violations: tuple[Violation, ...]
@@ -148,6 +154,9 @@ class Result:
     output: str = ""
     cuts: Counter[tuple[str, int]] = field(default_factory=Counter)
     raised: tuple[BaseException, ...] = ()
+    left: Left | None = None
+    reached: Reached | None = None
+    runs: int = 1
 
 
 def scenario_name(scenario: Callable[..., object]) -> str:

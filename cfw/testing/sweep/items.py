@@ -31,11 +31,12 @@ from ._pytest_trio import fixtures_in_order
 from ._trio import nurseries_noted
 from .errors import CannotSweep
 from .facts import Enter
-from .points import NURSERIES
+from .points import NURSERIES, TASK_PREFIX, TASKS
 from .sites import is_trio, leaves, raised_at
-from .world import World
+from .watch import PASSED
+from .world import Program, World
 
-SCOPES = {"test": "test", "nursery": NURSERIES}
+SCOPES = {"test": "test", "nursery": NURSERIES, "task": TASKS}
 """What `--sweep=` may name, and what stands for it in `at`."""
 
 TEARDOWN = "teardown"
@@ -131,7 +132,7 @@ class Suite:
 
 
 @dataclass
-class _Run:
+class _Run(Program):
     """One run of a test.
 
     Attributes:
@@ -156,7 +157,7 @@ class _Run:
             raise CannotSweep(_said(error))
         if error is not None:
             raise CannotSweep(f"its fixtures cannot be set up again: {_said(error)}")
-        self.world._is_fired = self._is_fired
+        self.world._program = self
         item.obj = self._in_scope(item.obj)
         # pytest-trio takes the first of the markers, which is this one.
         item.add_marker(pytest.mark.trio(run=partial(self._enter, enter)), append=False)
@@ -229,7 +230,7 @@ class _Run:
 
         return swept
 
-    def _is_fired(self, task: trio.lowlevel.Task, depth: int) -> bool:
+    def is_fired(self, task: trio.lowlevel.Task, depth: int) -> bool:
         """Whether the test's code can cancel a nursery, and its body runs.
 
         One that a fixture has open around its `yield` cannot be cancelled: pytest-trio takes
@@ -244,6 +245,26 @@ class _Run:
             return False
         return id(task.child_nurseries[depth]) in self._nurseries
 
+    def has_started(self, task: trio.lowlevel.Task, frame: FrameType) -> bool:
+        """Whether the test's own code has started a task: one that it could cancel."""
+        return self.is_under_way() and self._is_test_code(frame)
+
+    def is_under_way(self) -> bool:
+        """Whether the test's body runs."""
+        return self._test is not None
+
+    def is_own(self, frame: FrameType) -> bool:
+        """Whether a frame is of the test, and not of the code under test."""
+        return self._is_test_code(frame)
+
+    def may_be_held_up(self, task: trio.lowlevel.Task) -> bool:
+        """Of the tasks that the test's code did not start, its body alone."""
+        return task is self._test
+
+    def rest(self, root: trio.CancelScope) -> trio.CancelScope | None:
+        """The test's body, while it is not over."""
+        return self._body if self.is_under_way() else None
+
     def _without_own(self, error: BaseException) -> BaseException | None:
         """An exception without what the test itself asserts; None if nothing is left."""
         if isinstance(error, BaseExceptionGroup):
@@ -256,16 +277,20 @@ class _Run:
 
         A failed assert of the test, or what Trio told the test itself, such as that a nursery
         is closed. A test whose nursery was cut goes on without what that was to bring, so
-        there any exception of its own code counts.
+        there any exception of its own code counts. After a task was cut alone, the others meet
+        what a peer may always do to them; only what comes out of that task is a finding.
         """
         if isinstance(error, BaseExceptionGroup):
             return False
+        cut = self.world.injected or ""
+        if cut.startswith(TASK_PREFIX) and PASSED not in error.__dict__:
+            return True
         frames = [frame for frame in _frames(error) if not _is_pytest(frame)]
         while frames and is_trio(frames[-1].f_code.co_filename):
             del frames[-1]
         if not frames or not self._is_test_code(frames[-1]):
             return False
-        if isinstance(error, _FAILED) or self.world.injected != "test":
+        if isinstance(error, _FAILED) or cut != "test":
             return True
         told_by_trio = is_trio(_frames(error)[-1].f_code.co_filename)
         return told_by_trio and frames[-1].f_code is self._code

@@ -8,6 +8,7 @@ from types import CellType
 
 import trio
 
+from .alone import Left, Reached
 from .facts import Facts, Noise, Settings, Violation
 from .sites import leaves, raised_at, trace_text
 
@@ -23,6 +24,7 @@ ACTION = "action"
 WARNING = "warning"
 UNRAISABLE = "unraisable"
 TRIO_LOG = "trio-log"
+LEFT_BEHIND = "left-behind"
 
 DEFAULT_INVARIANTS = (
     ACTION,
@@ -35,6 +37,7 @@ DEFAULT_INVARIANTS = (
     WARNING,
     UNRAISABLE,
     TRIO_LOG,
+    LEFT_BEHIND,
 )
 
 NEVER_WITHOUT = (TRIO_BROKEN, FINISHED)
@@ -56,6 +59,25 @@ def judge_noise(settings: Settings, noise: Noise) -> Iterator[Violation]:
         yield Violation(UNRAISABLE, "; ".join(noise.unraisable))
     if noise.logged and TRIO_LOG not in settings.without:
         yield Violation(TRIO_LOG, "; ".join(noise.logged))
+
+
+def judge_rest(left: Left, reached: Reached) -> Iterator[Violation]:
+    """Whether the wait of a task that was cancelled alone holds up another one.
+
+    Args:
+        left: who did not move.
+        reached: how far everybody comes where that wait is cancelled as it begins.
+    """
+    found = left.behind(reached)
+    if found is not None:
+        name, site = found
+        yield Violation(
+            LEFT_BEHIND,
+            f"{left.name!r} was cancelled while it waited at {left.site}, and that left "
+            f"something behind: {name} still waits at {site}. It does not where that wait is "
+            "cancelled as it begins",
+            f"cancelled at {left.site}; held up at {site}",
+        )
 
 
 def _default(settings: Settings, facts: Facts) -> Iterator[Violation]:
@@ -141,7 +163,12 @@ def _reads_what_never_came(fn: object) -> bool:
 
 def _stuck(settings: Settings, facts: Facts) -> str:
     watch = facts.watch
-    if watch.looping:
+    if watch.is_rest_told:
+        what = (
+            f"not over {settings.heal:g} virtual seconds after all the rest, which waited for "
+            "the task that was cancelled, was cancelled as well"
+        )
+    elif watch.looping:
         what = f"looping: {watch.batch} batches and no end"
     elif watch.fired:
         what = f"not over {settings.heal:g} virtual seconds after the last fault"

@@ -14,10 +14,18 @@ NURSERIES = "nurseries"
 
 NURSERY_PREFIX = "nursery:"
 
+TASKS = "tasks"
+"""In `at`: every task below the root that the program started itself, each alone."""
+
+TASK_PREFIX = "task:"
+
 FAULTS = "faults"
 """In `at`: every way in which a call of a stream with `World.faults` can go wrong."""
 
 FAULT_PREFIX = "fault:"
+
+PREFIXES = {NURSERIES: NURSERY_PREFIX, TASKS: TASK_PREFIX, FAULTS: FAULT_PREFIX}
+"""What in `at` stands for many, and how the names of these begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +84,6 @@ def when_text(when: str) -> str:
 
 def select(names: tuple[str, ...], wanted: str) -> tuple[str, ...]:
     """The exposed names that `wanted`, an entry of `at`, stands for."""
-    if wanted == NURSERIES:
-        return tuple(name for name in names if name.startswith(NURSERY_PREFIX))
-    if wanted == FAULTS:
-        return tuple(name for name in names if name.startswith(FAULT_PREFIX))
+    if prefix := PREFIXES.get(wanted):
+        return tuple(name for name in names if name.startswith(prefix))
     return (wanted,) if wanted in names else ()

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from . import interrupt, oracle
 from ._trio import batch_order, keep_for_ever
+from .alone import Left
 from .errors import InstrumentError
 from .facts import Enter, Facts, Noise, Result, Settings, Violation
 from .noise import listening
@@ -39,6 +40,7 @@ def run_once(
     batches: int = DRY_BATCHES,
     keep: bool = False,
     walk: Walk | None = None,
+    until: float | None = None,
 ) -> Result:
     """Run the scenario once, to its end or to the end of its time, and judge it.
 
@@ -52,6 +54,7 @@ def run_once(
         keep: keep what was raised, for a debugger. Its frames keep alive what may only be seen
             when it is collected.
         walk: is asked at every instant whether to fork.
+        until: virtual time at which to look how far every task has come.
 
     Raises:
         InstrumentError: the engine itself failed inside the run.
@@ -60,7 +63,9 @@ def run_once(
     """
     noise = Noise()
     with listening(noise, record), _seeded(settings.seed):
-        watch = partial(Watch, faults=faults, record=record, batches=batches, walk=walk)
+        watch = partial(
+            Watch, faults=faults, record=record, batches=batches, walk=walk, until=until
+        )
         result, own = _run_and_judge(settings, params, schedule, watch)
         if not keep:
             result = replace(result, raised=())
@@ -73,7 +78,28 @@ def run_once(
     if any(item.invariant in oracle.NEVER_WITHOUT for item in result.violations):
         return result
     heard = tuple(oracle.judge_noise(settings, noise))
-    return replace(result, violations=result.violations + heard + own)
+    result = replace(result, violations=result.violations + heard + own)
+    left = result.left
+    held_up = left is not None and bool(left.now or left.for_ever)
+    if left is None or not held_up or oracle.LEFT_BEHIND in settings.without:
+        return result
+    return _compared(settings, params, schedule, batches, result, left)
+
+
+def _compared(
+    settings: Settings,
+    params: Mapping[str, object],
+    schedule: Schedule,
+    batches: int,
+    result: Result,
+    left: Left,
+) -> Result:
+    """Judge a run by another one, in which the wait that was cancelled had hardly begun."""
+    again = run_once(settings, params, schedule, left.faults, batches=batches, until=left.time)
+    found = result.violations
+    if again.missed is None and again.reached is not None:
+        found += tuple(oracle.judge_rest(left, again.reached))
+    return replace(result, violations=found, runs=1 + again.runs)
 
 
 def _run_and_judge(
@@ -84,7 +110,11 @@ def _run_and_judge(
 ) -> tuple[Result, tuple[Violation, ...]]:
     world = World(params=params, heal=settings.heal, random=random.Random(settings.seed))
     watch = watching(
-        world, Picker(schedule), nurseries=settings.nurseries, cover=settings.cover
+        world,
+        Picker(schedule),
+        nurseries=settings.nurseries,
+        cover=settings.cover,
+        tasks=settings.tasks,
     )
     facts = Facts(world, watch)
     host = settings.host or partial(_call, settings)
@@ -111,6 +141,8 @@ def _run_and_judge(
         record=watch.record,
         cuts=watch.cuts,
         raised=tuple(facts.raised),
+        left=watch.alone.left if watch.alone is not None else None,
+        reached=watch.alone.reached if watch.alone is not None else None,
     )
     return result, own
 
@@ -179,6 +211,7 @@ async def _supervise(
         facts.world._elapsed = trio.current_time() - begin
         # The root task itself is first in `parked`.
         facts.left = watch.parked()[1:]
+        watch.over()
         done.set()
 
     async with trio.open_nursery() as nursery:
@@ -187,6 +220,9 @@ async def _supervise(
         watch.limiter.deadline = begin + settings.limit
         with watch.limiter:
             await done.wait()
+        if not done.is_set() and watch.end_rest():
+            with trio.move_on_after(settings.heal):
+                await done.wait()
         if not done.is_set():
             watch.note_stuck()
             watch.root_scope.cancel(reason="sweep: time is up")

@@ -8,13 +8,14 @@ elsewhere in the file leaves it alone.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 from zlib import crc32
@@ -28,7 +29,7 @@ _TRIO_DIR = os.path.dirname(os.path.abspath(trio.__file__)) + os.sep
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PYTEST_TRIO = os.path.join("pytest_trio", "plugin.py")
 _RUN = _HERE + "run.py"
-_STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_CONTEXTLIB = inspect.getfile(contextlib)
 # A scenario may go elsewhere in some runs and not in others; names of files stay the same.
 _STARTED_IN = os.getcwd() + os.sep
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -54,7 +55,7 @@ def _number(frame: Any) -> int:
 def position(task: trio.lowlevel.Task) -> int:
     """A number for where every frame of the task stands, equal in every process."""
     number = 0
-    coro: Any = task.coro
+    coro = _program_of(task)
     while coro is not None:
         kind = type(coro)
         if kind is CoroutineType:
@@ -74,6 +75,33 @@ def position(task: trio.lowlevel.Task) -> int:
         known = _numbers.get((id(frame.f_code), frame.f_lasti))
         number = mix(number, known[0] if known is not None else _number(frame))
     return number
+
+
+async def in_scope(scope: trio.CancelScope, coro: Coroutine[Any, Any, object]) -> object:
+    """What a task runs that can be cancelled alone. It takes no step and is seen nowhere."""
+    with scope:
+        return await coro
+    return None
+
+
+_IN_SCOPE = in_scope.__code__
+
+
+def _program_of(task: trio.lowlevel.Task) -> Any:
+    """The coroutine of a task, without the scope around it."""
+    coro: Any = task.coro
+    if getattr(coro, "cr_code", None) is _IN_SCOPE and coro.cr_frame is not None:
+        return coro.cr_await or coro.cr_frame.f_locals["coro"]
+    return coro
+
+
+def await_frames(task: trio.lowlevel.Task) -> Iterator[tuple[FrameType, int]]:
+    """All frames of a task and their lines, the outermost first; also before it begins."""
+    inner = _program_of(task)
+    if inner is not task.coro and inner.cr_await is None and inner.cr_frame is not None:
+        yield inner.cr_frame, inner.cr_frame.f_lineno
+        return
+    yield from task.iter_await_frames()
 
 
 def _driven(wrapper: object) -> Any:
@@ -146,11 +174,11 @@ def park_site(task: trio.lowlevel.Task) -> str:
     chosen = None
     primitive = ""
     plumbing = "in the toolkit or in Trio"
-    for frame, line in task.iter_await_frames():
+    for frame, line in await_frames(task):
         filename = frame.f_code.co_filename
         if filename.endswith(_PYTEST_TRIO):
             plumbing = "in pytest-trio"
-        elif filename.startswith((_TRIO_DIR, _HERE)) or _is_plumbing(filename):
+        elif is_plumbing(filename):
             if chosen is not None and not primitive and filename.startswith(_TRIO_DIR):
                 primitive = f" ({_name(frame.f_code.co_qualname)})"
         else:
@@ -168,7 +196,7 @@ def caller_site() -> str:
     while frame is not None and frame.f_code.co_filename != _RUN:
         code = frame.f_code
         filename = code.co_filename
-        if not filename.startswith((_TRIO_DIR, _HERE)) and not _is_plumbing(filename):
+        if not is_plumbing(filename):
             return f"{short_path(filename)}:{frame.f_lineno} {_name(code.co_qualname)}"
         frame = frame.f_back
     # A task that is all Trio's, such as one that accepts connections.
@@ -186,13 +214,14 @@ def is_trio(filename: str) -> bool:
     return filename.startswith(_TRIO_DIR)
 
 
-def _is_plumbing(filename: str) -> bool:
+def is_plumbing(filename: str) -> bool:
+    """Whether a file belongs to Trio, to the engine, or to what stands between them."""
     # contextlib's async context managers stand between every `async with` and its body.
-    return filename.startswith(_STDLIB_DIR) and os.path.basename(filename) == "contextlib.py"
+    return filename.startswith((_TRIO_DIR, _HERE)) or filename == _CONTEXTLIB
 
 
 def _unstarted(task: trio.lowlevel.Task) -> bool:
-    coro: Any = task.coro
+    coro = _program_of(task)
     return inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED
 
 

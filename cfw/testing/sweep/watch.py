@@ -7,6 +7,7 @@ is raised after the run.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,16 +19,20 @@ from trio.testing import MockClock
 
 from . import interrupt
 from ._trio import cancelled_for, is_visible
+from .alone import Alone
 from .errors import RealIOError
 from .points import AFTER, BEFORE, NURSERY_PREFIX, Fault, Instant
 from .schedule import Picker, Priorities
-from .sites import caller_site, mix, park_site, position, task_name
+from .sites import caller_site, leaves, mix, park_site, position, task_name
 from .world import Action, Injection, World
 
 P = ParamSpec("P")
 Task = trio.lowlevel.Task
 
 _MARK = "_sweep_delivered_to"
+
+PASSED = "_sweep_passed"
+"""Attribute of an exception that came out of a scope which a fault had cancelled."""
 
 GRACE_BATCHES = 500
 """How long a run that was told to stop may go on before it is torn down."""
@@ -133,6 +138,8 @@ class Watch(trio.abc.Instrument):
         faults: what to fire, in the order of their instants.
         record: keep a `Record`; costs about as much again as the run.
         nurseries: whether every open nursery can be fired, too.
+        tasks: whether every task can be fired, too.
+        until: virtual time at which to look how far every task has come; None for never.
         batches: how many batches the run may take before it is told to stop.
         cover: files whose awaits are counted when a fault cuts them.
         walk: is asked at every instant whether to fork; None for a run of its own.
@@ -148,6 +155,8 @@ class Watch(trio.abc.Instrument):
         batches: int,
         cover: frozenset[str] = frozenset(),
         walk: Walk | None = None,
+        tasks: bool = False,
+        until: float | None = None,
     ) -> None:
         self.error: BaseException | None = None
         self.action_errors: list[tuple[str, BaseException]] = []
@@ -185,6 +194,9 @@ class Watch(trio.abc.Instrument):
         self._cover = cover
         self.cuts: Counter[tuple[str, int]] = Counter()
         self._last_time = 0.0
+        self._past: tuple[Fault, ...] = ()
+        self.alone = Alone(world, self.own, until) if tasks else None
+        self.is_rest_told = False
 
     # The chooser
 
@@ -230,7 +242,9 @@ class Watch(trio.abc.Instrument):
             self._last_time = now
 
     def _stop_livelock(self) -> None:
-        if self.stuck is None:
+        if self.end_rest():
+            self._batches += self.batch
+        elif self.stuck is None:
             self.note_stuck()
             self.looping = True
             self.root_scope.cancel(reason="sweep: too many batches")
@@ -241,6 +255,26 @@ class Watch(trio.abc.Instrument):
         """Keep where every task is parked, once."""
         if self.stuck is None:
             self.stuck = self.parked()
+
+    def end_rest(self) -> bool:
+        """Tell those to stop that wait for a task which was cancelled alone; once.
+
+        They may wait for ever with good reason: for what that task was to bring.
+        """
+        if self.alone is None or not self.alone.is_cut or self.is_rest_told:
+            return False
+        scope = self._world._program.rest(self.root_scope)
+        if scope is None:
+            return False
+        self.alone.end()
+        self.is_rest_told = True
+        scope.cancel(reason="sweep: what is left waits for the task that was cancelled")
+        return True
+
+    def over(self) -> None:
+        """The scenario has come to its end."""
+        if self.alone is not None and not self.is_rest_told:
+            self.alone.end()
 
     # The instrument
 
@@ -260,10 +294,14 @@ class Watch(trio.abc.Instrument):
         self.own[task] = self._ordinals
         if nursery.parent_task in self.own:
             self._parents[self._ordinals] = self.own[nursery.parent_task]
+            if self.alone is not None:
+                self.alone.spawned(task, sys._getframe(1))
 
     @_guarded
     def task_exited(self, task: Task) -> None:
         self.alive.discard(task)
+        if self.alone is not None:
+            self.alone.exited(task)
         self._ended[self.own.pop(task, 0)] = self.step
         self.system.pop(task, None)
 
@@ -273,16 +311,19 @@ class Watch(trio.abc.Instrument):
         if not ordinal:
             return
         self.step += 1
+        if self.alone is not None:
+            self.alone.look(trio.current_time())
         if self._is_on_the_way():
             self.hash = mix(mix(self.hash, ordinal), position(task))
             if self.record is not None:
                 step = Step(self.step, *self._describe(task), trio.current_time())
                 self.record.steps.append(step)
             self._instant(task, BEFORE, self.hash)
-        if self._cancels:
-            error = cancelled_for(task)
-            if error is not None:
-                self._follow(task, ordinal, error)
+        error = cancelled_for(task) if self._cancels else None
+        if error is not None:
+            self._follow(task, ordinal, error)
+        if self.alone is not None:
+            self.alone.steps(task, self.step, self.hash, error is not None)
 
     @_guarded
     def after_task_step(self, task: Task) -> None:
@@ -361,6 +402,7 @@ class Watch(trio.abc.Instrument):
         if self.record is not None:
             self.record.scene = self.parked()
             self.record.targets.append(", parked at ".join(self._describe(task)))
+        self._past += (fault,)
         now = trio.current_time()
         self._world._injections.append(Injection(fault.name, fault.step, fault.when, now))
         self.limiter.deadline = now + self._world.heal
@@ -377,6 +419,8 @@ class Watch(trio.abc.Instrument):
         except BaseException as exc:
             # The injected function, or a task's abort function that a cancel calls.
             self.action_errors.append((fault.name, exc))
+        if self.alone is not None and isinstance(thing, trio.CancelScope):
+            self.alone.cut(thing, self._past)
 
     # Where each Cancelled goes
 
@@ -406,6 +450,8 @@ class Watch(trio.abc.Instrument):
         passing, replaced = _marks(exc)
         # The error of a cleanup may be handled on its way; the Cancelled it replaced is over.
         self._replaced |= replaced.keys()
+        for leaf in leaves(exc) if ours else ():
+            leaf.__dict__[PASSED] = True
         for fired in ours:
             fired.swallowed += [
                 name
@@ -454,10 +500,12 @@ class Watch(trio.abc.Instrument):
         if self._nurseries:
             for task, ordinal in self.own.items():
                 for depth, nursery in enumerate(task.child_nurseries):
-                    if not self._world._is_fired(task, depth):
+                    if not self._world._program.is_fired(task, depth):
                         continue
                     name = f"{NURSERY_PREFIX}{task_name(task, ordinal)}.{depth}"
                     found[name] = nursery.cancel_scope
+        if self.alone is not None:
+            found.update(self.alone.available())
         return found
 
     # For people

@@ -68,7 +68,7 @@ class Answer:
 
     def add(self, point: Point, result: Result) -> None:
         """Account for one run."""
-        self.runs += 1
+        self.runs += result.runs
         if result.violations:
             self.failed.append((point, result.violations))
         for name, reached in result.sometimes.items():

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Literal, TypeVar
 
 import trio
 
 from ._trio import has_been_entered, has_exited
 from .faults import Faults
-from .points import FAULT_PREFIX, FAULTS, NURSERIES, NURSERY_PREFIX
+from .points import PREFIXES
 from .track import Tracked
 
 T = TypeVar("T")
@@ -38,8 +38,36 @@ class Injection:
     time: float
 
 
-def _any_nursery(task: trio.lowlevel.Task, depth: int) -> bool:
-    return True
+class Program:
+    """What a sweep has to know of the program that it runs; by itself, that all is its own."""
+
+    def is_fired(self, task: trio.lowlevel.Task, depth: int) -> bool:
+        """Whether a nursery, by task and depth, is one that `"nurseries"` stands for."""
+        return True
+
+    def has_started(self, task: trio.lowlevel.Task, frame: FrameType) -> bool:
+        """Whether a task, started in this frame, is one that `"tasks"` stands for."""
+        return True
+
+    def is_under_way(self) -> bool:
+        """Whether tasks can be cancelled now."""
+        return True
+
+    def is_own(self, frame: FrameType) -> bool:
+        """Whether a frame is of the program itself, and not of the code under test."""
+        return False
+
+    def may_be_held_up(self, task: trio.lowlevel.Task) -> bool:
+        """Whether it is a finding if this task waits for what a cancelled one left behind."""
+        return True
+
+    def rest(self, root: trio.CancelScope) -> trio.CancelScope | None:
+        """What is cancelled where the others wait for ever, after one task was; None: nothing.
+
+        Args:
+            root: is around the whole scenario.
+        """
+        return root
 
 
 @dataclass
@@ -71,8 +99,7 @@ class World:
     # Scopes that the sweep has cancelled.
     _cut: list[trio.CancelScope] = field(default_factory=list)
     _elapsed: float | None = None
-    # Which nurseries, by task and depth, `"nurseries"` stands for.
-    _is_fired: Callable[[trio.lowlevel.Task, int], bool] = _any_nursery
+    _program: Program = field(default_factory=Program)
 
     @property
     def injections(self) -> tuple[Injection, ...]:
@@ -106,7 +133,7 @@ class World:
             TypeError: the function is asynchronous.
             ValueError: the name is taken by something still available, or reserved.
         """
-        if name in (NURSERIES, FAULTS) or name.startswith((NURSERY_PREFIX, FAULT_PREFIX)):
+        if name in PREFIXES or name.startswith(tuple(PREFIXES.values())):
             raise ValueError(f"{name!r} is reserved: the sweep finds these by itself")
         if name in self.exposed_names():
             raise ValueError(f"{name!r} is exposed already; withdraw it first")

@@ -254,6 +254,147 @@ def test_bugs_are_found_and_replayed(run_pytest: RunPytest) -> None:
         assert token in again
 
 
+LOCK = """
+import trio
+
+class Lock:
+    def __init__(self):
+        self.readers, self.queue = 0, []
+
+    async def read(self):
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self.queue:
+            self.readers += 1
+            return await trio.lowlevel.cancel_shielded_checkpoint()
+        await self.wait("read")
+
+    async def write(self):
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self.readers:
+            return await trio.lowlevel.cancel_shielded_checkpoint()
+        await self.wait("write")
+
+    async def wait(self, kind):
+        turn = kind, trio.Event()
+        self.queue.append(turn)
+        try:
+            await turn[1].wait()
+        except trio.Cancelled:
+            if turn in self.queue:
+                self.queue.remove(turn)
+            # Here those behind it would have to be woken.
+            raise
+
+    def release(self):
+        self.readers -= 1
+        while self.queue:
+            kind, event = self.queue.pop(0)
+            self.readers += kind == "read"
+            event.set()
+
+async def pump(receive):
+    async for _ in receive:
+        pass
+
+async def start_pump(nursery, receive):
+    nursery.start_soon(pump, receive)
+
+async def ask(stream):
+    await stream.send_all(b"x")
+    if not await stream.receive_some():
+        raise OSError("hung up")
+
+async def bad_cleanup():
+    try:
+        await trio.sleep(1)
+    except trio.Cancelled:
+        raise OSError("in cleanup")
+"""
+
+ALONE = """
+import lock
+
+async def test_lock(autojump_clock):
+    gate = lock.Lock()
+    async def reader(number):
+        await gate.read()
+        await trio.sleep(1)
+        gate.release()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader, 1)
+        await trio.sleep(0)
+        nursery.start_soon(gate.write)
+        await trio.sleep(0)
+        nursery.start_soon(reader, 2)
+
+async def test_body_is_held_up(nursery):
+    gate = lock.Lock()
+    await gate.read()
+    nursery.start_soon(gate.write)
+    await trio.testing.wait_all_tasks_blocked()
+    nursery.start_soon(release_later, gate)
+    await gate.read()
+
+async def release_later(gate):
+    await trio.sleep(1)
+    gate.release()
+
+async def test_waits_for_what_it_was_to_bring(nursery):
+    send, receive = trio.open_memory_channel(0)
+    nursery.start_soon(send.send, 1)
+    await receive.receive()
+
+async def test_tasks_of_a_library_are_not_cut(nursery):
+    send, receive = trio.open_memory_channel(0)
+    await lock.start_pump(nursery, receive)
+    for _ in range(3):
+        await send.send(1)
+
+async def test_what_happens_to_others_is_theirs():
+    one, two = trio.testing.memory_stream_pair()
+    async def answer():
+        async with two:
+            await two.receive_some()
+            await two.send_all(b"y")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        await lock.ask(one)
+
+async def test_cleanup_raises():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lock.bad_cleanup)
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_each_task_is_cancelled_alone(run_pytest: RunPytest, tmp_path: Path, jobs: str) -> None:
+    """Found: who holds up another one by a wait that was cancelled, and what it raises itself.
+
+    Not: that others wait for ever for what it was to bring, or are told that it is gone.
+    """
+    (tmp_path / "lock.py").write_text(LOCK)
+    output = run_pytest(ALONE, "--sweep=task", "--sweep-jobs", jobs)
+    rows = dict(re.findall(r"^test_it.py::(\S+)  +(\d+) .*$", output, re.MULTILINE))
+    found = dict(re.findall(r"^test_it.py::(\S+) .* FAILED (.*)$", output, re.MULTILINE))
+    assert found == {
+        "test_lock": "left-behind",
+        "test_body_is_held_up": "left-behind",
+        "test_cleanup_raises": "exception",
+    }
+    assert "test_it.py::test_tasks_of_a_library_are_not_cut: " in output
+    assert len(rows) == 5
+    assert re.search(
+        r"'task:write#4' was cancelled while it waited at lock.py:\d+ Lock.wait "
+        r"\(Event.wait\), and that left something behind: "
+        r"reader#5 still waits at lock.py:\d+ Lock.wait",
+        output,
+    )
+    for test, invariant in found.items():
+        [token] = re.findall(rf"replay: pytest test_it.py::{test} --sweep-replay (\S+)", output)
+        again = run_pytest(ALONE, "--sweep-replay", token, PYTHONHASHSEED="7")
+        assert f"invariant '{invariant}' does not hold" in again, again
+
+
 def test_markers_say_what_is_allowed(run_pytest: RunPytest) -> None:
     """`sweep_with` takes what a sweep takes."""
     text = BAD
@@ -321,7 +462,7 @@ def test_without_the_option_tests_just_run(run_pytest: RunPytest) -> None:
 def test_wrong_scopes_are_refused(run_pytest: RunPytest) -> None:
     """What there is to cancel is said."""
     output = run_pytest(GOOD, "--sweep=body")
-    assert "--sweep=body: 'body' is none of test, nursery" in output
+    assert "--sweep=body: 'body' is none of test, nursery, task" in output
 
 
 def test_counts_and_time_are_told_first_and_a_budget_of_time_is_kept(
