@@ -109,11 +109,13 @@ class _Bounded:
             class Started:
                 @staticmethod
                 def started(value: Any = None) -> None:
+                    if making.cancel_called:
+                        return  # in the pass in which its time was over: it is cancelled next
                     making.deadline = math.inf
                     task_status.started(value)
 
             await connection.run(task_status=Started)
-        if making.cancelled_caught:
+        if making.cancel_called:
             raise ConnectionLost("Unable to establish a connection") from TimeoutError()
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import Any
 
 import pytest
 import trio
+from coredis.exceptions import RedisError
+from trio.testing import MockClock
 
 import cfw.valkey._link as module
 from cfw.valkey import Address, Link, ValkeyFailed, open_link
+from cfw.valkey._link import _Bounded
 from tests.unit.valkey.servers import Servers
 from tests.unit.valkey.test_network import Proxy, proxy
 from tests.whole.hostile.figures import figure
@@ -102,6 +106,39 @@ async def test_connections_that_break_while_in_use_keep_no_place(one_server: Ser
             with trio.move_on_after(0.05):
                 await held_back()
         await answered(link)
+
+
+@pytest.mark.parametrize(("takes_s", "is_made"), [(0.9, True), (1, False), (1.1, False)])
+async def test_a_connection_is_made_in_time_or_not_at_all(
+    takes_s: float, is_made: bool, autojump_clock: MockClock
+) -> None:
+    """Also where it is ready in the very pass in which its time is over."""
+
+    class Connecting:
+        _connect_timeout = 1
+
+        async def run(self, *, task_status: Any) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(takes_s)
+            task_status.started()
+            await trio.sleep(10)
+
+    class Bounded(_Bounded, Connecting):
+        pass
+
+    told: list[str] = []
+
+    class Status:
+        @staticmethod
+        def started(value: object = None) -> None:
+            told.append("made")
+
+    try:
+        await Bounded().run(task_status=Status)
+    except RedisError:
+        told.append("lost")
+    assert told == (["made"] if is_made else ["lost"])
+    assert trio.current_time() == (takes_s + 10 if is_made else pytest.approx(takes_s))
 
 
 async def answered(link: Link) -> None:
