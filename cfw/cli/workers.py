@@ -299,7 +299,8 @@ class Child:
         if asked >= _OUT_OF_PATIENCE:
             self._kill("three signals have asked for the end")
             return
-        self._process.send_signal(signal.SIGTERM)
+        # Another signal each time: a worker may find two of a kind to be one.
+        self._process.send_signal(STOP[asked - 1])
         in_a_hurry = asked >= _IN_A_HURRY
         self._given_s = longest_stop_s(self._times, drain=not in_a_hurry) + EXIT_S
         self._left_s = min(self._left_s, self._given_s)

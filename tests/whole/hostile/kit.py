@@ -63,18 +63,11 @@ class Worker:
 
     async def get(self, path: str, method: str = "GET") -> httpx.Response:
         """Ask the admin listener, on a connection of its own."""
-        url = self.admin + path
-        with trio.fail_after(PATIENCE_S):
-            return await trio.to_thread.run_sync(
-                lambda: httpx.request(method, url, trust_env=False, timeout=PATIENCE_S)
-            )
+        return await asked(self.admin + path, method)
 
     async def metric(self, name: str) -> float:
         """One number of `/metrics`, named with its labels."""
-        for line in (await self.get("/metrics")).text.splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[-1])
-        raise AssertionError(f"no metric is named {name}")
+        return await metric(self.admin, name)
 
     async def connections(self, count: int) -> None:
         """Wait until it has so many connections, as it counts them itself."""
@@ -111,6 +104,22 @@ class Worker:
         """Wait until it has ended."""
         code: int = await trio.to_thread.run_sync(self.process.wait, PATIENCE_S)
         return code
+
+
+async def asked(url: str, method: str = "GET") -> httpx.Response:
+    """Send an HTTP request, on a connection of its own."""
+    with trio.fail_after(PATIENCE_S):
+        return await trio.to_thread.run_sync(
+            lambda: httpx.request(method, url, trust_env=False, timeout=PATIENCE_S)
+        )
+
+
+async def metric(admin: str, name: str) -> float:
+    """One number of the `/metrics` of an admin listener, named with its labels."""
+    for line in (await asked(f"{admin}/metrics")).text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[-1])
+    raise AssertionError(f"no metric is named {name}")
 
 
 @asynccontextmanager
