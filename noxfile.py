@@ -46,7 +46,9 @@ ENVIRONMENT = Path(".nox", "dev").resolve()
 PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 #: Two files of tests at a time; one file has its fixtures to itself.
 PARALLEL = ("-n", "2", "--dist", "loadfile")
-#: Tests that start a browser, proxies or servers of others, which want the cores to themselves.
+#: As many as keep two cores busy where tests wait for processes and clocks.
+WAITING = ("-n", "4", "--dist", "loadfile")
+#: Tests that start a browser, proxies or servers of others, beside each other and nothing else.
 HEAVY = ("tests/whole/browser", "tests/whole/deploy", "tests/unit/valkey", "tests/unit/bench")
 #: A session of its own runs all of them.
 SWEEPS = (
@@ -131,8 +133,8 @@ def tests(session: nox.Session) -> None:
         run(session, "pytest", *QUICK, *session.posargs)
         return
     elsewhere = (f"--ignore={path}" for path in (*HEAVY, *SWEEPS))
-    run(session, "pytest", *PARALLEL, *QUICK, *elsewhere)
-    run(session, "pytest", *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
+    run(session, "pytest", *WAITING, *QUICK, *elsewhere)
+    run(session, "pytest", *WAITING, *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
 
 
 @nox.session(venv_backend="none")
@@ -165,8 +167,13 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def hostile(session: nox.Session) -> None:
-    """Attackers, overload and faults against a worker in a process of its own."""
-    run(session, "pytest", "-m", "hostile", *PATIENT, *HOSTILE, *session.posargs)
+    """Attackers, overload and faults against a worker in a process of its own.
+
+    Who is held to how late something may be has both cores to itself.
+    """
+    beside, alone = ("-m", "hostile and not alone"), ("-m", "hostile and alone")
+    run(session, "pytest", *WAITING, *beside, *PATIENT, *HOSTILE, *session.posargs)
+    run(session, "pytest", *alone, *PATIENT, *HOSTILE, *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import structlog
 
-pytest_plugins = ["tests.time_limit", "pytester"]
+pytest_plugins = ["tests.time_limit", "tests.whole.hostile.figures", "pytester"]
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which whatever they
+# start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Logs of the code under test stay plain: a rich traceback would print every local.
 structlog.configure(

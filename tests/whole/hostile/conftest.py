@@ -1,20 +1,8 @@
-"""The figures that these tests measure, as one table behind the run."""
+"""What is in this folder is hostile."""
 
 from __future__ import annotations
 
 import pytest
-
-from tests.whole.hostile.figures import FIGURES
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """`nox -s hostile` shows what was measured, beside what passed."""
-    if not FIGURES:
-        return
-    terminalreporter.section("a hostile world: measured in this run")
-    width = max(len(what) for what, _ in FIGURES)
-    for what, figure in FIGURES:
-        terminalreporter.write_line(f"{what:<{width}}  {figure}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

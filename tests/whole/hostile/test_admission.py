@@ -46,6 +46,7 @@ async def status_of(made: Worker, took: list[float]) -> str:
 # --- too many connections -------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_a_thousand_connections_beyond_the_cap_starve_nobody(tmp_path: Path) -> None:
     """They are told 503; the captures inside go on, and who leaves makes room at once."""
     told: list[str] = []
@@ -141,6 +142,7 @@ async def test_what_has_no_address_is_not_counted() -> None:
         assert address_of(trio.SocketStream(one)) is None
 
 
+@pytest.mark.alone
 async def test_idle_connections_do_not_lock_the_health_check_out(tmp_path: Path) -> None:
     """Silent ones, half requests and half bodies fill the admin listener; it answers."""
     parts = [
@@ -169,6 +171,7 @@ async def test_idle_connections_do_not_lock_the_health_check_out(tmp_path: Path)
 # --- too few descriptors --------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_descriptors_used_up_and_freed(tmp_path: Path) -> None:
     """Captures go on meanwhile, the others are told 503, and afterwards all are served."""
     waits = []

@@ -161,6 +161,7 @@ ATTACKS: dict[str, tuple[Any, int, dict[str, object]]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_an_attack_is_over_soon_and_costs_little(name: str, tmp_path: Path) -> None:
     """Many at a time: all are ended, memory is bounded, a bystander's capture goes on."""

@@ -44,6 +44,7 @@ FRAMES = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", FRAMES)
 def test_looking_for_the_end_of_a_picture_costs_little(name: str) -> None:
     """A frame of the largest size allowed, made for that, in bounded time."""

@@ -23,7 +23,7 @@ if sys.platform == "win32":
 
 from tests.whole.record.test_commands import recorder
 
-pytestmark = pytest.mark.hostile
+pytestmark = [pytest.mark.hostile, pytest.mark.alone]
 
 RIGS, FPS = 40, 15
 FRAMES = 150 if IS_LONG else 45

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 import trio
 
 from cfw.routes.outcome import LADDER
@@ -14,6 +15,7 @@ from tests.whole.hostile.figures import figure
 from tests.whole.hostile.kit import worker
 
 
+@pytest.mark.alone
 async def test_an_operator_ends_a_capture(tmp_path: Path) -> None:
     """204, `session_closed` to the rig at once, a line in the log; others film on."""
     async with worker(tmp_path) as made:

@@ -123,6 +123,7 @@ async def lateness(rig: Rig, lasts_s: float) -> list[float]:
     return late
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_tiny_pieces_delay_no_rig(name: str, tmp_path: Path) -> None:
     """A good rig films on while others send what is small and costs much."""
