@@ -143,9 +143,13 @@ class _WholePool:
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
         pool: Any = super()
-        # Bounded by the time that a connection may take to be made, and the pool's own.
-        with trio.CancelScope(shield=True):
+        # Beyond the pool's own time, so that it is the pool that gives up and keeps count.
+        limit_s = 2 * self.timeout  # type: ignore[attr-defined]
+        with trio.CancelScope(shield=True) as asking:
+            asking.deadline = trio.current_time() + limit_s
             return await pool.get_connection(*args, **options)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise ConnectionLost(f"no connection within {limit_s:g} s") from TimeoutError()
 
     def release(self, connection: Any) -> None:
         pool: Any = super()

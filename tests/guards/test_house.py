@@ -350,6 +350,30 @@ def test_no_schema_has_room_for_a_picture() -> None:
                 assert "contentEncoding" not in json.dumps(rule)
 
 
+def skips(tree: ast.AST) -> Iterator[str]:
+    """Why a module skips tests, where it says so in so many words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".skip", ".skipif")):
+            reasons = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
+            for value in [*node.args[:1], *reasons]:
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    yield value.value
+
+
+def is_named(reason: str) -> bool:
+    """Whether a reason names what is missing; that something is not here is no name."""
+    return not reason.endswith("here")
+
+
+def test_a_skip_names_what_is_missing() -> None:
+    """Whoever reads it knows what to install, or that there is nothing to be done."""
+    for path in sources("tests"):
+        for reason in skips(parsed(path)):
+            assert is_named(reason), f"{path.relative_to(ROOT)}: {reason!r}"
+    assert not is_named("not here")
+    assert not is_named("nothing can be compiled here")
+
+
 def test_no_module_stands_in_the_hall() -> None:
     """At the top of `cfw` is what the protocol is about, and words; all else has a room."""
     protocol = {"service", "state", "actions", "errors", "limits", "repository", "jpeg"}

@@ -20,7 +20,7 @@ HEADER = Path(sysconfig.get_path("include"), "Python.h")
 CAN_COMPILE = (
     sys.implementation.name == "cpython" and shutil.which("cc") is not None and HEADER.exists()
 )
-can_compile = pytest.mark.skipif(not CAN_COMPILE, reason="nothing can be compiled here")
+can_compile = pytest.mark.skipif(not CAN_COMPILE, reason="CPython, `cc` or Python.h is missing")
 
 
 @pytest.fixture

@@ -77,7 +77,9 @@ def apart(work: Sequence[W], perform: Perform[W, A], jobs: int) -> Generator[A, 
         for job in range(jobs):
             reader, writer = context.Pipe(duplex=False)
             process: BaseProcess = context.Process(
-                target=_serve, args=(writer, work, perform, chunks[job::jobs]), daemon=True
+                target=_serve,
+                args=(writer, work, perform, chunks[job::jobs], os.getpid()),
+                daemon=True,
             )
             with interrupt.put_off(), warnings.catch_warnings():
                 # Other threads of this process hold no lock that a run of Trio needs.
@@ -113,13 +115,20 @@ def _receive(reader: Connection) -> Any:
 
 
 def _serve(
-    writer: Connection, work: Sequence[W], perform: Perform[W, A], chunks: Sequence[range]
+    writer: Connection,
+    work: Sequence[W],
+    perform: Perform[W, A],
+    chunks: Sequence[range],
+    parent: int,
 ) -> None:
     interrupt.begin_in_child()
     answers: list[A] = []
     left = [len(chunk) for chunk in chunks]
 
     def emit(answer: A) -> None:
+        # Who was killed closes no pipe that the other processes hold open as well.
+        if os.getppid() != parent:
+            os._exit(1)
         answers.append(answer)
         if len(answers) == left[0]:
             del left[0]

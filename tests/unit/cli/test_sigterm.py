@@ -44,7 +44,7 @@ as_first = pytest.mark.parametrize(
         pytest.param(
             UNSHARED,
             id="as process 1",
-            marks=pytest.mark.skipif(not UNSHARED, reason="no namespaces of processes here"),
+            marks=pytest.mark.skipif(not UNSHARED, reason="`unshare --user` may not be run"),
         ),
     ],
 )

@@ -55,7 +55,7 @@ def gone(path: Path) -> Iterator[None]:
     The kernel breaks it after /proc/sys/fs/lease-break-time, 45 s.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
-        pytest.skip("files cannot be leased here")
+        pytest.skip("fcntl has no F_SETLEASE on this platform")
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     with path.open("r+b") as file:
         try:

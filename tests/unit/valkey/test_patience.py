@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from coredis.exceptions import RedisError
 from trio.testing import MockClock
 
 import cfw.valkey._feed as module
 from cfw.valkey import ValkeyFailed, ValkeyFeed
+from cfw.valkey._link import _WholePool
 from schemas import parse_feed
 from tests.unit.valkey.fake_group import FakeGroup, FakeIndex
 from tests.unit.valkey.fake_store import opened_as
@@ -71,3 +73,27 @@ async def test_a_consumer_waits_claim_s_for_a_server_that_is_away(
         assert got + await named(feed, FRAMES + 1) == expected("cap-1", FRAMES)
         await feed.processed()
         assert not server.pending
+
+
+class StuckPool:
+    """A pool whose own times do not hold: it never gives a connection."""
+
+    timeout = 2.0
+
+    async def get_connection(self) -> None:
+        await trio.sleep_forever()
+
+
+class WholePool(_WholePool, StuckPool):
+    """What the shield is around."""
+
+
+async def test_a_pool_that_is_stuck_is_waited_for_in_bounds(autojump_clock: MockClock) -> None:
+    """Twice its own time, by whoever asks and by whoever has given up."""
+    with pytest.raises(RedisError, match="no connection within 4 s"):
+        await WholePool().get_connection()
+    assert trio.current_time() == 4
+    with trio.move_on_after(1) as scope:
+        await WholePool().get_connection()
+    assert scope.cancelled_caught
+    assert trio.current_time() == 8

@@ -256,7 +256,7 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root mounts a file system")
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no file system may be mounted here")
+        pytest.skip("this root may not mount a tmpfs")
     try:
         yield path
     finally:

@@ -173,7 +173,7 @@ async def test_real_time():
     assert time.monotonic() - begin > 0.009
 
 async def test_skips():
-    pytest.skip("not here")
+    pytest.skip("no camera is plugged in")
 
 @pytest.mark.xfail(reason="known")
 async def test_known_to_fail():
@@ -440,7 +440,7 @@ def test_what_cannot_be_swept_is_said_for_each_test(run_pytest: RunPytest) -> No
         "test_process": "it uses a thread, at test_it.py:",
         "test_remembers": "uncontrolled nondeterminism",
         "test_real_time": "does not pass under the sweep's order and virtual time",
-        "test_skips": "skipped: not here",
+        "test_skips": "skipped: no camera is plugged in",
         "test_known_to_fail": "does not pass",
         "test_never_waits": "its body never waits",
         "test_property": "a Hypothesis test",
