@@ -8,9 +8,11 @@ import attrs
 import structlog
 import trio
 
+from cfw.admin._pace import LivePace
 from cfw.admin.exposition import exposition
 from cfw.admin.feed import feed_handler
 from cfw.admin.pages import page_routes
+from cfw.admin.pictures import picture_routes
 from cfw.explanations import EXPLANATIONS
 from cfw.http.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.http.routing import CAPTURE_ID, App, Route
@@ -58,6 +60,7 @@ def create_app(
     """
     measured = Metrics() if metrics is None else metrics
     scrape = exposition(measured, registry)
+    pace = LivePace()
 
     async def healthz(_: Request) -> Response:
         return json_answer({"status": "ok"})
@@ -130,7 +133,8 @@ def create_app(
             Route("/info", info),
             Route("/codes", codes),
             *page_routes(capture_url),
-            Route("/feed", feed_handler(hub), ("GET",)),
+            *picture_routes(hub, registry, pace),
+            Route("/feed", feed_handler(hub, pace), ("GET",)),
         ]
     )
 

@@ -60,13 +60,13 @@ class _End:
     linger_s: float = LINGER_S
 
 
-def feed_handler(hub: Hub | None) -> Handler:
+def feed_handler(hub: Hub | None, pace: LivePace) -> Handler:
     """What answers `/feed`.
 
     Args:
         hub: where to subscribe; None when the sink of this worker is another one.
+        pace: of all live viewers.
     """
-    pace = LivePace()
 
     async def feed(request: Request) -> Answer:
         if not request.is_websocket:

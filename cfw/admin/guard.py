@@ -3,7 +3,8 @@
 Programs send `Authorization: Bearer TOKEN`. A browser is asked for the token once, by a page of
 ours, and gets a cookie instead. HTTP Basic would have spared that page; but browsers send its
 password along with requests that other sites cause, cannot forget it, and some leave it out
-when they open a WebSocket.
+when they open a WebSocket. Viewers that take an address of a camera know nothing else: for
+pictures alone, a token may come as its password.
 
 The cookie is no token: it is made of one with a secret of this process, so it ends with the
 process, and with its token when the file is read again. Scripts of a page cannot read it, and
@@ -25,6 +26,7 @@ from urllib.parse import parse_qs
 import structlog
 
 from cfw.admin.hosts import is_from_here
+from cfw.admin.pictures import is_picture
 from cfw.http.messages import (
     NO_STORE,
     SAFE_METHODS,
@@ -89,7 +91,10 @@ class _Door:
 
     def refusal(self, request: Request) -> Response | None:
         """The answer to who may not come in; None for who may."""
-        token = bearer(request.header("authorization") or "")
+        authorization = request.header("authorization") or ""
+        token = bearer(authorization)
+        if is_picture(request.path):
+            token = token or _password(authorization)
         if token is not None and self._tokens.find(token) is not None:
             return None
         if self._knows_cookie(request.cookie(_cookie_name(request))):
@@ -101,7 +106,11 @@ class _Door:
         if "text/html" in (request.header("accept") or "") and not request.is_websocket:
             return self._ask(request.path)
         text = "this listener needs one of its tokens: Authorization: Bearer TOKEN"
-        return problem(text, 401, {"www-authenticate": "Bearer"})
+        # Only what is no browser is asked for a password: one would keep it for good.
+        asks_password = is_picture(request.path) and request.header("sec-fetch-mode") is None
+        scheme = 'Basic realm="cfw: any name, and a token as password"'
+        challenge = scheme if asks_password else "Bearer"
+        return problem(text, 401, {"www-authenticate": challenge})
 
     def sign_in(self, request: Request) -> Response:
         """Give the cookie for a token."""
@@ -136,6 +145,17 @@ class _Door:
         for entry in self._tokens.entries:
             is_known |= hmac.compare_digest(self._cookie(entry).encode(), given)
         return is_known
+
+
+def _password(authorization: str) -> str | None:
+    """The password of HTTP Basic; None for another scheme, or one that cannot be read."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return None
 
 
 def _cookie_name(request: Request) -> str:

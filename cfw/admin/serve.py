@@ -21,7 +21,7 @@ import trio
 
 from cfw.admin.hosts import own_pages_only
 from cfw.http.http1 import Http1
-from cfw.http.messages import Handler, Upgrade
+from cfw.http.messages import Answer, Flow, Handler, Upgrade
 from cfw.identity import TlsFiles
 from cfw.net import RESERVE, Throttle, describe_peer, open_listeners, serve_listeners
 from cfw.wire import (
@@ -80,7 +80,7 @@ class AdminServer:
 
     def _end_quietest(self) -> bool:
         """Make room; False if every connection is one that is meant to last."""
-        quiet = [c for c in self._connections if not c.is_websocket]
+        quiet = [c for c in self._connections if not c.is_lasting]
         if not quiet:
             return False
         chosen = min(quiet, key=lambda connection: connection.told_at)
@@ -111,7 +111,7 @@ async def serve_admin(
         grace_s: seconds from `AdminServer.stop` until what is still open is cut.
         send_stall_s: seconds one answer may take to be taken before its connection is cut.
         max_connections: one more ends the one that was told nothing for longest; if all are
-            WebSockets, it is refused itself.
+            feeds and streams of pictures, it is refused itself.
         tls: the certificate to show; None speaks plain HTTP.
         handshake_s: seconds for the TLS handshake, for a connection to begin to ask, and for
             each request to arrive.
@@ -140,7 +140,7 @@ async def serve_admin(
 
     async def serve(stream: trio.abc.Stream) -> None:
         if len(server._connections) >= max_connections and not server._end_quietest():
-            reason = f"max_connections ({max_connections}), all of them WebSockets"
+            reason = f"max_connections ({max_connections}), all of them feeds or streams"
             await turn_away(stream, reason)
             return
         connection = _Connection(
@@ -194,14 +194,14 @@ class _Connection:
     Attributes:
         scope: cancelled, it ends at once.
         told_at: when it was last sent something, or else accepted.
-        is_websocket: it is a feed.
+        is_lasting: it is a feed, or a stream of pictures.
         ended: set once nothing is left of it.
     """
 
     http: Http1
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     told_at: float = attrs.field(factory=trio.current_time)
-    is_websocket: bool = False
+    is_lasting: bool = False
     ended: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, app: Handler) -> None:
@@ -214,8 +214,9 @@ class _Connection:
             with suppress(HandshakeRejected, PeerGone):
                 await self._serve_websocket(upgrade)
 
-    def _note_told(self) -> None:
+    def _note_told(self, answer: Answer) -> None:
         self.told_at = trio.current_time()
+        self.is_lasting = isinstance(answer, Flow)
 
     async def _shake_hands(self) -> bool:
         """Do the TLS handshake if there is one; False when the connection is of no use."""
@@ -233,7 +234,7 @@ class _Connection:
         return False
 
     async def _serve_websocket(self, upgrade: Upgrade) -> None:
-        self.is_websocket = True
+        self.is_lasting = True
         opening = accept(
             self.http.stream,
             path=None,

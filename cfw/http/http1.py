@@ -11,7 +11,7 @@ two looks of the event loop at the rigs, however many connections there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ import h11
 import structlog
 import trio
 
-from cfw.http.messages import Answer, Handler, Request, Response, Upgrade, problem
+from cfw.http.messages import Answer, Flow, Handler, Request, Response, Upgrade, problem
 from cfw.net import describe_peer
 from cfw.wire import (
     MAX_HEAD_BYTES,
@@ -85,13 +85,13 @@ class Http1:
         self._waiting.cancel()
 
     async def converse(
-        self, app: Handler, told: Callable[[], object] = lambda: None
+        self, app: Handler, told: Callable[[Answer], object] = lambda _: None
     ) -> Upgrade | None:
         """Answer one request after the other.
 
         Args:
             app: answers them; what it raises is a bug, and a 500.
-            told: called whenever a request has found its answer.
+            told: given the answer whenever a request has found one.
 
         Returns:
             what takes the stream over; None when there is nothing more to say on it.
@@ -107,9 +107,12 @@ class Http1:
             except Exception:
                 _log.exception("http.failed", port=self.port)
                 answer = problem("internal error", 500)
-            told()
+            told(answer)
             if isinstance(answer, Upgrade):
                 return answer
+            if isinstance(answer, Flow):
+                await self._answer_flow(request, answer)
+                return None
             if not await self.answer(request, answer):
                 return None
         return None
@@ -210,6 +213,31 @@ class Http1:
             return True
         await see_off(self.stream)
         return False
+
+    async def _answer_flow(self, request: Request, flow: Flow) -> None:
+        """Send parts until there are no more, or nobody reads them."""
+        headers = [*flow.headers.items(), ("date", formatdate(usegmt=True))]
+        headers.append(("connection", "close"))
+        head = h11.Response(status_code=200, headers=headers, reason=b"OK")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cancel_at_the_end, nursery.cancel_scope)
+            with suppress(trio.BrokenResourceError):
+                await self._send(self._h11.send(head) or b"")
+                if request.method != "HEAD":
+                    async with aclosing(flow.parts()) as parts:
+                        async for part in parts:
+                            await self._send(self._h11.send(h11.Data(data=part)) or b"")
+                await self._send(self._h11.send(h11.EndOfMessage()) or b"")
+            nursery.cancel_scope.cancel()
+        await see_off(self.stream)
+
+    async def _cancel_at_the_end(self, scope: trio.CancelScope) -> None:
+        """Notice that the reader leaves, also while there is nothing to send."""
+        with suppress(trio.BrokenResourceError):
+            for _ in range(MAX_BODY_PIECES):  # nothing is to be said during an answer
+                if not await self.stream.receive_some(_READ_BYTES):
+                    break
+        scope.cancel()
 
     async def _wait_turn(self) -> None:
         """Wait for the event loop, in the order of asking; it is had until a checkpoint."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 from urllib.parse import parse_qsl
@@ -73,6 +73,22 @@ class Response:
     headers: Mapping[str, str] = NO_STORE
 
 
+@attrs.frozen
+class Flow:
+    """An answer whose body comes part by part, for as long as there is more and it is read.
+
+    Its connection ends with it.
+
+    Args:
+        headers: but those of how it is sent; names in lower case.
+        parts: begins the body; each part is sent before the next one is asked for. Closed when
+            the reader leaves.
+    """
+
+    headers: Mapping[str, str]
+    parts: Callable[[], AsyncGenerator[bytes, None]]
+
+
 #: Makes of the request, which is still unanswered, a WebSocket; see `cfw.wire.accept`.
 Opening: TypeAlias = AbstractAsyncContextManager[WebSocket]
 
@@ -89,7 +105,7 @@ class Upgrade:
     serve: Callable[[Opening, float], Awaitable[None]]
 
 
-Answer: TypeAlias = Response | Upgrade
+Answer: TypeAlias = Response | Flow | Upgrade
 #: Answers one request; raises only what is a bug.
 Handler: TypeAlias = Callable[[Request], Awaitable[Answer]]
 

@@ -8,7 +8,7 @@ import attrs
 
 from cfw.http.messages import Answer, Handler, Request, problem
 
-#: What a path ends in that stands for any last part.
+#: What stands for any second part of a path, as in `/captures/{capture_id}/latest.jpg`.
 CAPTURE_ID = "{capture_id}"
 
 
@@ -17,7 +17,7 @@ class Route:
     """What one path has to say.
 
     Args:
-        path: compared as it is, but for `CAPTURE_ID` at its end.
+        path: compared as it is, but for `CAPTURE_ID` as its second part.
         handler: answers, or makes a WebSocket.
         methods: HEAD belongs to GET.
     """
@@ -35,10 +35,10 @@ class App:
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request: 404 for a path that is unknown, 405 for a method."""
-        parent, _, last = request.path.rpartition("/")
         route = self.routes.get(request.path)
-        if route is None and last:
-            route = self.routes.get(f"{parent}/{CAPTURE_ID}")
+        parts = request.path.split("/")
+        if route is None and len(parts) > 2 and parts[2]:
+            route = self.routes.get("/".join([*parts[:2], CAPTURE_ID, *parts[3:]]))
         if route is None:
             return problem("not found", 404)
         if request.method not in route.methods:

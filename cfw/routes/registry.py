@@ -187,6 +187,9 @@ class Registry:
     def __len__(self) -> int:
         return len(self._captures)
 
+    def __contains__(self, capture_id: object) -> bool:
+        return capture_id in self._captures
+
     def statuses(self) -> list[CaptureStatus]:
         """All running captures, oldest first."""
         return [claim.status() for claim in self._captures.values()]

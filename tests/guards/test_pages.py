@@ -182,7 +182,7 @@ def test_the_pages_show_commands() -> None:
 def test_operations_tells_every_path_of_the_admin_listener() -> None:
     """Its table and the routes of the application, but for the files of the pages."""
     section = OPERATIONS.split("\n## The admin listener\n")[1].split("\n## ")[0]
-    told = re.findall(r"^\| `(?:GET|WS|DELETE) (/[/\w{}]*)[^`]*` \|", section, re.MULTILINE)
+    told = re.findall(r"^\| `(?:GET|WS|DELETE) (/[/\w{}.]*)[^`]*` \|", section, re.MULTILINE)
     app = create_app(
         registry=Registry(Limits()),
         hub=None,

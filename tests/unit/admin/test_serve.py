@@ -170,7 +170,7 @@ async def test_feeds_are_not_ended_for_others() -> None:
                 newcomer = await dial(server)
                 answer = await read_all(newcomer)
         assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"max_connections (2), all of them WebSockets" in answer
+        assert b"max_connections (2), all of them feeds or streams" in answer
         assert [line["event"] for line in logs] == ["admin.refused"]
         assert server.connections == 2
         hub.close()

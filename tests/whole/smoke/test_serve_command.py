@@ -111,8 +111,9 @@ def test_a_second_signal_does_not_wait_for_captures() -> None:
         with connect(ready["capture"], proxy=None) as ws:
             ws.send(opening())
             assert running.stderr is not None
-            events = [json.loads(running.stderr.readline())["event"] for _ in range(3)]
-            assert events[1:] == ["connection.opened", "capture.opened"]
+            events = [json.loads(running.stderr.readline())["event"] for _ in range(4)]
+            told = ["server.limits", "connection.opened", "capture.opened"]
+            assert events[1:] == told
             running.send_signal(signal.SIGINT)
             assert json.loads(running.stderr.readline())["event"] == "server.draining"
             with pytest.raises(OSError, match=r"refused|reset"):
