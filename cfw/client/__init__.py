@@ -5,6 +5,7 @@
         await capture.send_frame(jpeg)
     print(capture.receipt.frames)
 
+`film` sends as many captures as it takes, within the limits of the worker and over losses.
 `open_capture_sync` is the same for a script without Trio. Pictures may be arrays where an
 encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 """
@@ -12,8 +13,15 @@ encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 from cfw.client._capture import Capture, open_capture
 from cfw.client._clock import ClockOffset
 from cfw.client._end import Receipt
-from cfw.client._errors import AccessDenied, ConnectionLost, ConnectionRefused
+from cfw.client._errors import (
+    AccessDenied,
+    ConnectionLost,
+    ConnectionRefused,
+    FilmIncomplete,
+    LimitsUnknown,
+)
 from cfw.client._feed import Feed, open_feed
+from cfw.client._film import Film, FilmPart, film
 from cfw.client._options import CaptureOptions
 from cfw.client._worker import Worker, ask_worker
 from cfw.client.sync import SyncCapture
@@ -29,11 +37,16 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",
+    "Film",
+    "FilmIncomplete",
+    "FilmPart",
+    "LimitsUnknown",
     "Receipt",
     "SyncCapture",
     "Worker",
     "WorkerLimits",
     "ask_worker",
+    "film",
     "open_capture",
     "open_capture_sync",
     "open_feed",

@@ -18,7 +18,7 @@ from typing import Any, Unpack
 import trio
 from trio_websocket import ConnectionClosed
 
-from cfw.client._clock import RigClock
+from cfw.client._clock import ClockOffset, RigClock
 from cfw.client._encode import Frame, FrameEncoder
 from cfw.client._end import Receipt, outcome_of, read_abort
 from cfw.client._errors import ConnectionLost
@@ -31,6 +31,7 @@ from schemas import (
     CaptureError,
     CaptureFrameMeta,
     CaptureOpen,
+    Timestamp,
     WorkerLimits,
     restate,
     to_json,
@@ -66,6 +67,7 @@ class Capture:
         receipt: what the worker confirmed; None until the block of `open_capture` has ended
             without an exception.
         limits: of this worker; None when it tells none.
+        offset: of this rig's clock, as the handshake tells it; None when it does not.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Capture:
         self.bytes_sent = 0
         self.receipt: Receipt | None = None
         self.limits: WorkerLimits | None = link.greeting.limits
+        self.offset: ClockOffset | None = link.offset
         self._link = link
         self._header = header
         self._encoder = encoder
@@ -126,20 +129,42 @@ class Capture:
             if isinstance(data, memoryview):
                 self._check_open()
                 data = await trio.to_thread.run_sync(self._encoder.encode, data)
-            await self._sent.wait()
-            self._check_open()
-            meta = CaptureFrameMeta(
-                **self._header.fields(),
-                seq=self.frames_sent + 1,
-                timestamp_frame=taken,
-                byte_length=len(data),
-            )
-            self._last_event_time = meta.timestamp_frame
-            self._rig_tells_time = timestamp is not None
-            self.frames_sent += 1
-            self.bytes_sent += len(data)
-            await self._send(to_json(meta), data)
-            self._check_open()
+            await self._put(data, taken, rig_tells_time=timestamp is not None)
+
+    async def put(
+        self, data: bytes, taken: Timestamp | datetime | str, *, rig_tells_time: bool
+    ) -> None:
+        """Send one JPEG; see `send_frame`.
+
+        Args:
+            data: the JPEG.
+            taken: when it was taken.
+            rig_tells_time: whether that is the caller's word, and not the time of the call.
+        """
+        async with self._turn:
+            await self._put(data, taken, rig_tells_time=rig_tells_time)
+
+    async def _put(
+        self, data: bytes, taken: Timestamp | datetime | str, *, rig_tells_time: bool
+    ) -> None:
+        await self._sent.wait()
+        self._check_open()
+        meta = CaptureFrameMeta(
+            **self._header.fields(),
+            seq=self.frames_sent + 1,
+            timestamp_frame=taken,
+            byte_length=len(data),
+        )
+        self._last_event_time = meta.timestamp_frame
+        self._rig_tells_time = rig_tells_time
+        self.frames_sent += 1
+        self.bytes_sent += len(data)
+        await self._send(to_json(meta), data)
+        self._check_open()
+
+    async def wait_ended(self) -> None:
+        """Wait until the worker, or the connection, has ended the capture."""
+        await self._ended.wait()
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -2,16 +2,23 @@
 
 CaptureError
 ├── CaptureAborted                    the worker ended it and said why: `schemas.errors`
-└── ConnectionLost                    the connection ended and nobody said why
-    └── ConnectionRefused             it never began
-        └── AccessDenied              the worker asks for a token, or lets in no such page
+├── ConnectionLost                    the connection ended and nobody said why
+│   └── ConnectionRefused             it never began
+│       └── AccessDenied              the worker asks for a token, or lets in no such page
+├── FilmIncomplete                    a film went on after captures of it were lost
+└── LimitsUnknown                     a film is to be split at limits that nobody tells
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from schemas import CaptureError
+
+if TYPE_CHECKING:
+    from cfw.client._film import FilmPart
 
 
 @attrs.define(slots=False, eq=False)
@@ -44,3 +51,49 @@ class ConnectionRefused(ConnectionLost):
 
 class AccessDenied(ConnectionRefused):
     """The worker does not let this client in: 401 asks for a token, 403 is a foreign page's."""
+
+
+@attrs.define(slots=False, eq=False)
+class FilmIncomplete(CaptureError):
+    """A film has ended, and some of its captures came to no receipt on the way.
+
+    Their frames were sent. The worker may have taken any of them, or none: its consumers know,
+    from the terminals of these captures.
+
+    Args:
+        lost: the captures without a receipt.
+        captures: how many captures the film has.
+        frames_sent: how many frames.
+    """
+
+    lost: tuple[FilmPart, ...]
+    captures: int
+    frames_sent: int
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames that were sent without a receipt."""
+        return sum(part.frames_sent for part in self.lost)
+
+    def __str__(self) -> str:
+        last = self.lost[-1]
+        return (
+            f"{len(self.lost)} of {self.captures} captures came to no receipt: "
+            f"{self.frames_lost} of {self.frames_sent} frames were sent and not confirmed, and "
+            f"the worker may have taken any of them (the last was {last.capture_id}: "
+            f"{last.failure})"
+        )
+
+
+@attrs.define(slots=False, eq=False)
+class LimitsUnknown(CaptureError):
+    """A worker does not tell what is needed to keep within its limits.
+
+    Args:
+        detail: what, and why that may be.
+    """
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
