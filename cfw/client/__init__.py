@@ -15,14 +15,17 @@ from cfw.client._clock import ClockOffset
 from cfw.client._end import Receipt
 from cfw.client._errors import (
     AccessDenied,
+    ClockUnknown,
     ConnectionLost,
     ConnectionRefused,
     FilmIncomplete,
     LimitsUnknown,
+    StartMissed,
 )
 from cfw.client._feed import Feed, open_feed
 from cfw.client._film import Film, FilmPart, film
 from cfw.client._options import CaptureOptions
+from cfw.client._start import FilmStart
 from cfw.client._worker import Worker, ask_worker
 from cfw.client.sync import SyncCapture
 from cfw.client.sync import open_capture as open_capture_sync
@@ -34,14 +37,17 @@ __all__ = [
     "Capture",
     "CaptureOptions",
     "ClockOffset",
+    "ClockUnknown",
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",
     "Film",
     "FilmIncomplete",
     "FilmPart",
+    "FilmStart",
     "LimitsUnknown",
     "Receipt",
+    "StartMissed",
     "SyncCapture",
     "Worker",
     "WorkerLimits",

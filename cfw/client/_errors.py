@@ -6,7 +6,9 @@ CaptureError
 │   └── ConnectionRefused             it never began
 │       └── AccessDenied              the worker asks for a token, or lets in no such page
 ├── FilmIncomplete                    a film went on after captures of it were lost
-└── LimitsUnknown                     a film is to be split at limits that nobody tells
+├── LimitsUnknown                     a film is to be split at limits that nobody tells
+├── ClockUnknown                      it is to start by a clock that nobody tells
+└── StartMissed                       the instant at which it was to start is over
 """
 
 from __future__ import annotations
@@ -86,14 +88,26 @@ class FilmIncomplete(CaptureError):
 
 
 @attrs.define(slots=False, eq=False)
-class LimitsUnknown(CaptureError):
-    """A worker does not tell what is needed to keep within its limits.
+class _Told(CaptureError):
+    """What is said in a sentence.
 
     Args:
-        detail: what, and why that may be.
+        detail: what happened, and why that may be.
     """
 
     detail: str
 
     def __str__(self) -> str:
         return self.detail
+
+
+class LimitsUnknown(_Told):
+    """A worker does not tell what is needed to keep within its limits."""
+
+
+class ClockUnknown(_Told):
+    """A worker does not tell its clock."""
+
+
+class StartMissed(_Told):
+    """A film was to start at an instant that is over."""

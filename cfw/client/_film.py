@@ -27,6 +27,8 @@ from cfw.client._errors import ConnectionRefused, FilmIncomplete, LimitsUnknown
 from cfw.client._link import check_seconds
 from cfw.client._options import CaptureOptions, Options
 from cfw.client._retry import PROVEN_S, Backoff, passes
+from cfw.client._start import FilmStart, find_start
+from cfw.client._worker import Worker, ask_worker
 from cfw.nurseries import open_plain_nursery
 from schemas import CaptureError, SchemaError, Timestamp, WorkerLimits
 
@@ -146,6 +148,7 @@ class Film:
 
     Attributes:
         film_id: the `capture_id` of its first capture, and the beginning of those of others.
+        start: of a film that was to start at an instant; None for any other.
     """
 
     def __init__(
@@ -159,6 +162,7 @@ class Film:
         nursery: trio.Nursery,
     ) -> None:
         self.film_id = options.capture_id or str(uuid.uuid4())
+        self.start: FilmStart | None = None
         self._url = url
         self._options = options
         self._split = split
@@ -261,6 +265,34 @@ class Film:
         if self._is_closed:
             raise trio.ClosedResourceError("the film has been closed")
 
+    async def begin(self, start_at: Timestamp | None) -> None:
+        """Open the first part; with an instant, return at that instant of the worker's clock.
+
+        Raises:
+            CaptureError: it cannot be opened, or the instant is over.
+        """
+        if start_at is None:
+            await self.open_part(None)
+            return
+        start = await find_start(start_at, self._clock, self._ask)
+        part = await self.open_part(start.timestamp)
+        assert part.capture is not None
+        until = self._clock.trio_time(start.timestamp.ns)
+        self.start = attrs.evolve(start, late_s=max(0.0, trio.current_time() - until))
+        await trio.sleep_until(until)
+
+    async def _ask(self) -> Worker:
+        options = self._options
+        return await ask_worker(
+            self._url,
+            token=options.token,
+            ssl_context=options.ssl_context,
+            headers=options.headers,
+            stream=await self._dialled(),
+            connect_timeout=options.connect_timeout,
+            clock=self._clock,
+        )
+
     # --- parts --------------------------------------------------------------------------------
 
     async def _part_for(self, data: bytes, taken: Timestamp) -> _Part:
@@ -315,7 +347,7 @@ class Film:
         start_ns = self._clock.now_ns()
         if start is None:
             if options.timestamp_start is not None:
-                start_ns = _instant(options.timestamp_start).ns
+                start_ns = _instant(options.timestamp_start, "timestamp_start").ns
         else:
             options = attrs.evolve(options, timestamp_start=start.text)
             start_ns = start.ns
@@ -423,13 +455,13 @@ class Film:
         self._is_closed = True
 
 
-def _instant(timestamp: datetime | str) -> Timestamp:
+def _instant(timestamp: datetime | str, name: str = "timestamp_frame") -> Timestamp:
     try:
         if isinstance(timestamp, datetime):
             return Timestamp.from_datetime(timestamp)
         return Timestamp.parse(timestamp)
     except (TypeError, ValueError) as exc:
-        raise SchemaError("timestamp_frame", str(exc)) from None
+        raise SchemaError(name, str(exc)) from None
 
 
 def film(
@@ -437,6 +469,7 @@ def film(
     *,
     split: bool = False,
     retry_s: float | None = None,
+    start_at: datetime | str | None = None,
     dial: Dial | None = None,
     **options: Unpack[CaptureOptions],
 ) -> AbstractAsyncContextManager[Film]:
@@ -462,6 +495,11 @@ def film(
             `math.inf` for ever, None not at all. Tried again is what may pass: a lost
             connection, a worker that is away, is stopping, has no room, or whose consumer
             failed. The first capture has to open at once.
+        start_at: an instant of the worker's clock, at which the block begins; rigs that are
+            given the same one start together, as far as each knows that clock. Text in ISO
+            8601, or a `datetime`; without an offset it is UTC. `timestamp_start` is that
+            instant by the rig's clock, and `Film.start` tells how well it is known. None
+            starts now.
         dial: makes a connection to use instead of dialling, for example to a Unix socket,
             each time one is needed; it is closed with its capture. None dials what the URL
             says.
@@ -472,6 +510,8 @@ def film(
         TypeError: an option is missing, or there is none of that name; at the call.
         ValueError, ImportError, SchemaError: as for `open_capture`; nothing was sent.
         LimitsUnknown: the worker does not tell its limits, and `split` needs them.
+        ClockUnknown: it does not tell its clock, and `start_at` needs that.
+        StartMissed: `start_at` is over.
         FilmIncomplete: at the end, when captures were lost on the way; it tells which.
         CaptureError: each that `open_capture` raises, when it is not to be tried again, or
             was for `retry_s`.
@@ -480,18 +520,34 @@ def film(
     """
     if retry_s is not None:
         check_seconds("retry_s", retry_s)
-    return run_film(url, Options(**options), split=split, retry_s=retry_s, dial=dial)
+    made = Options(**options)
+    if start_at is not None and made.timestamp_start is not None:
+        raise ValueError("give either start_at or timestamp_start: a film starts once")
+    return run_film(
+        url,
+        made,
+        split=split,
+        retry_s=retry_s,
+        start_at=None if start_at is None else _instant(start_at, "start_at"),
+        dial=dial,
+    )
 
 
 @asynccontextmanager
 async def run_film(
-    url: str, options: Options, *, split: bool, retry_s: float | None, dial: Dial | None = None
+    url: str,
+    options: Options,
+    *,
+    split: bool,
+    retry_s: float | None,
+    start_at: Timestamp | None,
+    dial: Dial | None = None,
 ) -> AsyncIterator[Film]:
     """See `film`."""
     async with open_plain_nursery() as nursery:
         made = Film(url, options, split=split, retry_s=retry_s, dial=dial, nursery=nursery)
         try:
-            await made.open_part(None)
+            await made.begin(start_at)
             yield made
             await made.finish()
         finally:
