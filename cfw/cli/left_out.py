@@ -17,6 +17,7 @@ class LeftOut:
         further_images: images that belong to another in the same file (CIPA DC-007).
         bytes: those behind images that are neither padding nor text.
         files: files of directories that hold no JPEG image.
+        early_images: images of a live source that came before the start.
     """
 
     damaged_images: int = 0
@@ -24,6 +25,7 @@ class LeftOut:
     further_images: int = 0
     bytes: int = 0
     files: int = 0
+    early_images: int = 0
     _damage: str = ""
     _cut: str = ""
     _file: str = ""
@@ -75,6 +77,7 @@ class LeftOut:
                 self.files,
                 f"{_number(self.files, 'file')} without a JPEG image; the first: {self._file}",
             ),
+            (self.early_images, f"{_number(self.early_images, 'image')} before the start"),
         ]
         return [f"left out: {sentence}" for is_any, sentence in said if is_any]
 

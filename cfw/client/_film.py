@@ -29,11 +29,13 @@ from cfw.client._options import CaptureOptions, Options
 from cfw.client._retry import PROVEN_S, Backoff, passes
 from cfw.client._start import FilmStart, find_start
 from cfw.client._worker import Worker, ask_worker
-from cfw.nurseries import open_plain_nursery
+from cfw.tasks.nurseries import open_plain_nursery
 from schemas import CaptureError, SchemaError, Timestamp, WorkerLimits
 
 #: Makes a connection to use instead of dialling, each time one is needed.
 Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
+#: Told of each capture that has ended.
+OnPart: TypeAlias = "Callable[[FilmPart], object]"
 
 #: What is kept of a limit in seconds for the way to the worker: a part of it, within bounds.
 _MARGIN: Final = 0.1
@@ -159,6 +161,7 @@ class Film:
         split: bool,
         retry_s: float | None,
         dial: Dial | None,
+        on_part: OnPart | None,
         nursery: trio.Nursery,
     ) -> None:
         self.film_id = options.capture_id or str(uuid.uuid4())
@@ -168,6 +171,7 @@ class Film:
         self._split = split
         self._backoff = None if retry_s is None else Backoff(retry_s)
         self._dial = dial
+        self._on_part = on_part
         self._nursery = nursery
         self._clock = RigClock()
         self._encoder = options.encoder()
@@ -251,7 +255,8 @@ class Film:
                     # Why, its task finds too, and says whether to go on.
                     await part.ended.wait()
                 except trio.ClosedResourceError:
-                    assert part.is_closing
+                    if not part.is_closing:  # it has failed, and its task has seen it first
+                        await part.ended.wait()
                 else:
                     part.keep_time()
                     return
@@ -420,6 +425,8 @@ class Film:
 
     def _add(self, told: FilmPart) -> None:
         self._done.append(told)
+        if self._on_part is not None:
+            self._on_part(told)
         self._frames_done += told.frames_sent
         self._bytes_done += told.bytes_sent
 
@@ -471,6 +478,7 @@ def film(
     retry_s: float | None = None,
     start_at: datetime | str | None = None,
     dial: Dial | None = None,
+    on_part: OnPart | None = None,
     **options: Unpack[CaptureOptions],
 ) -> AbstractAsyncContextManager[Film]:
     """Connect to a worker and send a film, in as many captures as it takes.
@@ -503,6 +511,8 @@ def film(
         dial: makes a connection to use instead of dialling, for example to a Unix socket,
             each time one is needed; it is closed with its capture. None dials what the URL
             says.
+        on_part: called with each capture that has ended, lost ones included; it may neither
+            wait nor raise. None tells nobody.
         options: see `CaptureOptions`. `capture_id` is the first capture's; a second one is
             called `ID.2`. `timestamp_start` is the first one's; others begin with a frame.
 
@@ -530,6 +540,7 @@ def film(
         retry_s=retry_s,
         start_at=None if start_at is None else _instant(start_at, "start_at"),
         dial=dial,
+        on_part=on_part,
     )
 
 
@@ -542,10 +553,19 @@ async def run_film(
     retry_s: float | None,
     start_at: Timestamp | None,
     dial: Dial | None = None,
+    on_part: OnPart | None = None,
 ) -> AsyncIterator[Film]:
     """See `film`."""
     async with open_plain_nursery() as nursery:
-        made = Film(url, options, split=split, retry_s=retry_s, dial=dial, nursery=nursery)
+        made = Film(
+            url,
+            options,
+            split=split,
+            retry_s=retry_s,
+            dial=dial,
+            on_part=on_part,
+            nursery=nursery,
+        )
         try:
             await made.begin(start_at)
             yield made

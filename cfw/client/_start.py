@@ -1,8 +1,8 @@
 """Starting on an instant of the worker's clock, as far as a rig knows that.
 
 Rigs that are given the same instant and the same worker start together: each one asks the
-worker for its clock, and waits until its own shows that instant. How far off it may be is known,
-as half of the interval in which its clock's offset is.
+worker for its clock, and waits until its own shows that instant. How far off it may be is
+known, as half of the interval in which its clock's offset is.
 """
 
 from __future__ import annotations

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -22,8 +25,10 @@ from cfw.cli.access import Access
 from cfw.cli.send import _Request, _send
 from cfw.cli.sources import PatternPainter
 from cfw.cli.termination import Termination
-from cfw.client import Receipt, open_capture
-from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode
+from cfw.client import Receipt, film
+from cfw.recording._verify import read_receipts
+from cfw.testing.rigs import Worker, running_worker
+from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode, Timestamp
 from tests.unit.client.fake_worker import (
     HOSTILE,
     JPEG,
@@ -33,6 +38,7 @@ from tests.unit.client.fake_worker import (
     listening_worker,
     run_script,
 )
+from tests.unit.client.test_film import once
 
 USER = ("--user", "ada", "--session", "s1")
 
@@ -310,13 +316,167 @@ async def test_pacing_does_not_drift(
     )
     monkeypatch.setattr("cfw.cli.send.Frames", _ThreeHundredFrames)
     async with fake_worker(stall_once, trio.testing.lockstep_stream_pair) as rig:
-        monkeypatch.setattr(
-            "cfw.cli.send.open_capture", partial(open_capture, stream=rig.stream)
-        )
+        dial = once(rig.stream)
+        monkeypatch.setattr("cfw.cli.send.film", partial(film, dial=dial))
         capture = await _send(request, lambda capture: None, Termination())
     assert capture is not None
     assert [time - times[0] for time in times] == pytest.approx(expected)
     assert capture.receipt == Receipt(300, 300 * len(JPEG))
+
+
+# --- films ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _worker(**limits: Any) -> AsyncIterator[tuple[Worker, str]]:
+    """A real worker, on loopback."""
+    async with running_worker(limits=limits) as worker:
+
+        async def serve(stream: trio.SocketStream) -> None:
+            worker.serve(stream)
+            await worker.wait_gone(60)
+
+        async with listening_worker(serve) as url:
+            yield worker, url
+
+
+@attrs.frozen
+class _Ran:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+async def _run(*arguments: str) -> _Ran:
+    """The command in a process: a runner in this one would catch what the worker logs."""
+    ran = await trio.run_process(
+        [sys.executable, "-m", "cfw.cli", "send", *arguments],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    return _Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+async def test_a_film_in_captures_as_short_as_they_must_be() -> None:
+    """A receipt for each as an object of its own, and the sum; no frame twice."""
+    async with _worker(max_frames=5, max_fps=1000) as (worker, url):
+        film_of_12 = ("pattern:32x16?frames=12", "--split", "--fps", "200", *USER)
+        result = await _run(url, *film_of_12, "--json", "--capture-id", "f")
+        *parts, whole = map(json.loads, result.stdout.splitlines())
+        assert [(part["capture_id"], part["frames"]) for part in parts] == [
+            ("f", 5),
+            ("f.2", 5),
+            ("f.3", 2),
+        ]
+        assert all(part["close_code"] == 1000 for part in parts)
+        size = sum(part["bytes"] for part in parts)
+        assert whole == {
+            "film_id": "f",
+            "captures": 3,
+            "frames_sent": 12,
+            "bytes_sent": size,
+            "frames_confirmed": 12,
+            "bytes_confirmed": size,
+        }
+        painter = PatternPainter(32, 16, 200)
+        sent = [frame.data for capture in worker.captures for frame in capture.frames]
+        assert sent == [painter.draw(number) for number in range(1, 13)]
+        known = read_receipts(result.stdout.splitlines())
+        assert {name: receipt.frames for name, receipt in known.items()} == {
+            "f": 5,
+            "f.2": 5,
+            "f.3": 2,
+        }
+        result = await _run(url, *film_of_12, "--capture-id", "g")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout == f"g: the worker has 12 frames, {size} bytes, in 3 captures\n"
+
+
+async def test_a_capture_that_was_lost_is_told_and_the_film_goes_on() -> None:
+    """On stderr at once and in the result; it makes the exit code 1."""
+    seen: list[FakeWorker] = []
+
+    async def cut_the_first(worker: FakeWorker) -> None:
+        if len(seen) > 1:
+            await worker.confirm()
+        else:
+            for _ in range(3):
+                await worker.read_until(bytes)
+            await worker.stream.aclose()
+
+    async with listening_worker(lambda stream: run_script(stream, cut_the_first, seen)) as url:
+        asked = ("pattern:32x16?frames=40", "--fps", "100", "--capture-id", "f", *USER)
+        result = await _run(url, *asked, "--retry", "--json")
+    assert result.exit_code == 1
+    lost, rest, whole = map(json.loads, result.stdout.splitlines())
+    assert (lost["capture_id"], rest["capture_id"]) == ("f", "f.2")
+    assert lost["error_code"] is None
+    assert 3 <= lost["frames_sent"] == 40 - rest["frames"]
+    assert (whole["captures"], whole["captures_lost"], whole["frames_sent"]) == (2, 1, 40)
+    assert whole["frames_confirmed"] == rest["frames"] == len(seen[1].frames)
+    first, *_ = result.stderr.splitlines()
+    assert first.startswith("f: lost, ")
+    assert "sent and not confirmed" in first
+    assert not {*seen[0].frames} & {*seen[1].frames}
+    assert list(read_receipts(result.stdout.splitlines())) == ["f.2"]
+
+
+async def test_without_retry_a_loss_is_the_end() -> None:
+    """As ever; `--split` alone tries nothing again."""
+    seen: list[FakeWorker] = []
+    async with listening_worker(lambda stream: run_script(stream, _cut, seen)) as url:
+        result = await _run(url, "pattern:32x16", "--fps", "100", *USER)
+    assert result.exit_code == 1
+    assert len(seen) == 1
+
+
+async def test_it_starts_when_it_is_told_to() -> None:
+    """And says how well the instant is known; frames of a pipe that come before it pass by."""
+    async with _worker() as (worker, url):
+        at = worker.now(6)  # a process takes a while to begin, beside others
+        result = await _run(url, "pattern:32x16?frames=3", "--start-at", at, *USER)
+        assert result.exit_code == 0
+        assert result.stderr.startswith(f"started on {at}, to within ")
+        frames = worker.captures[0].frames
+        start = Timestamp.parse(at).ns
+        assert start - 5e8 < frames[0].ingest_ns < start + 10e9
+        result = await _run(url, "pattern:32x16", "--start-at", worker.now(-5), *USER)
+        assert result.exit_code == 1
+        assert "over by the worker's clock" in result.stderr
+        result = await _run(url, "pattern:32x16", "--start-at", "soon", *USER)
+        assert result.exit_code == 2
+
+
+async def test_what_a_pipe_gives_before_the_start_is_left_out(jpegs: list[Path]) -> None:
+    """A camera films on while its rig waits: those pictures are not of the time asked for."""
+    picture = jpegs[0].read_bytes()
+    async with _worker() as (worker, url):
+        at = Timestamp.parse(worker.now(10)).ns
+        process = await _spawn(
+            url,
+            *("-", "--json", "--start-at", Timestamp.from_ns(at).text),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        before = 0
+        async with process.stdin:
+            # Until the rig has opened its capture, and to the start; the pipe is empty by then.
+            while Timestamp.parse(worker.now()).ns < at:
+                if not worker.captures:
+                    await process.stdin.send_all(picture)
+                    before += 1
+                await trio.sleep(0.1)
+            await trio.sleep(0.5)
+            for path in jpegs[1:]:
+                await process.stdin.send_all(path.read_bytes())
+        told = json.loads(await process.stdout.receive_some())
+        assert await process.wait() == 0
+        assert told["left_out"] == {"early_images": before}
+        assert [frame.data for frame in worker.captures[0].frames] == [
+            path.read_bytes() for path in jpegs[1:]
+        ]
 
 
 async def _spawn(url: str, *arguments: str, **options: Any) -> Any:
