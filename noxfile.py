@@ -38,7 +38,7 @@ nox.needs_version = ">=2025.2"
 nox.options.sessions = ["lint", "types", "tests", "pure", "conformance", "hostile"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
-# A Python that is not there is skipped, and said to be.
+#: A Python that is not there is skipped, and said to be.
 nox.options.error_on_missing_interpreters = False
 
 #: Where everything is installed, with which all sessions but `pythons` run.
@@ -68,7 +68,7 @@ LIGHT = (
     *("tests/guards/test_domain.py", "tests/guards/test_protocol.py"),
     *("tests/guards/test_config_page.py", "tests/guards/test_pages.py"),
     *("tests/guards/test_release.py", "tests/guards/test_workflows.py"),
-    "tests/guards/test_recipes.py",
+    *("tests/guards/test_recipes.py", "tests/guards/test_dialect.py"),
 )
 #: One test is a whole sweep, suite or fuzzer there: minutes are no sign that it hangs.
 PATIENT = ("-o", "timeout=900", "-o", "faulthandler_timeout=960")

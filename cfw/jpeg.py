@@ -35,9 +35,9 @@ _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _SOS, _APP1, _APP2 = 0xDA, 0xE1, 0xE2
 
-# What a phone writes before and behind a picture that more follows: the index of a
-# Multi-Picture file (CIPA DC-007); the namespaces of Google's motion photos, gain maps and
-# depth maps in XMP; the first box of an MP4; the end of Samsung's trailer.
+#: What a phone writes before and behind a picture that more follows: the index of a
+#: Multi-Picture file (CIPA DC-007); the namespaces of Google's motion photos, gain maps and
+#: depth maps in XMP; the first box of an MP4; the end of Samsung's trailer.
 _MPF = b"MPF\x00"
 _GOOGLE = b"http://ns.google.com/photos/1.0/"
 _FTYP = b"ftyp"

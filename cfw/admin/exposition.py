@@ -17,11 +17,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from cfw.metrics._measures import BUCKETS_S, Histogram, Metrics
+from cfw.metrics import BUCKETS_S, Histogram, Metrics
 from cfw.routes.registry import Registry
 from schemas import ErrorCode
 
-# Of no version, or of this one.
+#: Of no version, or of this one.
 _OPENMETRICS = re.compile(
     r"\s*application/openmetrics-text\s*(?!.*;\s*version=(?!1\.0\.0\b))(;|$)"
 )

@@ -8,7 +8,7 @@ import gc
 import platform
 from typing import Final
 
-# glibc's mallopt(3).
+#: glibc's mallopt(3).
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 

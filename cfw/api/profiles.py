@@ -22,8 +22,8 @@ class Profile:
     limits: Limits
 
 
-# A side may be as long as the longer one, for phones film upright; max_pixels bounds the area.
-# max_frames is max_fps for max_duration_s; the buffer has room for 2 s.
+#: A side may be as long as the longer one, for phones film upright; max_pixels bounds the area.
+#: max_frames is max_fps for max_duration_s; the buffer has room for 2 s.
 PROFILES: Final = {
     "quick": Profile("15 s of VGA at 15 frames/s; what holds unless it is told.", Limits()),
     "video": Profile(

@@ -21,17 +21,17 @@ __all__ = ["MjpegSplitter", "SourceError"]
 
 _SAMPLE_BYTES = 16
 
-# Markers of ITU-T T.81, table B.1.
+#: Markers of ITU-T T.81, table B.1.
 _SOI, _EOI, _SOS, _TEM, _APP2 = 0xD8, 0xD9, 0xDA, 0x01, 0xE2
 _RST = range(0xD0, 0xD8)
 _FIRST_SEGMENT = 0xC0
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# A scan ends with EOI, or is cut short by the next image.
+#: A scan ends with EOI, or is cut short by the next image.
 _END_OF_SCAN = re.compile(rb"\xff(?:\xd9|\xd8\xff)")
 
-# Between images: padding of zeros, blanks and fill bytes, and text, which is what servers of
-# multipart streams write there: heads, boundaries, folded headers in whatever encoding.
-# Nothing but the first byte of a line is held against text that is not ASCII.
+#: Between images: padding of zeros, blanks and fill bytes, and text, which is what servers of
+#: multipart streams write there: heads, boundaries, folded headers in whatever encoding.
+#: Nothing but the first byte of a line is held against text that is not ASCII.
 _PADDING = re.compile(rb"(?:[\x00\t\n\r ]|\xff(?=[\x00\t\n\r\x20-\x7e\xff]))*")
 _NO_TEXT = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]|[\x00\n\r\xff][\x80-\xfe]")
 

@@ -61,7 +61,7 @@ class Gate:
         """
         for origin in request.values("origin"):
             is_guarded = self._tokens is not None
-            if not self.origins.admit(origin, request.host, local_address(stream), is_guarded):
+            if not self.origins.admits(origin, request.host, local_address(stream), is_guarded):
                 shown = origin[:100]
                 return HandshakeReject(
                     403,

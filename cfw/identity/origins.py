@@ -55,7 +55,7 @@ class Origins:
         if len(self._signed_in) > SIGNED_IN_KEPT:
             del self._signed_in[next(iter(self._signed_in))]
 
-    def admit(
+    def admits(
         self, origin: str, host: str, address: tuple[str, int] | None, is_guarded: bool
     ) -> bool:
         """Whether a request that names an origin may connect to the listener for rigs.

@@ -1,6 +1,6 @@
 """Find the installed factory that a URL's scheme names.
 
-Sinks (``cfw.sinks``) and session authorities (``cfw.sessions``) are chosen by URL. An entry
+Sinks (`cfw.sinks`) and session authorities (`cfw.sessions`) are chosen by URL. An entry
 point of the group is named after the scheme, so a package adds a scheme by being installed.
 
     PluginError (ValueError)
@@ -79,7 +79,7 @@ class BrokenPlugin(PluginError):
     Args:
         group: the entry-point group that was searched.
         scheme: the scheme asked for, in lower case.
-        target: the factory as registered, ``module:name``.
+        target: the factory as registered, `module:name`.
         reason: what the import said.
     """
 
@@ -108,8 +108,8 @@ def load_scheme(group: str, url: str) -> Any:
     Schemes are compared without regard to case. Nothing is cached: this runs at start.
 
     Args:
-        group: an entry-point group, such as ``cfw.sinks``.
-        url: any text that starts with ``scheme:``.
+        group: an entry-point group, such as `cfw.sinks`.
+        url: any text that starts with `scheme:`.
 
     Raises:
         UnknownScheme: the scheme is missing or not registered.

@@ -126,7 +126,7 @@ def watching(
 
 
 class AuthorityFactory(Protocol):
-    """What an entry point of the group ``cfw.sessions`` leads to.
+    """What an entry point of the group `cfw.sessions` leads to.
 
     A call should check its arguments and raise SessionUrlError (or another ValueError), but
     open nothing: that is left to entering what it returns. So a URL can be checked alone.

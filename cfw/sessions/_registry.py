@@ -1,4 +1,4 @@
-"""From a URL to an open authority, through the entry points of ``cfw.sessions``."""
+"""From a URL to an open authority, through the entry points of `cfw.sessions`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_authority_url(url: str, *, sessions: Sequence[str] = ()) -> None:
 
     Raises:
         SessionUrlError: unknown scheme, or a URL its authority cannot use.
-        ValueError: a session that is not in the form ``USER:SESSION``.
+        ValueError: a session that is not in the form `USER:SESSION`.
     """
     _prepare(url, sessions)
 
@@ -53,13 +53,13 @@ async def open_authority(
     """Open the session authority that `url` names, and close it at the end of the block.
 
     Args:
-        url: ``static:``, ``allow:``, ``http://...``, ``https://...``, ``valkey://...`` or an
+        url: `static:`, `allow:`, `http://...`, `https://...`, `valkey://...` or an
             installed scheme.
-        sessions: for ``static:``, the active sessions as ``USER:SESSION``.
+        sessions: for `static:`, the active sessions as `USER:SESSION`.
 
     Raises:
         SessionUrlError: unknown scheme, or a URL its authority cannot use.
-        ValueError: a session that is not in the form ``USER:SESSION``.
+        ValueError: a session that is not in the form `USER:SESSION`.
         OutOfReach: an authority that keeps a connection found nobody there.
 
     Cancellation: a check points where its authority does; closing waits for no peer.

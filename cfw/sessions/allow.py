@@ -1,4 +1,4 @@
-"""``allow:`` - anyone may send, for demos and closed networks."""
+"""`allow:` - anyone may send, for demos and closed networks."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class AllowAuthority:
 def open_allow(
     url: str, *, sessions: Sequence[str]
 ) -> AbstractAsyncContextManager[SessionAuthority]:
-    """Make the authority of ``allow:``.
+    """Make the authority of `allow:`.
 
     Args:
-        url: ``allow:`` and nothing more.
+        url: `allow:` and nothing more.
         sessions: must be empty; a list that is not looked at would be a false comfort.
 
     Raises:

@@ -1,9 +1,9 @@
-"""``http://`` and ``https://`` - a server answers.
+"""`http://` and `https://` - a server answers.
 
     POST {"user_id": ..., "session_id": ...}   ->   200 {"status": "active"}
 
-The status is ``active``, ``closed`` or ``invalid``; other fields are ignored. A server that
-does not know a user or a session answers ``invalid``.
+The status is `active`, `closed` or `invalid`; other fields are ignored. A server that
+does not know a user or a session answers `invalid`.
 
 No connection, no answer, and the statuses 408, 429 and 5xx mean that it is out of reach:
 AuthorityUnreachable. Any other answer is none to this question: UnusableAnswer.
@@ -35,9 +35,9 @@ from cfw.sessions._authority import (
     refuse_sessions,
 )
 
-# The answer is some 20 bytes; this leaves room for fields of the server's own.
+#: The answer is some 20 bytes; this leaves room for fields of the server's own.
 MAX_ANSWER_BYTES = 64 * 1024
-# Chunks of one byte each would cost a thousand times what they carry.
+#: Chunks of one byte each would cost a thousand times what they carry.
 MAX_ANSWER_PIECES = 1024
 
 _HEADERS = {
@@ -46,13 +46,13 @@ _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": "cfw",
 }
-# What a server says that can serve nobody just now (RFC 9110, RFC 6585), whatever it is asked.
+#: What a server says that can serve nobody just now (RFC 9110, RFC 6585), whatever it is asked.
 _UNABLE = (408, 429)
 _FORM = ("http://HOST[:PORT]/PATH", "https://HOST[:PORT]/PATH")
 _SHOWABLE_STATUS = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
-# A server may close an idle connection just as we write to it. A check changes nothing at
-# the server, so it is asked once more; a refused rig would be the price of not doing so.
+#: A server may close an idle connection just as we write to it. A check changes nothing at
+#: the server, so it is asked once more; a refused rig would be the price of not doing so.
 _STALE = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 _FAULTS: tuple[tuple[type[httpx.HTTPError], str], ...] = (
@@ -238,9 +238,9 @@ def _os_reason(exc: BaseException | None) -> str | None:
 def open_http(
     url: str, *, sessions: Sequence[str]
 ) -> AbstractAsyncContextManager[SessionAuthority]:
-    """Make the authority of ``http://`` and ``https://``.
+    """Make the authority of `http://` and `https://`.
 
-    Certificates are checked against the system's trust store (``SSL_CERT_FILE`` names
+    Certificates are checked against the system's trust store (`SSL_CERT_FILE` names
     another); proxies and other settings of the environment are not used.
 
     Args:

@@ -1,4 +1,4 @@
-"""``static:`` - the active sessions are a list given at start."""
+"""`static:` - the active sessions are a list given at start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN_CHARACTERS = 60
 
 
 def parse_session(text: str) -> tuple[str, str]:
-    """Split ``USER:SESSION`` at its first colon.
+    """Split `USER:SESSION` at its first colon.
 
     Args:
         text: both parts are what `capture.open` may say; only the session may hold a colon.
@@ -63,11 +63,11 @@ class StaticAuthority:
 def open_static(
     url: str, *, sessions: Sequence[str]
 ) -> AbstractAsyncContextManager[SessionAuthority]:
-    """Make the authority of ``static:``.
+    """Make the authority of `static:`.
 
     Args:
-        url: ``static:`` and nothing more.
-        sessions: the active sessions as ``USER:SESSION``; with none, every open is refused.
+        url: `static:` and nothing more.
+        sessions: the active sessions as `USER:SESSION`; with none, every open is refused.
 
     Raises:
         SessionUrlError: something follows the colon.

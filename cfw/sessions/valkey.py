@@ -1,7 +1,7 @@
-"""``valkey://`` and ``valkeys://`` - sessions are keys of a server that a fleet shares.
+"""`valkey://` and `valkeys://` - sessions are keys of a server that a fleet shares.
 
-A session is the hash ``PREFIX:session:SESSION_ID`` with the fields ``user`` and ``status``,
-``active`` or ``closed``. Whoever changes one publishes its id on ``PREFIX:sessions``; captures
+A session is the hash `PREFIX:session:SESSION_ID` with the fields `user` and `status`,
+`active` or `closed`. Whoever changes one publishes its id on `PREFIX:sessions`; captures
 of that session are then checked at once, and otherwise at their next re-check.
 """
 
@@ -103,7 +103,7 @@ class ValkeyAuthority:
 def open_valkey(
     url: str, *, sessions: Sequence[str]
 ) -> AbstractAsyncContextManager[SessionAuthority]:
-    """Make the authority of ``valkey://`` and ``valkeys://``.
+    """Make the authority of `valkey://` and `valkeys://`.
 
     Args:
         url: the server or cluster, as for the sink; its options about streams do nothing.

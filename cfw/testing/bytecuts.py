@@ -26,9 +26,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+import attrs
 import trio
 
 from cfw.testing.sweep.streams import MemoryStream, stream_pair
@@ -51,7 +51,7 @@ _DETAILS = {
 }
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Cut:
     """One way to cut one conversation; `str` gives a text that `Cut.parse` reads back.
 
@@ -69,9 +69,9 @@ class Cut:
     kind: Kind
     offset: int
     detail: int | None
-    conversation: bytes = field(repr=False)
+    conversation: bytes = attrs.field(repr=False)
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no kind of cut is named {self.kind!r}; there are {KINDS}")
         if self.offset not in _offsets(self.kind, len(self.conversation)):

@@ -40,8 +40,8 @@ from cfw.testing.sweep.session import (
     sweep_item,
 )
 
+#: Attribute of a test's report: what its sweeps report, as plain values.
 _TOLD = "sweeps"
-"""Attribute of a test's report: what its sweeps report, as plain values."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _saved = pytest.StashKey[options.Options]()

@@ -33,14 +33,14 @@ def open_source(
     """Return the source that `spec` names; files are opened at the first frame.
 
     Args:
-        spec: a file of one or more JPEG images, a directory (its ``*.jpg`` and ``*.jpeg`` in
-            natural order), ``-`` (MJPEG on standard input) or
-            ``pattern:[WIDTHxHEIGHT][?frames=N]`` (a test picture, endless without N).
+        spec: a file of one or more JPEG images, a directory (its `*.jpg` and `*.jpeg` in
+            natural order), `-` (MJPEG on standard input) or
+            `pattern:[WIDTHxHEIGHT][?frames=N]` (a test picture, endless without N).
         width: of the test picture if the spec gives none, in pixels.
         height: of the test picture if the spec gives none, in pixels.
         fps: frames per second of the test picture.
         max_frame_bytes: the largest image read from a file or pipe.
-        stdin_fd: the file descriptor that ``-`` stands for.
+        stdin_fd: the file descriptor that `-` stands for.
         left_out: counts what is read and given to nobody; None if nobody wants to know.
 
     Raises:
@@ -80,7 +80,7 @@ class Frames:
     in the iteration all the same. A later frame may have another size. One task iterates.
 
     Args:
-        specs: as for `open_source`; ``-`` at most once.
+        specs: as for `open_source`; `-` at most once.
         width: as for `open_source`.
         height: as for `open_source`.
         fps: as for `open_source`.

@@ -17,9 +17,9 @@ this package starts from nothing. Only Trio is needed; no other part of cfw is i
 
 from __future__ import annotations
 
-from .api import run_sweep, sweep
-from .config import SweepOptions, grid
-from .errors import (
+from cfw.testing.sweep.api import run_sweep, sweep
+from cfw.testing.sweep.config import SweepOptions, grid
+from cfw.testing.sweep.errors import (
     InstrumentError,
     NondeterminismError,
     RealIOError,
@@ -28,14 +28,14 @@ from .errors import (
     TokenError,
     UnsupportedTrio,
 )
-from .failure import Failure
-from .oracle import DEFAULT_INVARIANTS
-from .report import Report
-from .schedule import Pct, pct
-from .streams import MemoryStream, stream_pair
-from .tokens import Token
-from .verdict import SweepFailure
-from .world import Injection, World
+from cfw.testing.sweep.failure import Failure
+from cfw.testing.sweep.oracle import DEFAULT_INVARIANTS
+from cfw.testing.sweep.report import Report
+from cfw.testing.sweep.schedule import Pct, pct
+from cfw.testing.sweep.streams import MemoryStream, stream_pair
+from cfw.testing.sweep.tokens import Token
+from cfw.testing.sweep.verdict import SweepFailure
+from cfw.testing.sweep.world import Injection, World
 
 __all__ = [
     "DEFAULT_INVARIANTS",

@@ -12,7 +12,7 @@ from functools import wraps
 from itertools import count
 from typing import Any
 
-from ._trio import replaced
+from cfw.testing.sweep._trio import replaced
 
 _MODULE = "pytest_trio.plugin"
 _numbers = count()

@@ -31,7 +31,7 @@ import outcome
 import trio
 import trio.testing
 
-from .errors import UnsupportedTrio
+from cfw.testing.sweep.errors import UnsupportedTrio
 
 _RANDOM = "_r"
 _FLAG = "_ALLOW_DETERMINISTIC_SCHEDULING"
@@ -138,8 +138,8 @@ def is_visible(scope: trio.CancelScope, task: trio.lowlevel.Task) -> bool:
     return status is not None
 
 
-# Where a run of Trio meets what is not virtual: module, name, and what goes through.
-# Subprocesses, files and name look-ups go through threads.
+#: Where a run of Trio meets what is not virtual: module, name, and what goes through.
+#: Subprocesses, files and name look-ups go through threads.
 _DOORS = (
     ("trio._core._run", "TheIOManager.wait_readable", "waiting for a file descriptor"),
     ("trio._core._run", "TheIOManager.wait_writable", "waiting for a file descriptor"),

@@ -25,10 +25,16 @@ from typing import Any
 
 import trio
 
-from ._trio import cancelled_for, deadline_of, is_ended, is_scheduled, waits_for_children
-from .points import BEFORE, TASK_PREFIX, Fault
-from .sites import await_frames, in_scope, is_plumbing, park_site, task_name
-from .world import World
+from cfw.testing.sweep._trio import (
+    cancelled_for,
+    deadline_of,
+    is_ended,
+    is_scheduled,
+    waits_for_children,
+)
+from cfw.testing.sweep.points import BEFORE, TASK_PREFIX, Fault
+from cfw.testing.sweep.sites import await_frames, in_scope, is_plumbing, park_site, task_name
+from cfw.testing.sweep.world import World
 
 Task = trio.lowlevel.Task
 

@@ -10,17 +10,17 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, Unpack, cast
 
-from . import options
-from ._trio import check_trio
-from .calls import call_text, content_of, place_of
-from .config import Config, SweepOptions, make_config
-from .cover import files_of
-from .engine import Engine
-from .errors import TokenError
-from .facts import Host, Scenario, scenario_name
-from .report import Report, record
-from .tokens import Sweep, Token
-from .verdict import SweepFailure
+from cfw.testing.sweep import options
+from cfw.testing.sweep._trio import check_trio
+from cfw.testing.sweep.calls import call_text, content_of, place_of
+from cfw.testing.sweep.config import Config, SweepOptions, make_config
+from cfw.testing.sweep.cover import files_of
+from cfw.testing.sweep.engine import Engine
+from cfw.testing.sweep.errors import TokenError
+from cfw.testing.sweep.facts import Host, Scenario, scenario_name
+from cfw.testing.sweep.report import Report, record
+from cfw.testing.sweep.tokens import Sweep, Token
+from cfw.testing.sweep.verdict import SweepFailure
 
 
 def run_sweep(

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from types import CellType, FunctionType
 from typing import Any
 
-from .config import Config
-from .facts import Scenario
-from .sites import short_path
-from .tokens import params_checksum, settings_checksum, stable
+from cfw.testing.sweep.config import Config
+from cfw.testing.sweep.facts import Scenario
+from cfw.testing.sweep.sites import short_path
+from cfw.testing.sweep.tokens import params_checksum, settings_checksum, stable
 
-# What a replay needs of a sweep's settings: the rest only chooses points.
+#: What a replay needs of a sweep's settings: the rest only chooses points.
 _NEEDED = ("params", "heal", "limit", "seed", "allow", "without", "name")
 
 

@@ -20,11 +20,11 @@ from zlib import crc32
 
 import trio
 
-from .tokens import Sweep
-from .work import Answer
+from cfw.testing.sweep.tokens import Sweep
+from cfw.testing.sweep.work import Answer
 
+#: Seconds before a sweep leaves anything: what is over sooner is begun anew.
 AFTER_S = 10.0
-"""Seconds before a sweep leaves anything: what is over sooner is begun anew."""
 
 _FORMAT = "sweep checkpoint 1"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TypedDict
 
-from .facts import Scenario, Settings, scenario_name
-from .oracle import DEFAULT_INVARIANTS, NEVER_WITHOUT
-from .points import NURSERIES, TASKS
-from .schedule import EXHAUSTIVE, Pct, Schedule, check_schedule
+from cfw.testing.sweep.facts import Scenario, Settings, scenario_name
+from cfw.testing.sweep.oracle import DEFAULT_INVARIANTS, NEVER_WITHOUT
+from cfw.testing.sweep.points import NURSERIES, TASKS
+from cfw.testing.sweep.schedule import EXHAUSTIVE, Pct, Schedule, check_schedule
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .sites import short_path
+from cfw.testing.sweep.sites import short_path
 
+#: How often each line, by file, was cut.
 Cuts = Counter[tuple[str, int]]
-"""How often each line, by file, was cut."""
 
 
 @dataclass(frozen=True)

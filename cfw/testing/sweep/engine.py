@@ -13,34 +13,42 @@ from functools import partial
 
 import trio
 
-from . import interrupt, options
-from ._trio import hooks
-from .calls import content_of
-from .checkpoint import Checkpoint
-from .config import Config
-from .errors import (
+from cfw.testing.sweep import interrupt, options
+from cfw.testing.sweep._trio import hooks
+from cfw.testing.sweep.calls import content_of
+from cfw.testing.sweep.checkpoint import Checkpoint
+from cfw.testing.sweep.config import Config
+from cfw.testing.sweep.errors import (
     CannotSweep,
     NondeterminismError,
     RealIOError,
     StaleToken,
     SweepError,
 )
-from .facts import Result
-from .failure import Failure
-from .finds import Finds, Found
-from .forks import obstacle, pays, perform_all
-from .jobs import apart, in_order
-from .points import BEFORE, FAULT_PREFIX, NURSERY_PREFIX, TASK_PREFIX, Instant, Point, select
-from .report import Report
-from .run import DRY_BATCHES, MIN_BATCHES, run_once
-from .schedule import EXHAUSTIVE, Pct, Schedule, schedule_text
-from .shrink import Shrinker
-from .sites import leaves
-from .story import difference, tell
-from .tokens import Sweep, Token
-from .verdict import SweepFailure
-from .watch import Record
-from .work import Answer, Work, faults_at, orders, perform, spread
+from cfw.testing.sweep.facts import Result
+from cfw.testing.sweep.failure import Failure
+from cfw.testing.sweep.finds import Finds, Found
+from cfw.testing.sweep.forks import obstacle, pays, perform_all
+from cfw.testing.sweep.jobs import apart, in_order
+from cfw.testing.sweep.points import (
+    BEFORE,
+    FAULT_PREFIX,
+    NURSERY_PREFIX,
+    TASK_PREFIX,
+    Instant,
+    Point,
+    select,
+)
+from cfw.testing.sweep.report import Report
+from cfw.testing.sweep.run import DRY_BATCHES, MIN_BATCHES, run_once
+from cfw.testing.sweep.schedule import EXHAUSTIVE, Pct, Schedule, schedule_text
+from cfw.testing.sweep.shrink import Shrinker
+from cfw.testing.sweep.sites import leaves
+from cfw.testing.sweep.story import difference, tell
+from cfw.testing.sweep.tokens import Sweep, Token
+from cfw.testing.sweep.verdict import SweepFailure
+from cfw.testing.sweep.watch import Record
+from cfw.testing.sweep.work import Answer, Work, faults_at, orders, perform, spread
 
 
 @dataclass

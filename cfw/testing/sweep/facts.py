@@ -11,9 +11,9 @@ from typing import Protocol
 import trio
 from trio.testing import MockClock
 
-from .alone import Left, Reached
-from .watch import Record, Watch
-from .world import World
+from cfw.testing.sweep.alone import Left, Reached
+from cfw.testing.sweep.watch import Record, Watch
+from cfw.testing.sweep.world import World
 
 Scenario = Callable[..., Awaitable[object]]
 
@@ -36,8 +36,8 @@ class Enter(Protocol):
         """
 
 
+#: Does what has to be done outside Trio, before and after each run, and enters it between.
 Host = Callable[[World, Enter], None]
-"""Does what has to be done outside Trio, before and after each run, and enters it between."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .points import Point
-from .watch import Record
+from cfw.testing.sweep.points import Point
+from cfw.testing.sweep.watch import Record
 
 
 @dataclass(frozen=True)

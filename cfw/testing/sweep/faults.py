@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import trio
 from trio.lowlevel import checkpoint
 
-from .points import FAULT_PREFIX
+from cfw.testing.sweep.points import FAULT_PREFIX
 
 S = TypeVar("S")
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .facts import Violation
-from .points import Point
-from .sites import ADDRESS
+from cfw.testing.sweep.facts import Violation
+from cfw.testing.sweep.points import Point
+from cfw.testing.sweep.sites import ADDRESS
 
-# Numbers tell places of one bug apart; only a line of code tells bugs apart.
+#: Numbers tell places of one bug apart; only a line of code tells bugs apart.
 _NUMBER = re.compile(r"(?<!\.py:)\b\d+(?:\.\d+)?\b")
 
 Root = tuple[str, str]

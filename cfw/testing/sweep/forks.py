@@ -27,24 +27,24 @@ from functools import cache
 from itertools import groupby
 from typing import Any, NoReturn
 
-from . import interrupt, options
-from ._trio import detach, own_descriptors
-from .config import Config
-from .errors import SweepError
-from .points import BEFORE
-from .run import run_once
-from .watch import Record, Watch
-from .work import Answer, Work, answered, perform
+from cfw.testing.sweep import interrupt, options
+from cfw.testing.sweep._trio import detach, own_descriptors
+from cfw.testing.sweep.config import Config
+from cfw.testing.sweep.errors import SweepError
+from cfw.testing.sweep.points import BEFORE
+from cfw.testing.sweep.run import run_once
+from cfw.testing.sweep.watch import Record, Watch
+from cfw.testing.sweep.work import Answer, Work, answered, perform
 
+#: What a point costs that is forked, beyond its own steps: the fork, and every page of memory
+#: that either process then writes to. Measured on a small virtual machine, with 50 MB in use.
 FORK_S = 0.008
-"""What a point costs that is forked, beyond its own steps: the fork, and every page of memory
-that either process then writes to. Measured on a small virtual machine, with 50 MB in use."""
 
 _TASKS, _DESCRIPTORS = "/proc/self/task", "/proc/self/fd"
 
 _PR_SET_PDEATHSIG = 1
 
-# Audit events of what outlives a run. Sockets of Trio's own come between two steps.
+#: Audit events of what outlives a run. Sockets of Trio's own come between two steps.
 _CHANGES = frozenset(
     [
         *("os.mkdir", "os.rmdir", "os.remove", "os.rename", "os.link", "os.symlink"),

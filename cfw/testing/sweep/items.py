@@ -27,23 +27,23 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ._pytest_trio import fixtures_in_order
-from ._trio import nurseries_noted
-from .errors import CannotSweep
-from .facts import Enter
-from .points import NURSERIES, TASK_PREFIX, TASKS
-from .sites import is_trio, leaves, raised_at
-from .watch import PASSED
-from .world import Program, World
+from cfw.testing.sweep._pytest_trio import fixtures_in_order
+from cfw.testing.sweep._trio import nurseries_noted
+from cfw.testing.sweep.errors import CannotSweep
+from cfw.testing.sweep.facts import Enter
+from cfw.testing.sweep.points import NURSERIES, TASK_PREFIX, TASKS
+from cfw.testing.sweep.sites import is_trio, leaves, raised_at
+from cfw.testing.sweep.watch import PASSED
+from cfw.testing.sweep.world import Program, World
 
+#: What `--sweep=` may name, and what stands for it in `at`.
 SCOPES = {"test": "test", "nursery": NURSERIES, "task": TASKS}
-"""What `--sweep=` may name, and what stands for it in `at`."""
 
+#: Invariant: what pytest tears down after a run raises nothing.
 TEARDOWN = "teardown"
-"""Invariant: what pytest tears down after a run raises nothing."""
 
+#: Set on the items that are single runs of a sweep.
 is_run = pytest.StashKey[bool]()
-"""Set on the items that are single runs of a sweep."""
 
 Phase = Literal["setup", "call", "teardown"]
 

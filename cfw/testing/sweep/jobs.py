@@ -15,17 +15,17 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from . import interrupt
-from .errors import SweepError
+from cfw.testing.sweep import interrupt
+from cfw.testing.sweep.errors import SweepError
 
 W = TypeVar("W")
 A = TypeVar("A")
 
+#: Items per message: few messages, and still all processes busy to the end.
 CHUNK = 16
-"""Items per message: few messages, and still all processes busy to the end."""
 
+#: Does items in their order, and hands each answer over as soon as it is there.
 Perform = Callable[[Sequence[W], Callable[[A], None]], None]
-"""Does items in their order, and hands each answer over as soon as it is there."""
 
 
 def in_order(

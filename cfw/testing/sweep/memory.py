@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from . import options
-from .errors import TokenError
-from .tokens import Token
+from cfw.testing.sweep import options
+from cfw.testing.sweep.errors import TokenError
+from cfw.testing.sweep.tokens import Token
 
+#: Attribute of a test's report: tokens of the points that failed in it.
 FAILED = "sweeps_failed"
-"""Attribute of a test's report: tokens of the points that failed in it."""
 
 _CACHE = "sweep/lastfailed"
 _EVERY_S = 30.0

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from io import StringIO
 from typing import Any
 
-from . import options
-from .facts import Noise
+from cfw.testing.sweep import options
+from cfw.testing.sweep.facts import Noise
 
-# Trio reports to these loggers what it cannot raise.
+#: Trio reports to these loggers what it cannot raise.
 _TRIO_LOGGERS = ("trio.abc.Instrument", "trio.async_generator_errors")
 
 

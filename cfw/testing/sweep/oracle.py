@@ -8,9 +8,9 @@ from types import CellType
 
 import trio
 
-from .alone import Left, Reached
-from .facts import Facts, Noise, Settings, Violation
-from .sites import leaves, raised_at, trace_text
+from cfw.testing.sweep.alone import Left, Reached
+from cfw.testing.sweep.facts import Facts, Noise, Settings, Violation
+from cfw.testing.sweep.sites import leaves, raised_at, trace_text
 
 _ORDINAL = re.compile(r"#\d+")
 
@@ -40,8 +40,8 @@ DEFAULT_INVARIANTS = (
     LEFT_BEHIND,
 )
 
+#: What no sweep can do without: of a run that did not end nothing else can be asked.
 NEVER_WITHOUT = (TRIO_BROKEN, FINISHED)
-"""What no sweep can do without: of a run that did not end nothing else can be asked."""
 
 
 def judge(settings: Settings, facts: Facts) -> Iterator[Violation]:

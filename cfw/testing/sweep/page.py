@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from .failure import Failure
-from .points import BEFORE, Fault, when_text
-from .schedule import schedule_text
-from .watch import Record
+from cfw.testing.sweep.failure import Failure
+from cfw.testing.sweep.points import BEFORE, Fault, when_text
+from cfw.testing.sweep.schedule import schedule_text
+from cfw.testing.sweep.watch import Record
 
+#: Steps on a page, the last ones before the end; a browser shows more only slowly.
 MOST_ROWS = 400
-"""Steps on a page, the last ones before the end; a browser shows more only slowly."""
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --cut: #d33; }

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .schedule import Schedule
+from cfw.testing.sweep.schedule import Schedule
 
 BEFORE = "b"
 AFTER = "a"
 
+#: In `at`: every nursery below the root, wherever it is open.
 NURSERIES = "nurseries"
-"""In `at`: every nursery below the root, wherever it is open."""
 
 NURSERY_PREFIX = "nursery:"
 
+#: In `at`: every task below the root that the program started itself, each alone.
 TASKS = "tasks"
-"""In `at`: every task below the root that the program started itself, each alone."""
 
 TASK_PREFIX = "task:"
 
+#: In `at`: every way in which a call of a stream with `World.faults` can go wrong.
 FAULTS = "faults"
-"""In `at`: every way in which a call of a stream with `World.faults` can go wrong."""
 
 FAULT_PREFIX = "fault:"
 
+#: What in `at` stands for many, and how the names of these begin.
 PREFIXES = {NURSERIES: NURSERY_PREFIX, TASKS: TASK_PREFIX, FAULTS: FAULT_PREFIX}
-"""What in `at` stands for many, and how the names of these begin."""
 
 
 @dataclass(frozen=True, slots=True)

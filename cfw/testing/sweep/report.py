@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .failure import Failure
+from cfw.testing.sweep.failure import Failure
 
 
 @dataclass

@@ -12,22 +12,22 @@ from functools import partial
 import trio
 from trio.testing import MockClock
 
-from . import interrupt, oracle
-from ._trio import batch_order, keep_for_ever
-from .alone import Left
-from .errors import InstrumentError
-from .facts import Enter, Facts, Noise, Result, Settings, Violation
-from .noise import listening
-from .points import Fault
-from .schedule import Picker, Schedule
-from .watch import Abandoned, Walk, Watch
-from .world import World
+from cfw.testing.sweep import interrupt, oracle
+from cfw.testing.sweep._trio import batch_order, keep_for_ever
+from cfw.testing.sweep.alone import Left
+from cfw.testing.sweep.errors import InstrumentError
+from cfw.testing.sweep.facts import Enter, Facts, Noise, Result, Settings, Violation
+from cfw.testing.sweep.noise import listening
+from cfw.testing.sweep.points import Fault
+from cfw.testing.sweep.schedule import Picker, Schedule
+from cfw.testing.sweep.watch import Abandoned, Walk, Watch
+from cfw.testing.sweep.world import World
 
+#: A run without faults that takes more batches than this is called a livelock.
 DRY_BATCHES = 50_000
-"""A run without faults that takes more batches than this is called a livelock."""
 
+#: A run with faults may take this many, or 20 times its dry run, before it is a livelock.
 MIN_BATCHES = 10_000
-"""A run with faults may take this many, or 20 times its dry run, before it is a livelock."""
 
 
 def run_once(

@@ -53,9 +53,9 @@ def pct(depth: int, seeds: Iterable[int]) -> tuple[Pct, ...]:
     return tuple(Pct(depth, seed) for seed in seeds)
 
 
+#: `"fifo"`, `"lifo"`, a seed, priorities, or the choices themselves; `"exhaustive"` means all
+#: lists.
 Schedule = str | int | tuple[int, ...] | Pct
-"""`"fifo"`, `"lifo"`, a seed, priorities, or the choices themselves; `"exhaustive"` means all
-lists."""
 
 EXHAUSTIVE = "exhaustive"
 

@@ -9,19 +9,19 @@ from typing import NoReturn, cast
 
 import pytest
 
-from . import options, report
-from .api import sweep_hosted
-from .config import SweepOptions
-from .errors import NondeterminismError, RealIOError, SweepError, TokenError
-from .items import SCOPES, Suite, captures_no_more, is_async, why_not
-from .report import Report
-from .verdict import SweepFailure
+from cfw.testing.sweep import options, report
+from cfw.testing.sweep.api import sweep_hosted
+from cfw.testing.sweep.config import SweepOptions
+from cfw.testing.sweep.errors import NondeterminismError, RealIOError, SweepError, TokenError
+from cfw.testing.sweep.items import SCOPES, Suite, captures_no_more, is_async, why_not
+from cfw.testing.sweep.report import Report
+from cfw.testing.sweep.verdict import SweepFailure
 
+#: The option, and what its tokens name as the sweep.
 NAME = "--sweep"
-"""The option, and what its tokens name as the sweep."""
 
+#: Name of the property that says why a test was not swept.
 SKIPPED = "sweep_skipped"
-"""Name of the property that says why a test was not swept."""
 
 NEVER_WAITS = "its body never waits, so there is nothing to cut"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from .facts import Result
-from .finds import Found, root_of
-from .points import Point
-from .work import Work
+from cfw.testing.sweep.facts import Result
+from cfw.testing.sweep.finds import Found, root_of
+from cfw.testing.sweep.points import Point
+from cfw.testing.sweep.work import Work
 
+#: How many runs may be spent on one failure.
 RUNS = 100
-"""How many runs may be spent on one failure."""
 
 
 class Shrinker:

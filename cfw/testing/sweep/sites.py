@@ -30,17 +30,17 @@ _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PYTEST_TRIO = os.path.join("pytest_trio", "plugin.py")
 _RUN = _HERE + "run.py"
 _CONTEXTLIB = inspect.getfile(contextlib)
-# A scenario may go elsewhere in some runs and not in others; names of files stay the same.
+#: A scenario may go elsewhere in some runs and not in others; names of files stay the same.
 _STARTED_IN = os.getcwd() + os.sep
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-# Steps of an async generator, `anext` with a default, `coroutine.__await__()`.
+#: Steps of an async generator, `anext` with a default, `coroutine.__await__()`.
 _WRAPPERS = frozenset(
     ["async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"]
 )
 _DRIVEN = (AsyncGeneratorType, CoroutineType, GeneratorType)
 
-# The code object is kept beside its number, so that its id is never given to another.
+#: The code object is kept beside its number, so that its id is never given to another.
 _numbers: dict[tuple[int, int], tuple[int, CodeType]] = {}
 
 

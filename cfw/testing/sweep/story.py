@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .points import Point, when_text
-from .schedule import schedule_text
-from .watch import Record, Step
+from cfw.testing.sweep.points import Point, when_text
+from cfw.testing.sweep.schedule import schedule_text
+from cfw.testing.sweep.watch import Record, Step
 
 BEFORE_LINES = 12
 AFTER_LINES = 20

@@ -17,15 +17,15 @@ from zlib import crc32
 
 import trio
 
-from .errors import StaleToken, TokenError
-from .facts import Settings
-from .points import AFTER, BEFORE, Fault, Point
-from .schedule import parse_schedule, schedule_text
-from .sites import ADDRESS
+from cfw.testing.sweep.errors import StaleToken, TokenError
+from cfw.testing.sweep.facts import Settings
+from cfw.testing.sweep.points import AFTER, BEFORE, Fault, Point
+from cfw.testing.sweep.schedule import parse_schedule, schedule_text
+from cfw.testing.sweep.sites import ADDRESS
 
 VERSION = "sweep2"
 
-# What decides the verdict on a run beside its point; the rest only chooses points.
+#: What decides the verdict on a run beside its point; the rest only chooses points.
 _JUDGED = ("heal", "limit", "seed", "allow", "without")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .failure import Failure
-from .report import Report
+from cfw.testing.sweep.failure import Failure
+from cfw.testing.sweep.report import Report
 
 
 @dataclass

@@ -17,25 +17,25 @@ from typing import Concatenate, ParamSpec, Protocol
 import trio
 from trio.testing import MockClock
 
-from . import interrupt
-from ._trio import cancelled_for, is_visible
-from .alone import Alone
-from .errors import RealIOError
-from .points import AFTER, BEFORE, NURSERY_PREFIX, Fault, Instant
-from .schedule import Picker, Priorities
-from .sites import caller_site, leaves, mix, park_site, position, task_name
-from .world import Action, Injection, World
+from cfw.testing.sweep import interrupt
+from cfw.testing.sweep._trio import cancelled_for, is_visible
+from cfw.testing.sweep.alone import Alone
+from cfw.testing.sweep.errors import RealIOError
+from cfw.testing.sweep.points import AFTER, BEFORE, NURSERY_PREFIX, Fault, Instant
+from cfw.testing.sweep.schedule import Picker, Priorities
+from cfw.testing.sweep.sites import caller_site, leaves, mix, park_site, position, task_name
+from cfw.testing.sweep.world import Action, Injection, World
 
 P = ParamSpec("P")
 Task = trio.lowlevel.Task
 
 _MARK = "_sweep_delivered_to"
 
+#: Attribute of an exception that came out of a scope which a fault had cancelled.
 PASSED = "_sweep_passed"
-"""Attribute of an exception that came out of a scope which a fault had cancelled."""
 
+#: How long a run that was told to stop may go on before it is torn down.
 GRACE_BATCHES = 500
-"""How long a run that was told to stop may go on before it is torn down."""
 
 
 class Abandoned(BaseException):

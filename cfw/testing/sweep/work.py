@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .config import Config
-from .errors import NondeterminismError
-from .facts import Result, Violation
-from .points import Fault, Instant, Point
-from .run import run_once
-from .schedule import next_choices
+from cfw.testing.sweep.config import Config
+from cfw.testing.sweep.errors import NondeterminismError
+from cfw.testing.sweep.facts import Result, Violation
+from cfw.testing.sweep.points import Fault, Instant, Point
+from cfw.testing.sweep.run import run_once
+from cfw.testing.sweep.schedule import next_choices
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Literal, TypeVar
 
 import trio
 
-from ._trio import has_been_entered, has_exited
-from .faults import Faults
-from .points import PREFIXES
-from .track import Tracked
+from cfw.testing.sweep._trio import has_been_entered, has_exited
+from cfw.testing.sweep.faults import Faults
+from cfw.testing.sweep.points import PREFIXES
+from cfw.testing.sweep.track import Tracked
 
 T = TypeVar("T")
 Action = Callable[[], object]

@@ -5,8 +5,7 @@ import struct
 import attrs
 
 from cfw.wire import InvalidPayload, MessageTooBig, ProtocolFault, WireViolation
-
-from .peer import MASK, binary, close, frame, header, ping, text
+from tests.unit.wire.peer import MASK, binary, close, frame, header, ping, text
 
 MAX_TEXT_BYTES = 1000
 MAX_BINARY_BYTES = 100_000

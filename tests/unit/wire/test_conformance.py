@@ -17,13 +17,13 @@ pytestmark = pytest.mark.conformance
 
 MAX_BYTES = 16 * 1024 * 1024
 
-# Cases that are conformant but not what Autobahn likes best, each with its reason.
+#: Cases that are conformant but not what Autobahn likes best, each with its reason.
 NON_STRICT: dict[str, str] = {}
 
-# The families asked for: framing, pings, reserved bits and opcodes, fragments, UTF-8,
-# closing, limits, and odds and ends. 12 and 13 are compression, which is not offered.
+#: The families asked for: framing, pings, reserved bits and opcodes, fragments, UTF-8,
+#: closing, limits, and odds and ends. 12 and 13 are compression, which is not offered.
 FAMILIES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
-# Megabytes per case; what they measure is also measured by the benchmarks.
+#: Megabytes per case; what they measure is also measured by the benchmarks.
 LARGE = ["9.*"]
 
 

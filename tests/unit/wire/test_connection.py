@@ -18,8 +18,7 @@ from cfw.wire import (
     WireError,
 )
 from tests.planted import Change, planted
-
-from .peer import (
+from tests.unit.wire.peer import (
     MASK,
     REQUEST,
     Peer,

@@ -7,9 +7,8 @@ import pytest
 
 from cfw.wire import Decoder, InvalidPayload, MessageTooBig, ProtocolFault
 from cfw.wire.decoder import FRAGMENT_BYTES, FRAMES_AT_ONCE, MANY_FRAGMENTS
-
-from .cases import CASES, MAX_BINARY_BYTES, MAX_TEXT_BYTES, Case
-from .peer import MASK, binary, close, frame, header, ping, text
+from tests.unit.wire.cases import CASES, MAX_BINARY_BYTES, MAX_TEXT_BYTES, Case
+from tests.unit.wire.peer import MASK, binary, close, frame, header, ping, text
 
 
 def decode(chunks: Iterable[bytes]) -> Decoder:

@@ -16,8 +16,7 @@ from wsproto import events, frame_protocol
 from wsproto.connection import Connection, ConnectionType
 
 from cfw.wire import Decoder
-
-from .peer import close, frame
+from tests.unit.wire.peer import close, frame
 
 pytestmark = pytest.mark.fuzz
 
@@ -149,15 +148,15 @@ def by_wsproto(chunks: list[bytes]) -> Found:
     return found
 
 
-# The differences allowed, each with its reason. They concern only when a fault shows, not
-# whether: the bytes below complete any header, after which both must agree.
-#
-# 1. Input that ends inside a header: cfw refuses the first two bytes (reserved bits, the
-#    mask bit, a bad continuation) before the rest of the header has come, wsproto behind it.
-# 2. Input that ends between a length and its mask: wsproto refuses a length that is not
-#    minimal before the mask has come, cfw when the header is whole.
-# 3. Input that ends inside a control frame or behind the header of a continuation without
-#    a message: wsproto waits for payload first, cfw does not.
+#: The differences allowed, each with its reason. They concern only when a fault shows, not
+#: whether: the bytes below complete any header, after which both must agree.
+#:
+#: 1. Input that ends inside a header: cfw refuses the first two bytes (reserved bits, the
+#:    mask bit, a bad continuation) before the rest of the header has come, wsproto behind it.
+#: 2. Input that ends between a length and its mask: wsproto refuses a length that is not
+#:    minimal before the mask has come, cfw when the header is whole.
+#: 3. Input that ends inside a control frame or behind the header of a continuation without
+#:    a message: wsproto waits for payload first, cfw does not.
 REST_OF_A_HEADER = bytes(14)
 
 

@@ -6,8 +6,7 @@ from trio.testing import MockClock
 
 from cfw.net import describe_peer
 from cfw.wire import HandshakeReject, HandshakeRejected, Judge, PeerGone, Request
-
-from .peer import PATH, REQUEST, Peer, pair, serve, text
+from tests.unit.wire.peer import PATH, REQUEST, Peer, pair, serve, text
 
 
 async def refused(request: bytes, **changes: object) -> tuple[HandshakeRejected, int, str]:

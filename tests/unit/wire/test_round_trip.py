@@ -9,8 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.wire import KeepaliveTimeout, PeerClosed
-
-from .peer import REQUEST, close, frame, pair, parse_frames, serve, text
+from tests.unit.wire.peer import REQUEST, close, frame, pair, parse_frames, serve, text
 
 
 async def test_the_shortest_round_trip_is_kept(autojump_clock: MockClock) -> None:

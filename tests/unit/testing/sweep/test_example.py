@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE / "example_sweep.py"
 PAGE = Path(cfw.testing.__file__).parent / "SWEEP.md"
 
-# Everything Trio and pytest are made of, and the toolkit; nothing of cfw beside it.
+#: Everything Trio and pytest are made of, and the toolkit; nothing of cfw beside it.
 ALONE = '''
 import importlib.abc
 import sys
@@ -44,7 +44,7 @@ import pytest
 sys.exit(pytest.main(sys.argv[1:]))
 '''
 
-# `attr` and `attrs` are left: Trio itself is built on them.
+#: `attr` and `attrs` are left: Trio itself is built on them.
 ABSENT = (
     "cattrs",
     "orjson",
