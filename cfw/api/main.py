@@ -162,10 +162,9 @@ async def _serve_connections(
             opened.callback(listener.socket.close)
         tls = access.server.tls
         scheme = "ws" if tls is None else "wss"
-        capture_url = (
-            f"{scheme}://{address_text(listeners[0].socket.getsockname())}{router.path}"
-        )
-        public_url = _with_path(config.server.public_url, router.path) or None
+        path = router.services.path
+        capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{path}"
+        public_url = _with_path(config.server.public_url, path) or None
         async with (
             _admin(config, access, router, sink, public_url or capture_url) as admin,
             trio.open_nursery() as connections,
@@ -176,7 +175,7 @@ async def _serve_connections(
                 )
                 listening.start_soon(access.keep)
                 listening.start_soon(watch_stalls, metrics)
-                listening.start_soon(router.sessions.watch)
+                listening.start_soon(router.services.sessions.watch)
                 await listening.start(take, _over(tls, router.handle), listeners)
                 task_status.started(Addresses(capture_url, admin, public_url))
                 await shutdown.wait_requested()
@@ -190,7 +189,7 @@ def _over(tls: TlsFiles | None, serve: Handler) -> Handler:
 
 
 async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
-    _log.info("server.draining", captures=len(router.registry), drain_s=drain_s)
+    _log.info("server.draining", captures=len(router.services.registry), drain_s=drain_s)
     router.drain()
     async with trio.open_nursery() as nursery:
 
@@ -218,10 +217,10 @@ async def _admin(
         return
     hub = sink if isinstance(sink, Hub) else None
     app = create_app(
-        registry=router.registry,
+        registry=router.services.registry,
         hub=hub,
         is_ready=lambda: not router.is_draining,
-        metrics=router.metrics,
+        metrics=router.services.metrics,
         capture_url=capture_url,
         limits=config.limits,
         needs_token=access.server.tokens is not None,

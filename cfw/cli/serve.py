@@ -32,7 +32,7 @@ from cfw.metrics import Metrics
 from cfw.net import RESERVE, raise_descriptor_limit
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
-from cfw.routes.router import limits_told
+from cfw.routes.services import limits_told
 from cfw.tasks.nurseries import first_leaf
 
 #: Seconds for the ready line to be taken.

@@ -115,15 +115,37 @@ class Outcome:
         return code if self.is_bug else f"{code}: {self.error.detail}"
 
 
-def outcome_of(failure: BaseException, requested: DomainError | None) -> Outcome:
+class Stop:
+    """Ends a connection for a reason from outside.
+
+    Attributes:
+        scope: all of the connection but its last words runs in it.
+        error: why it was cancelled; None when nobody has said so, and then the server stops.
+    """
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.error: DomainError | None = None
+
+    def request(self, error: DomainError) -> None:
+        """End it; the first reason counts."""
+        if self.error is None:
+            self.error = error
+            self.scope.cancel()
+
+
+def outcome_of(
+    failure: BaseException, requested: DomainError | None, *, has_capture: bool = True
+) -> Outcome:
     """Find the one error to report in whatever was raised.
 
     Args:
         failure: an exception, or a group of what several tasks raised.
         requested: why the connection was cancelled from outside; None when it is not known,
             and then a cancellation means that the server stops.
+        has_capture: whether a capture was opened; a rig that leaves before it misses nothing.
     """
-    found = [_outcome(leaf, requested) for leaf in leaves(failure)]
+    found = [_outcome(leaf, requested, has_capture) for leaf in leaves(failure)]
     return min(found, key=lambda outcome: _rank(outcome.error))
 
 
@@ -134,10 +156,14 @@ def not_ours(failure: BaseException) -> BaseException | None:
     return None if isinstance(failure, Exception) else failure
 
 
-def _outcome(leaf: BaseException, requested: DomainError | None) -> Outcome:
-    error, close_code = _error_of(leaf, requested)
-    default, level = LADDER[error.code]
-    return Outcome(error, default if close_code is None else close_code, level, leaf)
+def _outcome(leaf: BaseException, requested: DomainError | None, has_capture: bool) -> Outcome:
+    error, said = _error_of(leaf, requested)
+    close_code, level = LADDER[error.code]
+    if said is not None:
+        close_code = said
+    elif isinstance(error, ClientDisconnected) and not has_capture:
+        close_code = 1000
+    return Outcome(error, close_code, level, leaf)
 
 
 def _error_of(

@@ -1,189 +1,111 @@
-"""The reader task of a connection: what its rig says, message by message."""
+"""The reader task of a capture: what its rig says, message by message."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from typing import NoReturn
-
 import trio
 
-from cfw.actions import (
-    AbortCapture,
-    Action,
-    CleanupCapture,
-    ForwardFrame,
-    RequestSessionRecheck,
-)
 from cfw.errors import ProtocolViolation
-from cfw.limits import NS_PER_S
 from cfw.repository import ForwardBuffer
 from cfw.routes.clock import RigClock
-from cfw.service import (
-    Event,
-    SessionNotice,
-    SessionVerdict,
-    Tick,
-    dispatch,
-    next_deadline,
-)
-from cfw.state import Active, Idle, State
+from cfw.routes.ingest import IngestClock
+from cfw.routes.performer import Performer
+from cfw.service import Tick, next_deadline
+from cfw.state import Active, Ending
 from cfw.wire import WebSocket
-from schemas import (
-    CameraFeedWorkerInput,
-    CaptureClose,
-    CaptureFrameMeta,
-    SchemaError,
-    parse_input,
-)
+from schemas import CameraFeedWorkerInput, CaptureFrameMeta, SchemaError, parse_input
 
 
-class IngestClock:
-    """Ingest time: the wall clock at the start, plus what Trio's clock has counted since.
+def parse(text: str | bytes) -> CameraFeedWorkerInput:
+    """A control message.
 
-    Args:
-        wall_clock: nanoseconds since 1970 UTC; read once.
-
-    Attributes:
-        epoch_ns: ingest time when Trio's clock was at 0.
+    Raises:
+        ProtocolViolation: it is none.
     """
-
-    def __init__(self, wall_clock: Callable[[], int]) -> None:
-        self.epoch_ns = wall_clock() - round(trio.current_time() * NS_PER_S)
-
-    def now(self) -> int:
-        """Ingest time now, nanoseconds since 1970 UTC."""
-        return self.epoch_ns + round(trio.current_time() * NS_PER_S)
+    try:
+        return parse_input(text)
+    except SchemaError as exc:
+        raise ProtocolViolation(str(exc)) from None
 
 
 class Reader:
-    """Parses what the rig sends, asks the core, and carries out its actions.
+    """Parses what the rig sends and has it performed, and holds the time against it.
 
     Args:
-        idle: the state before any message.
-        buffer: where accepted frames go.
+        ws: where messages come from.
+        performer: is told of each.
+        buffer: where there has to be room before the bytes of a frame are received.
         clock: the connection's ingest time.
-
-    Attributes:
-        state: where the capture stands.
-        batch: the messages of the last read; emptied when they are done with.
-        rig_clock: what the messages tell of the rig's clock.
-        has_verdict: set when a verdict was put into the channel that `read` was given.
-        has_notice: set when something has happened to the session.
+        rig_clock: is told when each message was made, and read.
     """
 
-    def __init__(self, idle: Idle, buffer: ForwardBuffer, clock: IngestClock) -> None:
-        self.state: State = idle
-        self.batch: list[str | bytes] = []
-        self.rig_clock = RigClock()
-        self.has_verdict = self.has_notice = False
-        self._buffer = buffer
-        self._clock = clock
-
-    def decide(self, event: Event, now: int) -> tuple[Action, ...]:
-        """Ask the core what an event means.
-
-        Raises:
-            DomainError: the end of the capture, or that none can begin.
-        """
-        self.state, actions = dispatch(self.state, event, now)
-        # An abort is the first of its actions.
-        if actions and type(actions[0]) is AbortCapture:
-            try:
-                raise actions[0].error
-            finally:
-                del actions  # else this frame and the error's traceback would hold each other
-        return actions
-
-    def take_first(self, now: int) -> Event:
-        """Take the first message of the batch; it has not been decided on."""
-        message = self.batch.pop(0)
-        return message if isinstance(message, bytes) else self._parse(message, now)
-
-    async def read(
+    def __init__(
         self,
         ws: WebSocket,
-        ask: trio.MemorySendChannel[RequestSessionRecheck],
-        verdicts: trio.MemoryReceiveChannel[SessionVerdict],
-    ) -> CaptureClose:
-        """Take what the rig sends until its `capture.close`, and return that.
+        performer: Performer,
+        buffer: ForwardBuffer,
+        clock: IngestClock,
+        rig_clock: RigClock,
+    ) -> None:
+        self._ws = ws
+        self._performer = performer
+        self._buffer = buffer
+        self._clock = clock
+        self._rig_clock = rig_clock
+
+    async def read(self, batch: list[str | bytes]) -> None:
+        """Take what the rig sends until the capture is over.
 
         Args:
-            ws: where more comes from when the batch is done with.
-            ask: gets a request for each re-check that is due.
-            verdicts: has the answer when `has_verdict` says so.
+            batch: the messages behind its `capture.open` that came with that; emptied.
 
         Raises:
             DomainError: the end of the capture.
             WireError: that of the connection.
         """
-        clock = self._clock
-        now = clock.now()
-        while (close := await self._take_batch(now)) is None:
-            if self.has_verdict:
-                self.has_verdict = False
-                self._ask(ask, verdicts.receive_nowait(), clock.now())
-            if self.has_notice:
-                self.has_notice = False
-                self._ask(ask, SessionNotice(), clock.now())
-            due = next_deadline(self.state)
-            assert due is not None
-            deadline = (due - clock.epoch_ns) / NS_PER_S
-            if not isinstance(self.state, Active):
-                await self._wait_verdict(verdicts, deadline, due)
-            self.batch = await ws.receive_batch(until=deadline)
-            now = clock.now()
-            if self.batch or self.has_verdict or self.has_notice:
+        performer, clock = self._performer, self._clock
+        while True:
+            if isinstance(performer.state, Active):  # else its session has ended it meanwhile
+                await self._take(batch)
+            state = performer.state
+            due = next_deadline(state)
+            if due is None:
+                return
+            deadline = clock.trio_time(due)
+            if isinstance(state, Ending):
+                # Nothing more is read: only the session can change what the end is called.
+                await trio.sleep_until(deadline)
+                performer.now = max(performer.now, due)
+                performer.perform(Tick())
+                continue
+            batch = await self._ws.receive_batch(until=deadline)
+            performer.now = clock.now()
+            if batch or performer.state is not state:
                 continue  # first what has come; it may be due later then
             if trio.current_time() >= deadline:
-                now = max(now, due)  # the clock's float may fall short by a nanosecond
-            if now >= due:
-                self._ask(ask, Tick(ws.arrived_bytes), now)
-        return close
+                performer.now = max(performer.now, due)
+            if performer.now >= due:
+                performer.perform(Tick(self._ws.arrived_bytes))
 
-    def _ask(
-        self, ask: trio.MemorySendChannel[RequestSessionRecheck], event: Event, now: int
-    ) -> None:
-        for action in self.decide(event, now):
-            if isinstance(action, RequestSessionRecheck):
-                with contextlib.suppress(trio.WouldBlock):  # one waits already
-                    ask.send_nowait(action)
-
-    async def _wait_verdict(
-        self, verdicts: trio.MemoryReceiveChannel[SessionVerdict], deadline: float, due: int
-    ) -> NoReturn:
-        """End the capture with what the session has to say, or else with the limit.
-
-        Nothing is read from the rig any more.
-        """
-        with trio.move_on_at(deadline):
-            self.decide(await verdicts.receive(), self._clock.now())
-        self.decide(Tick(), due)
-        raise AssertionError("a capture has ended and goes on")
-
-    async def _take_batch(self, now: int) -> CaptureClose | None:
-        """Do what the messages of a batch ask for; returns its `capture.close`, if any."""
-        # Whatever a frame is known by here is forgotten before more is waited for.
-        buffer, close = self._buffer, None
-        for message in self.batch:
-            event = message if isinstance(message, bytes) else self._parse(message, now)
-            for action in self.decide(event, now):
-                if isinstance(action, ForwardFrame):
-                    buffer.put(action.frame)
-                elif isinstance(action, CleanupCapture):
-                    close = action.close
-            if close is not None:
-                break
-            if isinstance(event, CaptureFrameMeta) and not buffer.has_room(event.byte_length):
-                # Before its bytes are received: they would be held beside a full buffer.
-                await buffer.wait_for_room(event)
-        self.batch = []
-        return close
-
-    def _parse(self, text: str, now: int) -> CameraFeedWorkerInput:
+    async def _take(self, batch: list[str | bytes]) -> None:
+        """Have the messages of a read performed, up to the one that ends the capture."""
+        # Whatever a frame is known by here is forgotten before more is waited for. Types are
+        # compared, for that takes no call, and there are two messages for each frame.
+        performer, buffer, rig_clock = self._performer, self._buffer, self._rig_clock
         try:
-            message = parse_input(text)
-        except SchemaError as exc:
-            raise ProtocolViolation(str(exc)) from None
-        self.rig_clock.note(message.timestamp, now)
-        return message
+            for message in batch:
+                if type(message) is bytes:
+                    performer.perform(message)
+                    continue
+                event = parse(message)
+                rig_clock.note(event.timestamp, performer.now)
+                performer.perform(event)
+                if type(event) is CaptureFrameMeta:
+                    if buffer.has_room(event.byte_length):
+                        continue
+                    # Before its bytes are received: they would be held beside a full buffer.
+                    await buffer.wait_for_room(event)
+                if not isinstance(performer.state, Active):
+                    break
+        finally:
+            # A traceback holds it, and tiny messages are many times what was sent for them.
+            batch.clear()

@@ -203,7 +203,7 @@ class Worker:
         Raises:
             AssertionError: some are left; it tells where each of their tasks waits.
         """
-        times = self.router.times
+        times = self.router.services.times
         if within_s is None:
             within_s = times.session_check_s + 3 * times.close_flush_s + 2 * times.linger_s
         with trio.move_on_after(within_s):

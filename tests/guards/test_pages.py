@@ -30,9 +30,9 @@ from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
 from cfw.repository import FILLING_RATIO, GRACE_S
 from cfw.routes.admission import REFUSED_AT_A_TIME
+from cfw.routes.filling import FILLING_S
 from cfw.routes.outcome import LADDER
 from cfw.routes.registry import ENDED_KEPT, Registry
-from cfw.routes.router import FILLING_S
 from cfw.sinks.hub import LOSSLESS_ITEMS
 from cfw.wire.decoder import FRAGMENT_BYTES, MANY_FRAGMENTS
 from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES

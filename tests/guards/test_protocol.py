@@ -10,7 +10,7 @@ import pytest
 
 import schemas
 from cfw.limits import Limits, Times
-from cfw.routes.router import limits_told
+from cfw.routes.services import limits_told
 
 TEXT = (Path(schemas.__file__).parent / "PROTOCOL.md").read_text("utf-8")
 

@@ -15,7 +15,10 @@ from cfw.testing.sweep import Report, SweepFailure, run_sweep
 from tests.planted import Change, planted
 
 BUFFER = "cfw/repository.py"
+CAPTURE = "cfw/routes/capture.py"
+CONNECTION = "cfw/routes/connection.py"
 HANDSHAKE = "cfw/wire/handshake.py"
+PERFORMER = "cfw/routes/performer.py"
 READER = "cfw/routes/reader.py"
 REGISTRY = "cfw/routes/registry.py"
 ROUTER = "cfw/routes/router.py"
@@ -107,7 +110,7 @@ NOT_RELEASED = Change(
 
 def _told(instead: str) -> Change:
     """The last word of a connection that failed, in another way."""
-    return Change(ROUTER, "await self._tell(ws, outcome)", instead)
+    return Change(CONNECTION, "await self._tell(ws, outcome)", instead)
 
 
 def _at_the_end(instead: str) -> Change:
@@ -117,7 +120,7 @@ def _at_the_end(instead: str) -> Change:
             # A bug of ours must not reach the other connections.
             self._log.exception("connection.failed")
     """
-    return Change(ROUTER, last, Change(ROUTER, last, "").lines + "\n" + instead)
+    return Change(CONNECTION, last, Change(CONNECTION, last, "").lines + "\n" + instead)
 
 
 MUTANTS = [
@@ -127,12 +130,12 @@ MUTANTS = [
         "one_terminal",
         [
             Change(
-                ROUTER,
-                "await sink.finish(self._terminal(failure))",
+                CAPTURE,
+                "await sink.finish(self._terminal(end))",
                 """
-                if failure is not None:
-                    await sink.finish(self._terminal(failure))
-                await sink.finish(self._terminal(failure))
+                if isinstance(end, BaseException):
+                    await sink.finish(self._terminal(end))
+                await sink.finish(self._terminal(end))
                 """,
             )
         ],
@@ -146,13 +149,17 @@ MUTANTS = [
                 BUFFER,
                 """
                 except Exception as exc:
-                    seq = frames[0].meta.seq
+                    seq = first.meta.seq
                     raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
                 """,
                 """
                 except OSError:
-                    untaken += [*(await self._next() or ()), *frames]
-                    continue
+                    try:
+                        frames.insert(0, await self._take.receive())
+                    except trio.EndOfChannel:
+                        pass
+                    for frame in frames:
+                        await sink.send(frame)
                 """,
             )
         ],
@@ -164,17 +171,18 @@ MUTANTS = [
         "nothing_after_the_terminal",
         [
             Change(
-                ROUTER,
+                CAPTURE,
+                "nursery.start_soon(self._reader.read, batch)",
                 """
-                except BaseException:
-                    self._note_failure()  # before the other tasks and the sink have ended
-                """,
-                """
-                except BaseException as exc:
-                    self._note_failure()
-                    if isinstance(exc, Exception):
+                async def read():
+                    try:
+                        await self._reader.read(batch)
+                    except Exception as exc:
                         await sink.finish(self._terminal(exc))
                         await trio.sleep(0.05)  # the forwarder is still running
+                        raise
+
+                nursery.start_soon(read)
                 """,
             )
         ],
@@ -187,11 +195,11 @@ MUTANTS = [
         "accounting",
         [
             Change(
-                ROUTER,
+                CAPTURE,
                 '"frames_accepted": buffer.frames_accepted,',
                 """
                 "frames_accepted": buffer.frames_accepted
-                + (0 if failure is None else 1000),
+                + (1000 if isinstance(end, BaseException) else 0),
                 """,
             )
         ],
@@ -202,7 +210,7 @@ MUTANTS = [
         "accounting",
         [
             Change(
-                ROUTER,
+                CAPTURE,
                 """
                 "frames_accepted": buffer.frames_accepted,
                 "bytes_accepted": buffer.bytes_accepted,
@@ -222,9 +230,9 @@ MUTANTS = [
         [
             Change(
                 BUFFER,
-                "del untaken[:count]",
+                "frames = [first]",
                 """
-                del untaken[:count]
+                frames = [first]
                 self._release(frames)
                 """,
             ),
@@ -247,19 +255,19 @@ MUTANTS = [
         [
             Change(
                 READER,
-                "self.batch = await ws.receive_batch(until=deadline)",
+                "batch = await self._ws.receive_batch(until=deadline)",
                 """
                 from cfw.wire import PeerGone
 
                 try:
-                    self.batch = await ws.receive_batch(until=deadline)
+                    batch = await self._ws.receive_batch(until=deadline)
                 except PeerGone:
                     box = self._buffer
-                    for frame in box._take.receive_nowait() if box._untaken else ():
+                    while box._take.statistics().current_buffer_used:
+                        frame = box._take.receive_nowait()
                         box.frames, box.bytes = box.frames - 1, box.bytes - len(frame.data)
                         box.frames_accepted -= 1
                         box.bytes_accepted -= len(frame.data)
-                    box._untaken = None
                     raise
                 """,
             )
@@ -272,11 +280,11 @@ MUTANTS = [
         "nothing_buffered",
         [
             Change(
-                ROUTER,
-                "self._buffer.discard()",
+                CAPTURE,
+                "self.buffer.discard()",
                 """
-                if failure is None:
-                    self._buffer.discard()
+                if not isinstance(end, BaseException):
+                    self.buffer.discard()
                 """,
             )
         ],
@@ -336,7 +344,7 @@ MUTANTS = [
     Mutant(
         "an await in teardown without a shield",
         "sink_and_rig_agree",
-        [Change(ROUTER, "guard.shield = True", "guard.shield = False")],
+        [Change(CAPTURE, "guard.shield = True", "guard.shield = False")],
         at=("server",),
         params=SLOW,
     ),
@@ -345,7 +353,7 @@ MUTANTS = [
         "finished",
         [
             Change(
-                ROUTER,
+                CAPTURE,
                 "guard.deadline = trio.current_time() + flush_s",
                 "guard.deadline = math.inf",
             )
@@ -357,7 +365,7 @@ MUTANTS = [
         "teardown_bounded",
         [
             Change(
-                ROUTER,
+                CAPTURE,
                 "guard.deadline = trio.current_time() + flush_s",
                 "guard.deadline = trio.current_time() + flush_s + 15",
             )
@@ -370,11 +378,11 @@ MUTANTS = [
         "told_once",
         [
             Change(
-                ROUTER,
-                "await ws.send_text(to_json(abort))",
+                CONNECTION,
+                "await ws.send_text(to_json(capture.abort_message(outcome)))",
                 """
-                await ws.send_text(to_json(abort))
-                await ws.send_text(to_json(abort))
+                await ws.send_text(to_json(capture.abort_message(outcome)))
+                await ws.send_text(to_json(capture.abort_message(outcome)))
                 """,
             )
         ],
@@ -397,14 +405,14 @@ MUTANTS = [
                 BUFFER,
                 """
                 except Exception as exc:
-                    seq = frames[0].meta.seq
+                    seq = first.meta.seq
                     raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
                 self._release(frames)
                 """,
                 """
                 except OSError:
                     self.frames -= 1
-                    self.bytes -= len(frames[0].data)
+                    self.bytes -= len(first.data)
                     continue
                 self._release(frames)
                 """,
@@ -419,11 +427,11 @@ MUTANTS = [
         [
             _told(
                 """
-                box = self._buffer
-                is_whole = box.frames_accepted == box.frames_forwarded
-                if outcome.close_code == 1001 and self._opened is not None and is_whole:
-                    receipt = {"frames": box.frames_forwarded, "bytes": box.bytes_forwarded}
-                    await ws.close(1000, json.dumps(receipt), linger_s=0.1)
+                box = None if self._capture is None else self._capture.buffer
+                is_whole = box is not None and box.frames_accepted == box.frames_forwarded
+                if outcome.close_code == 1001 and is_whole:
+                    receipt = json.dumps(self._capture.receipt)
+                    await ws.close(1000, receipt, linger_s=0.1)
                 await self._tell(ws, outcome)
                 """
             )
@@ -435,12 +443,12 @@ MUTANTS = [
         "revoked_is_over",
         [
             Change(
-                READER,
-                "self.state, actions = dispatch(self.state, event, now)",
+                PERFORMER,
+                "self.state, actions = dispatch(self.state, event, self.now)",
                 """
                 if isinstance(event, SessionVerdict) and not event.at_open:
-                    return ()
-                self.state, actions = dispatch(self.state, event, now)
+                    return
+                self.state, actions = dispatch(self.state, event, self.now)
                 """,
             )
         ],
@@ -470,7 +478,7 @@ MUTANTS = [
         "cancelled-escaped",
         [
             Change(
-                ROUTER,
+                CONNECTION,
                 "await self._serve(ws)",
                 """
                 try:
@@ -489,7 +497,7 @@ MUTANTS = [
         "exception",
         [
             _at_the_end(
-                "if self._failed_at is not None:\n"
+                "if self._capture is not None and self._capture.failed_at < float('inf'):\n"
                 '    raise ConnectionError("the capture has failed")'
             )
         ],
@@ -500,12 +508,12 @@ MUTANTS = [
         "action",
         [
             Change(
-                ROUTER,
-                "if self._abort_error is None:",
+                CONNECTION,
+                "self._stop.request(error)",
                 """
-                if self._close is not None:
+                if self.is_capturing and isinstance(self._capture._performer.state, Idle):
                     raise RuntimeError("this capture is closing")
-                if self._abort_error is None:
+                self._stop.request(error)
                 """,
             )
         ],
@@ -585,8 +593,8 @@ MUTANTS = [
         "trio-log",
         [
             Change(
-                ROUTER,
-                "await self._run_tasks(ws, sink)",
+                CAPTURE,
+                "end = await self._run_tasks(sink, batch)",
                 """
                 async def beat():
                     is_whole = False
@@ -598,7 +606,7 @@ MUTANTS = [
                             raise ConnectionError("cannot clean up without the connection")
 
                 async for _ in beat():  # an exception of the body leaves it suspended
-                    await self._run_tasks(ws, sink)
+                    end = await self._run_tasks(sink, batch)
                 """,
             )
         ],

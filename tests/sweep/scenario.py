@@ -14,9 +14,11 @@ from typing import Any
 import structlog
 import trio
 
-import cfw.routes.router as shell
+import cfw.routes.capture
+import cfw.routes.connection
 from cfw.limits import Limits
 from cfw.repository import ForwardBuffer
+from cfw.routes import Router
 from cfw.routes.registry import Registry
 from cfw.sessions import SessionStatus
 from cfw.state import Frame
@@ -67,24 +69,28 @@ BY_THE_SINK = ("sink_raises_once", "sink_raises", "sink_stalls")
 FAULTS = (*FROM_OUTSIDE, *BY_THE_RIG, *BY_THE_SINK)
 
 
+#: What can be replaced, and in which module it is made or called.
+PLACES = {"accept": cfw.routes.connection, "ForwardBuffer": cfw.routes.capture}
+
+
 @contextmanager
 def replaced(**names: Any) -> Iterator[None]:
-    """Other objects under the names of the router's module, for one run."""
-    originals = {name: getattr(shell, name) for name in names}
+    """Other objects under names of the shell's modules, for one run."""
+    originals = {name: getattr(PLACES[name], name) for name in names}
     for name, value in names.items():
-        setattr(shell, name, value)
+        setattr(PLACES[name], name, value)
     try:
         yield
     finally:
         for name, value in originals.items():
-            setattr(shell, name, value)
+            setattr(PLACES[name], name, value)
 
 
 def prepare(world: World, sink: str, pace: float, frames: int, close_behind: bool) -> Seen:
     """A router with its sink and a rig that is about to speak to it."""
     taker = SINKS[sink]()
     registry = Registry(LIMITS)
-    router = shell.Router(
+    router = Router(
         limits=LIMITS,
         times=TIMES,
         sink=taker,
@@ -109,8 +115,8 @@ def prepare(world: World, sink: str, pace: float, frames: int, close_behind: boo
 def expose_actions(seen: Seen) -> None:
     """All faults that are no scopes."""
     world, rig, router, taker = seen.world, seen.rig, seen.router, seen.taker
-    assert isinstance(router.authority, ScriptedAuthority)
-    flip = router.authority.flip
+    assert isinstance(router.services.authority, ScriptedAuthority)
+    flip = router.services.authority.flip
     close_at = seen.rig_ends_at - rig.pace_s  # when capture.close is sent
 
     def revoke() -> None:

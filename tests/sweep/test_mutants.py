@@ -47,11 +47,11 @@ def test_the_run_without_a_fault_is_judged_too() -> None:
     """A bug that needs no fault does not get as far as the sweep."""
     second_frame_lost = Change(
         BUFFER,
-        "size = len(frame.data)",
+        "self._put.send_nowait(frame)",
         """
         if frame.meta.seq == 2:
             return
-        size = len(frame.data)
+        self._put.send_nowait(frame)
         """,
     )
 

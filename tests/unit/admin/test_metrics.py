@@ -74,7 +74,7 @@ class Scraped:
 
 def scrape(made: Bench) -> Scraped:
     """What a worker with this router would show now."""
-    return Scraped(exposition(made.router.metrics, made.registry)("")[0].decode())
+    return Scraped(exposition(made.router.services.metrics, made.registry)("")[0].decode())
 
 
 async def get(url: str, **headers: str) -> httpx.Response:

@@ -19,7 +19,7 @@ from cfw.client import (
 )
 from cfw.client._clock import RigClock
 from cfw.limits import Limits, Times
-from cfw.routes.router import limits_told
+from cfw.routes.services import limits_told
 from schemas import Greeting, Timestamp
 from tests.factories import START_NS
 from tests.unit.client.fake_worker import FakeWorker, fake_worker, options_of

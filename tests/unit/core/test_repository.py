@@ -325,6 +325,17 @@ async def test_there_is_room_up_to_the_limit_in_frames() -> None:
     assert (box.bytes, box.bytes_accepted, box.peak_bytes) == (20, 20, 20)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+async def test_the_channel_has_as_many_places_as_are_promised(frames: int) -> None:
+    """A frame put without asking for room is refused, and counted nowhere."""
+    box = buffer(frames=frames)
+    for seq in range(1, frames + 1):
+        box.put(frame(seq))
+    with pytest.raises(trio.WouldBlock):
+        box.put(frame(frames + 1))
+    assert (box.frames, box.frames_accepted) == (frames, frames)
+
+
 async def test_a_batch_that_fails_counts_none_of_its_frames() -> None:
     """The error names the first frame of the batch, and what is left is accounted for."""
     box, sink = buffer(frames=5), BatchTaker()

@@ -6,19 +6,26 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.errors import ServerShutdown
 from cfw.repository import GRACE_S
 from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.sessions import AuthorityUnreachable, SessionStatus
-from cfw.testing.fakes import FailingSink, Place, RecordingSink, ScriptedAuthority
+from cfw.testing.fakes import (
+    FailingSink,
+    Place,
+    RecordingSink,
+    ScriptedAuthority,
+    StallingSink,
+)
 from cfw.wire.handshake import REFUSE_S
 from schemas import ErrorCode, FeedAbort, FeedClose
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
 from tests.planted import Change, planted
 from tests.sweep.mutants import READER
-from tests.unit.routes.kit import Ending, bench
+from tests.unit.routes.kit import Ending, bench, encode
 from tests.unit.wire.peer import MASK, REQUEST, close, header, pair, ping
 
 
@@ -210,6 +217,28 @@ async def test_one_that_opens_nothing_may_leave_in_peace(autojump_clock: MockClo
         await rig.peer.send(close(1000))
         ending = await rig.ending()
     assert (ending.aborts, ending.code) == ([], 1000)
+
+
+@pytest.mark.parametrize("opens", [False, True], ids=["nothing opened", "a capture"])
+async def test_the_log_says_one_close_code_the_one_that_was_sent(
+    autojump_clock: MockClock, opens: bool
+) -> None:
+    """Why it ended and that it was closed are two lines; they agree with the close frame."""
+    logged, sent = [], []
+    for leaves_with in (1000, None, 3001, 0):
+        with capture_logs() as lines:
+            async with bench() as b:
+                rig = await (b.capture() if opens else b.connect())
+                if leaves_with == 0:  # it shuts its half down without a word
+                    await rig.peer.stream.send_eof()
+                else:
+                    await rig.peer.send(close(leaves_with))
+                sent.append((await rig.ending()).code)
+                await rig.peer.stream.aclose()
+        logged.append([line["close_code"] for line in lines if "close_code" in line])
+    usual = 1008 if opens else 1000
+    assert sent == [usual, usual, 3001, usual]
+    assert logged == [[code, code] for code in sent]
 
 
 async def test_a_capture_id_has_one_owner(autojump_clock: MockClock) -> None:
@@ -520,6 +549,35 @@ async def test_an_authority_out_of_reach_is_tolerated_for_the_grace(
         assert trio.current_time() == start + 5 + 10
 
 
+async def test_a_verdict_that_brings_a_deadline_forward_is_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    """The reader waits for the next re-check when a grace begins that is over before it."""
+    answers: list[SessionStatus | Exception] = [SessionStatus.ACTIVE, AuthorityUnreachable("x")]
+    limits, times = {"max_duration_s": 100}, {"idle_s": 99, "session_grace_s": 1}
+    async with bench(authority=ScriptedAuthority(answers), limits=limits, times=times) as b:
+        rig = await b.capture()
+        start = trio.current_time()
+        ending = await rig.ending()
+        check_abort(ending, ErrorCode.SESSION_CLOSED, 1008, "session_grace_s")
+        assert trio.current_time() == start + 5 + 1
+
+
+async def test_a_verdict_counts_while_frames_wait_for_room(autojump_clock: MockClock) -> None:
+    """In the middle of what one read brought; nothing of the rest is accepted any more."""
+    authority = ScriptedAuthority([SessionStatus.ACTIVE, SessionStatus.CLOSED], delay_s=1)
+    sink = StallingSink(at=1)
+    limits, times = {"max_forward_buffer_frames": 2}, {"idle_s": 99}
+    async with bench(sink, authority, limits=limits, times=times) as b:
+        rig = await b.capture()
+        await trio.sleep(1 + 5 + 1 - GRACE_S / 2)  # the answer comes while frame 3 waits
+        frames = [part for seq in (1, 2, 3, 4) for part in (meta_fields(seq), jpeg())]
+        await rig.peer.send(b"".join(map(encode, frames)))
+        ending = await rig.ending()
+        check_abort(ending, ErrorCode.SESSION_CLOSED, 1008, "the session has ended")
+    assert sink.only.terminal.frames_accepted == 2
+
+
 # --- forwarding -----------------------------------------------------------------------------
 
 
@@ -650,7 +708,7 @@ async def test_a_bug_is_internal_error_and_touches_no_other(autojump_clock: Mock
         await other.frame(1, capture_id="other")
         await wait_all_tasks_blocked()
 
-        due = "due = next_deadline(self.state)"
+        due = "due = next_deadline(state)"
         with planted(Change(READER, due, 'raise ZeroDivisionError("secret")')):
             rig = await b.capture()
             ending = await rig.ending()

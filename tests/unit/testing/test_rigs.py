@@ -168,14 +168,14 @@ async def test_a_rig_that_never_reads(autojump_clock: MockClock) -> None:
             await rig.say("{")
             start = trio.current_time()
             await worker.wait_gone()
-            assert trio.current_time() == start + worker.router.times.linger_s
+            assert trio.current_time() == start + worker.router.services.times.linger_s
         ours, theirs = stream_pair()
         deaf = DeafPeer(ours)
         worker.serve(deaf)
         await theirs.send_all(rig.request())
         start = trio.current_time()
         await worker.wait_gone()
-        assert trio.current_time() == start + worker.router.times.handshake_s
+        assert trio.current_time() == start + worker.router.services.times.handshake_s
         assert deaf.is_closed
         assert len(deaf.sends) == 1
 
@@ -224,7 +224,8 @@ async def test_a_configuration_names_sink_and_authority(autojump_clock: MockCloc
     config = structure_config({**sections, "limits": {"max_fps": 20}})
     async with running_worker(config, limits={"max_frames": 2}) as worker:
         assert isinstance(worker.sink, NullSink)
-        assert (worker.router.limits.max_fps, worker.router.limits.max_frames) == (20, 2)
+        limits = worker.router.services.limits
+        assert (limits.max_fps, limits.max_frames) == (20, 2)
         (await send_three(worker)).check_abort(ErrorCode.LIMIT_FRAME_COUNT_EXCEEDED)
         async with worker.connect() as rig:
             rig.user_id = "eve"

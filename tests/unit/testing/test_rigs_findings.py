@@ -15,7 +15,7 @@ from cfw.testing.fakes import FailingSink, StallingSink
 from cfw.testing.rigs import running_worker
 from schemas import ErrorCode, FeedAbort, FeedOpened, Terminal
 from tests.planted import Change, planted
-from tests.sweep.mutants import BUFFER, REGISTRY, ROUTER
+from tests.sweep.mutants import BUFFER, CAPTURE, REGISTRY, ROUTER
 from tests.unit.testing.lab import LabSink, send_three
 
 
@@ -176,7 +176,7 @@ async def test_a_terminal_that_hides_or_invents_frames_is_caught(
 ) -> None:
     """What it says was accepted is held against what the worker itself has counted."""
     lie = Change(
-        ROUTER,
+        CAPTURE,
         '"frames_accepted": buffer.frames_accepted,',
         f'"frames_accepted": {accepted},',
     )

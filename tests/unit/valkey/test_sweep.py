@@ -16,7 +16,7 @@ import pytest
 import structlog
 import trio
 
-import cfw.routes.router as shell
+from cfw.routes import Router
 from cfw.routes.registry import Registry
 from cfw.sessions import SessionStatus
 from cfw.sinks.valkey import ValkeySink
@@ -78,7 +78,7 @@ async def capture(
     store = FakeStore(lease_s=LEASE_S, delay_s=delay_s, drops=drops)
     sink, other = ValkeySink(store, LEASE_S), ValkeySink(store, LEASE_S)
     authority, registry = ScriptedAuthority(), Registry(LIMITS)
-    router = shell.Router(
+    router = Router(
         limits=LIMITS,
         times=TIMES,
         sink=sink,

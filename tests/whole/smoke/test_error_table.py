@@ -113,7 +113,7 @@ async def test_each_error_has_its_abort_and_its_close_code(
     """One abort with the code, one close frame with the code of the table and a reason."""
     setting = dict(setting)
     occupied, bug = setting.pop("occupied", False), setting.pop("bug", False)
-    wrong = [Change(READER, "due = next_deadline(self.state)", "1 / 0")] if bug else []
+    wrong = [Change(READER, "due = next_deadline(state)", "1 / 0")] if bug else []
     with planted(*wrong):
         async with (
             running(monkeypatch, **setting) as worker,

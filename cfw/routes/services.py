@@ -1,0 +1,61 @@
+"""What all connections of a worker share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from cfw.identity import Gate
+from cfw.limits import Limits, Times
+from cfw.metrics import Metrics
+from cfw.routes.registry import Registry
+from cfw.routes.session import Sessions
+from cfw.sessions import SessionAuthority
+from cfw.sinks import Sink
+from schemas import WorkerLimits
+
+
+def limits_told(limits: Limits, times: Times) -> WorkerLimits:
+    """What a rig has to know to keep within the limits of a capture."""
+    told = {field.name for field in attrs.fields(WorkerLimits)}
+    known = attrs.asdict(limits) | attrs.asdict(times)
+    return WorkerLimits(**{name: value for name, value in known.items() if name in told})
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """What a connection is served with; nothing in it belongs to one of them.
+
+    Args:
+        limits: what a capture may cost.
+        times: how long each step may take.
+        sink: where accepted frames go.
+        authority: who says whether a user may send.
+        sessions: asks it.
+        registry: who owns which capture_id.
+        metrics: where all is counted.
+        gate: who may connect.
+        path: of the URL, without a query; the only one that is answered.
+        wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
+            that is set meanwhile moves no deadline.
+
+    Attributes:
+        told_limits: those that a rig is told when it is let in.
+    """
+
+    limits: Limits
+    times: Times
+    sink: Sink
+    authority: SessionAuthority
+    sessions: Sessions
+    registry: Registry
+    metrics: Metrics
+    gate: Gate
+    path: str
+    wall_clock: Callable[[], int]
+    told_limits: WorkerLimits = attrs.field(init=False)
+
+    @told_limits.default
+    def _tell_limits(self) -> WorkerLimits:
+        return limits_told(self.limits, self.times)
