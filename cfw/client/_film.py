@@ -57,7 +57,8 @@ class FilmPart:
         frames_sent: frames given to it.
         bytes_sent: of those together.
         receipt: what the worker confirmed; None while there is no receipt, or for ever.
-        failure: why there will be none; None otherwise.
+        failure: why there will be none; None otherwise, and where the film was left without
+            an end, by an exception of its body.
     """
 
     capture_id: str
@@ -84,6 +85,8 @@ class _Part:
         is_closing: whether it is.
         failure: why it came to no receipt.
         ended: set when nothing more will happen to it.
+        running: cancelled when the film is left. Shielded once the part is open, so that it
+            lives as long as the film's block, also while that is cancelled from outside.
     """
 
     capture_id: str
@@ -97,6 +100,7 @@ class _Part:
     is_closing: bool = False
     failure: CaptureError | None = None
     ended: trio.Event = attrs.field(factory=trio.Event)
+    running: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     @property
     def told(self) -> FilmPart:
@@ -365,18 +369,22 @@ class Film:
     ) -> None:
         is_begun = False
         try:
-            stream = await self._dialled()
-            async with run_capture(self._url, options, stream, self._clock) as capture:
-                self._limit(part, capture.limits)
-                part.capture = capture
-                part.keep_time()
-                self._running.append(part)
-                is_begun = True
-                task_status.started()
-                with part.waiting:
-                    await capture.wait_ended()
-                if part.waiting.cancelled_caught:
-                    self._close(part)
+            with part.running:
+                stream = await self._dialled()
+                async with run_capture(self._url, options, stream, self._clock) as capture:
+                    self._limit(part, capture.limits)
+                    part.capture = capture
+                    part.keep_time()
+                    self._running.append(part)
+                    is_begun = True
+                    task_status.started()
+                    # A start that is being cancelled does not take the task over.
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    part.running.shield = True
+                    with part.waiting:
+                        await capture.wait_ended()
+                    if part.waiting.cancelled_caught:
+                        self._close(part)
         except CaptureError as exc:
             if not is_begun:
                 raise
@@ -412,7 +420,7 @@ class Film:
         self._running.remove(part)
         told = part.told
         if told.failure is None and told.receipt is None:
-            pass  # cancelled: the film is being left
+            self._add(told)  # cancelled: the film is being left
         elif told.failure is None:
             self._add(told)
             if self._backoff is not None:
@@ -458,8 +466,10 @@ class Film:
             raise FilmIncomplete(self.lost, len(self.parts), self.frames_sent)
 
     def leave(self) -> None:
-        """Nothing more is taken."""
+        """Nothing more is taken, and what still runs is cut off."""
         self._is_closed = True
+        for part in self._running:
+            part.running.cancel()
 
 
 def _instant(timestamp: datetime | str, name: str = "timestamp_frame") -> Timestamp:
