@@ -16,6 +16,7 @@ import trio
 
 from cfw.cli._streams import put_result
 from cfw.cli.access import Access, accessed
+from cfw.cli.shared import MOST_CAPTURES, Keeper, is_shared_feed
 from cfw.cli.termination import Termination
 from cfw.client import ConnectionLost, open_feed
 from cfw.plugins import redact_url
@@ -24,6 +25,7 @@ from cfw.record import (
     DEFAULT_PATTERN,
     Listener,
     Listeners,
+    Opening,
     Recorder,
     RecorderMetrics,
     Written,
@@ -65,6 +67,16 @@ _INTERRUPTED = 128 + signal.SIGINT
     metavar="N",
     help="Record so many captures and end.  [default: 1 with --capture-id, else at Ctrl-C]",
 )
+@click.option(
+    "--group",
+    metavar="NAME",
+    help="With valkey://: recorders of one group share the captures.  [default: record]",
+)
+@click.option(
+    "--consumer",
+    metavar="NAME",
+    help="With valkey://: a name to go on under after a restart.  [default: a new one]",
+)
 @click.option("--wait", "is_patient", is_flag=True, help="Wait for a worker that is not there.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each recording.")
 @click.option(
@@ -81,6 +93,8 @@ def record(
     pattern: str,
     capture_id: str | None,
     captures: int | None,
+    group: str | None,
+    consumer: str | None,
     is_patient: bool,
     as_json: bool,
     metrics_port: int | None,
@@ -88,37 +102,29 @@ def record(
 ) -> None:
     """Keep captures as they come in, each in a folder of its own below FOLDER.
 
-    URL is a worker's admin listener, for example http://127.0.0.1:8766. A recording is written
-    as NAME.part and gets its name when its end has come and all of it is on the disk. What an
-    earlier run has left unfinished in FOLDER is closed first. A worker that went away is waited
-    for.
+    URL is a worker's admin listener, for example http://127.0.0.1:8766, or the valkey:// URL
+    that a fleet of workers has as its sink. A recording is written as NAME.part and gets its
+    name when its end has come and all of it is on the disk. What an earlier run has left
+    unfinished in FOLDER is closed first. A worker that went away is waited for.
+
+    With valkey:// a capture is done with when its recording is on the disk; until then it comes
+    again, after a restart at once to the --consumer that had it, and to others after 30 s.
 
     Exit code 1 says that a capture was not recorded whole. Ctrl-C and SIGTERM close what runs,
     as cut; a second Ctrl-C leaves it to the next run.
     """
-    if url.lower().startswith(("valkey:", "valkeys:")):
-        raise click.UsageError(
-            "recording reads the feed of a worker: give the URL of its admin listener; a fleet "
-            "that shares a Valkey server is read by cfw tap and cfw.valkey.open_valkey_feed"
-        )
     termination = Termination(CLOSE_S)
     told = _Told(folder, as_json)
     try:
-        listeners: list[Listener] = [told, *_metrics(metrics_port)]
+        opening, keepers = _opening(url, group, consumer, capture_id, access)
+        # Those who let go of a capture are told last, when its recording has been told.
+        listeners: list[Listener] = [told, *_metrics(metrics_port), *keepers]
         recorder = Recorder(
             folder,
             formats=formats,
             pattern=pattern,
             listener=Listeners(*listeners),
             captures=1 if captures is None and capture_id is not None else captures,
-        )
-        opening = partial(
-            open_feed,
-            url,
-            capture_id=capture_id,
-            mode="lossless",
-            token=access.token,
-            ssl_context=access.ssl_context,
         )
         run = partial(recorder.run, opening, is_patient=is_patient)
         click.echo(f"recording {redact_url(url)} to {folder}", err=True)
@@ -132,6 +138,44 @@ def record(
         raise click.exceptions.Exit(_INTERRUPTED)
     if recorder.cut or recorder.failed:
         raise click.exceptions.Exit(1)
+
+
+def _opening(
+    url: str, group: str | None, consumer: str | None, capture_id: str | None, access: Access
+) -> tuple[Opening, list[Listener]]:
+    """What opens the feed, and who has to hear what has been recorded of it."""
+    if not is_shared_feed(url):
+        if group or consumer:
+            raise ValueError("--group and --consumer need a valkey:// URL")
+        opening = partial(
+            open_feed,
+            url,
+            capture_id=capture_id,
+            mode="lossless",
+            token=access.token,
+            ssl_context=access.ssl_context,
+        )
+        return opening, []
+    if capture_id or access.token or access.ssl_context is not None:
+        raise ValueError(
+            "--capture-id, tokens and certificates need the URL of an admin listener; a group "
+            "shares all captures, and a valkey:// URL has its own options"
+        )
+    try:
+        from cfw.valkey import Address, open_valkey_feed
+    except ImportError as exc:
+        raise ValueError(str(exc)) from None
+    Address.parse(url)  # at once, before there is a folder
+    keeper = Keeper()
+    shared = partial(
+        open_valkey_feed,
+        url,
+        group=group or "record",
+        consumer=consumer,
+        max_captures=MOST_CAPTURES,
+        keeps=True,
+    )
+    return partial(keeper.keeping, shared), [keeper]
 
 
 def _metrics(port: int | None) -> Iterator[Listener]:

@@ -12,6 +12,7 @@ import click
 import trio
 
 from cfw.cli.access import Access, accessed
+from cfw.cli.shared import ToldFeed, is_shared_feed
 from cfw.cli.termination import Termination
 from cfw.client import AccessDenied, ConnectionLost, open_feed
 from cfw.plugins import OutOfReach, redact_url
@@ -27,13 +28,6 @@ PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 #: A write that takes so many seconds holds captures up: their buffer is of about 2 s.
 HELD_UP_S = 1.0
-#: What a shared feed counts, in words.
-_LOSSES = {
-    "missed": "messages were no longer on the server: this reader is slower than maxlen allows",
-    "data_losses": "times the server had lost its data: reading went on with what was there",
-    "expired": "captures were gone from the server before they were read to their end",
-    "taken_away": "captures were given to another of the group: this reader was silent",
-}
 
 
 @click.command()
@@ -105,7 +99,7 @@ def tap(
     if captures is None and capture_id is not None:
         captures = 1
     try:
-        is_shared = url.lower().startswith(("valkey:", "valkeys:"))
+        is_shared = is_shared_feed(url)
         if is_shared:
             if access.ssl_context is not None:
                 raise ValueError("certificate options need the URL of an admin listener")
@@ -174,40 +168,12 @@ def _shared_feed(
 async def _processing(opening: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
     """The last message has been processed too when the block comes to its end."""
     async with opening as feed:
-        told = _Told(feed)
+        told = ToldFeed(feed)
         try:
             yield told
         finally:
             told.tell()
         await feed.processed()
-
-
-class _Told:
-    """The messages of a shared feed; says on standard error what could not be read."""
-
-    def __init__(self, feed: Any) -> None:
-        self._feed = feed
-        self._told: dict[str, int] = {}
-
-    def __aiter__(self) -> _Told:
-        return self
-
-    async def __anext__(self) -> Any:
-        found = await self._feed.__anext__()
-        self.tell()
-        return found
-
-    def tell(self) -> None:
-        """Say it once."""
-        for name, words in _LOSSES.items():
-            count = getattr(self._feed, name)
-            if more := count - self._told.get(name, 0):
-                click.echo(f"{more} {words}", err=True)
-            self._told[name] = count
-        if (count := self._feed.unreadable) != self._told.get("unreadable", 0):
-            more, self._told["unreadable"] = count - self._told.get("unreadable", 0), count
-            words = "things on the server could not be read and were left out, the last: "
-            click.echo(printable(f"{more} {words}{self._feed.last_unreadable}"), err=True)
 
 
 class _Copy:

@@ -119,6 +119,10 @@ class ValkeyFeed:
     A capture whose rest the server does not have any more ends with a `FeedAbort` that the feed
     makes: `forward_failed`, with the frames that this reader was given.
 
+    With `keeps` nothing counts as processed until `kept` says that a whole capture is: one
+    that was not comes again from its beginning. Then a capture that another consumer has
+    claimed ends with such a `FeedAbort`, too.
+
     Attributes:
         missed: messages that were not there any more when their turn came: trimmed behind a
             reader slower than `maxlen`, or lost in a failover. `__anext__` adds them as it
@@ -130,7 +134,9 @@ class ValkeyFeed:
             joined again from the beginning of what was there.
     """
 
-    def __init__(self, group: Group, max_captures: int, claim_s: float) -> None:
+    def __init__(
+        self, group: Group, max_captures: int, claim_s: float, *, keeps: bool = False
+    ) -> None:
         self.missed = 0
         self.expired = 0
         self.taken_away = 0
@@ -138,6 +144,8 @@ class ValkeyFeed:
         self._group = group
         self._room = max_captures
         self._claim_s = claim_s
+        self._keeps = keeps
+        self._read: dict[str, _Item] = {}
         self._places = [_Place() for _ in range(PARTITIONS)]
         self._held: list[dict[str, _Held]] = [{} for _ in range(PARTITIONS)]
         self._send, self._receive = trio.open_memory_channel[_Item](0)
@@ -168,7 +176,8 @@ class ValkeyFeed:
         Cancellation: safe; the next call goes on where this one was.
         """
         while True:
-            await self.processed()
+            if not self._keeps:
+                await self.processed()
             try:
                 item = await self._receive.receive()
             except trio.EndOfChannel:
@@ -178,8 +187,29 @@ class ValkeyFeed:
                 continue
             self._current = item
             self.missed += item.missed
+            if self._keeps and item.entry_id == LAST_ID:
+                self._note_read(item)
             if item.message is not None:
                 return item.message, item.jpeg
+
+    def _note_read(self, item: _Item) -> None:
+        if item.held.opened is not None:
+            self._read[item.held.opened.capture_id] = item
+
+    async def kept(self, capture_id: str) -> None:
+        """Say that a capture that was read to its end is kept, and need not come again.
+
+        Args:
+            capture_id: which one; one that was not read to its end is left as it is.
+
+        Raises:
+            ValkeyFailed: as for the iteration.
+
+        Cancellation: it may come again.
+        """
+        if (item := self._read.get(capture_id)) is not None:
+            await self._acknowledge(item)
+            self._read.pop(capture_id, None)
 
     async def processed(self) -> None:
         """Say that the last message was processed, without asking for the next one.
@@ -382,6 +412,8 @@ class ValkeyFeed:
                 self._tell(one.cut("the server does not have the rest of this capture"), one)
             else:
                 self.taken_away += 1
+                if self._keeps:
+                    self._tell(one.cut("another of the group has this capture now"), one)
 
     def _tell(self, end: FeedAbort | None, held: _Held) -> None:
         if end is not None:
@@ -413,6 +445,7 @@ async def open_valkey_feed(
     consumer: str | None = None,
     max_captures: int = 8,
     claim_s: float = 30,
+    keeps: bool = False,
 ) -> AsyncIterator[ValkeyFeed]:
     """Read captures from the server that a fleet of workers writes to.
 
@@ -428,6 +461,8 @@ async def open_valkey_feed(
         claim_s: seconds after which the captures of a silent consumer are given to others;
             the same for the whole group. For so long it also waits for a server that is out
             of reach.
+        keeps: a capture counts as processed when `ValkeyFeed.kept` says so, and otherwise
+            comes again from its beginning; for readers that keep captures whole.
 
     Raises:
         ValueError: the URL or a number is none.
@@ -443,6 +478,6 @@ async def open_valkey_feed(
     name = consumer or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     async with open_link(address) as link, open_plain_nursery() as nursery:
         asked = ScriptGroup(link, group, name, claim_s)
-        feed = ValkeyFeed(asked, max_captures, claim_s)
+        feed = ValkeyFeed(asked, max_captures, claim_s, keeps=keeps)
         nursery.start_soon(feed.run)
         yield feed

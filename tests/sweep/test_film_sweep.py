@@ -153,7 +153,7 @@ def check(world: World, seen: Seen) -> None:
     world.sometimes("three parts", len(parts) > 2)
 
 
-@sweep(at=FAULTS, schedules=["fifo"], sometimes=REACHED, budget=400)
+@sweep(at=FAULTS, schedules=["fifo"], budget=150)
 async def test_no_frame_of_a_film_is_doubled_or_lost_without_a_word(world: World) -> None:
     """Cut, stopped, revoked, or cancelled in a frame or as a whole."""
     await filming(world)

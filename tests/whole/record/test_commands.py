@@ -341,10 +341,12 @@ def test_wrong_usage(tmp_path: Path) -> None:
         (["--name", "{user}"], 2, "allowed are"),
         (["--format", "avi"], 2, "'jpeg', 'mkv', 'mp4', 'mcap'"),
         ([], 1, "cannot connect"),
-        (["valkey"], 2, "the URL of its admin listener"),
+        (["--group", "g"], 2, "need a valkey:// URL"),
+        (["valkey", "--capture-id", "c1"], 2, "the URL of an admin listener"),
     ):
-        url = "valkey://127.0.0.1" if options == ["valkey"] else "http://127.0.0.1:1"
-        more = [] if options == ["valkey"] else options
+        is_shared = options[:1] == ["valkey"]
+        url = "valkey://127.0.0.1" if is_shared else "http://127.0.0.1:1"
+        more = options[is_shared:]
         ran = subprocess.run(
             [*CFW, "record", url, str(tmp_path / "r"), *more],
             capture_output=True,
