@@ -14,6 +14,9 @@ Not part of a plain `nox`, but of what .github/workflows run:
 sweep         all byte cuts and cancellation sweeps, of a connection and of a lease, with
               their table (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
+sweep-elsewhere
+              other people's projects on Trio, with what is found in them, and three of their
+              own test suites under `pytest --sweep`, with a table
 slow          other tests that take many seconds: every measure of the bench, Ctrl-C at any time
 pythons       the tests of `quick` on each other supported Python that is installed
 
@@ -56,6 +59,8 @@ SWEEPS = (
     "tests/unit/valkey/test_sweep.py",
     "tests/unit/valkey/test_feed_sweep.py",
 )
+#: Sweeps of other people's projects, in an environment of their own.
+ELSEWHERE = "tests/sweep_elsewhere"
 #: Where what is marked as hostile is.
 HOSTILE = ("tests/whole/hostile", "tests/unit/valkey")
 #: Tests of what is compiled where cfw is installed.
@@ -132,7 +137,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         run(session, "pytest", *QUICK, *session.posargs)
         return
-    elsewhere = (f"--ignore={path}" for path in (*HEAVY, *SWEEPS))
+    elsewhere = (f"--ignore={path}" for path in (*HEAVY, *SWEEPS, ELSEWHERE))
     run(session, "pytest", *WAITING, *QUICK, *elsewhere)
     run(session, "pytest", *WAITING, *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
 
@@ -180,6 +185,13 @@ def hostile(session: nox.Session) -> None:
 def sweep(session: nox.Session) -> None:
     """Every fault at every instant, under every kind of sink, in several orders."""
     run(session, "pytest", "--sweep-jobs", "2", *PATIENT, *SWEEPS, *session.posargs)
+
+
+@nox.session(name="sweep-elsewhere")
+def sweep_elsewhere(session: nox.Session) -> None:
+    """Known bugs of other people's projects are found, and what is clean is."""
+    session.install("-e", ".[elsewhere]")
+    session.run("python", "-m", "pytest", "--confcutdir", ELSEWHERE, *PATIENT, ELSEWHERE)
 
 
 @nox.session(venv_backend="none")

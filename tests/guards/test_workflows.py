@@ -32,11 +32,19 @@ def load(path: Path) -> dict[str, Any]:
 def sessions() -> set[str]:
     """The sessions of the noxfile."""
     return {
-        node.name
+        _name(node.name, mark)
         for node in ast.parse(NOXFILE.read_text("utf-8")).body
         if isinstance(node, ast.FunctionDef)
-        and any("nox.session" in ast.unparse(mark) for mark in node.decorator_list)
+        for mark in node.decorator_list
+        if "nox.session" in ast.unparse(mark)
     }
+
+
+def _name(function: str, mark: ast.expr) -> str:
+    """What nox calls a session: `name=`, or what its function is called."""
+    given = mark.keywords if isinstance(mark, ast.Call) else []
+    names = [ast.literal_eval(one.value) for one in given if one.arg == "name"]
+    return str(names[0]) if names else function
 
 
 def jobs(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
