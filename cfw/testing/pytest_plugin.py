@@ -1,7 +1,7 @@
 """Sweeps on pytest's command line: of any test, or the suite's own; budgets and replays.
 
-`--sweep` sweeps every test that pytest-trio would run. Sweeps that are written as such, with
-`@sweep`, run in any case, beside pytest-trio and without it.
+`--sweep` sweeps every test that pytest-trio, or AnyIO's plugin on Trio, would run. Sweeps that
+are written as such, with `@sweep`, run in any case, beside these and without them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
@@ -69,7 +68,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SCOPES",
         nargs="?",
         const="test",
-        help="sweep every async test that pytest-trio runs, as it stands, and nothing else: "
+        help="sweep every async test that pytest-trio runs, or AnyIO's plugin on Trio, as it "
+        "stands, and nothing else: "
         "cancel its body at each instant; --sweep=test,nursery: also each nursery opened in it",
     )
     group.addoption(
@@ -153,9 +153,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "sweep_with(**options): how pytest --sweep sweeps the test, as the arguments of "
         "cfw.testing.sweep.sweep: allow=[OSError], without=['warning'], heal=60",
     )
-    trio_plugin = sys.modules.get("pytest_trio.plugin")
-    if _scopes(config) and not config.pluginmanager.is_registered(trio_plugin):
-        raise pytest.UsageError("--sweep sweeps tests of pytest-trio, which is not installed")
+    if _scopes(config) and not items.is_any_run(config.pluginmanager):
+        raise pytest.UsageError(
+            "--sweep sweeps tests that pytest-trio or AnyIO's plugin runs; neither is there"
+        )
     spread = hasattr(config, "workerinput") or bool(config.getoption("numprocesses", 0))
     if isinstance(budget, float) and (spread or not _scopes(config)):
         raise pytest.UsageError(

@@ -66,6 +66,7 @@ def sweep_hosted(
     host: Host,
     scenario: Scenario,
     title: str,
+    main: str,
     *,
     only_plan: bool = False,
     **settings: Unpack[SweepOptions],
@@ -76,6 +77,7 @@ def sweep_hosted(
         host: calls the scenario in each run.
         scenario: the function at the core of it, to name the task.
         title: what the report calls it.
+        main: what its main task is called.
         only_plan: make the runs without a fault only, and report how many points there are.
         settings: see `SweepOptions`; a name in `at` need not come. The command line
             overrides them as in `run_sweep`.
@@ -86,7 +88,7 @@ def sweep_hosted(
     """
     __tracebackhide__ = True
     config = make_config(scenario, **_overridden(settings))
-    settings_ = replace(config.settings, host=host, task_name="pytest-trio")
+    settings_ = replace(config.settings, host=host, task_name=main)
     config = replace(config, settings=settings_, strict=False)
     place = options.current.test
     command = _pytest_command(options.current.select or place)

@@ -1,13 +1,14 @@
-"""A test of a pytest-trio suite as a scenario, as it stands: `pytest --sweep`.
+"""A test of a pytest suite as a scenario, as it stands: `pytest --sweep`.
 
 Each run is the whole test as pytest runs it: a new item, set up, called and torn down through
 pytest's own hooks, so that every function-scoped fixture, synchronous ones included, is as
 fresh as the author of the test may expect. pytest-trio starts the asynchronous fixtures and
-the test as tasks of one run of Trio; that run is entered through the sweep. Fixtures of a wider
-scope are set up once and serve all runs.
+the test as tasks of one run of Trio; that run is entered through the sweep. So is a test that
+AnyIO's plugin runs on Trio. Fixtures of a wider scope are set up once and serve all runs.
 
 Only this module, session.py and the plugin know pytest. Of pytest-trio this one needs the
-documented argument `run` of its marker, and `_pytest_trio.py` the order of its fixtures.
+documented argument `run` of its marker, and `_pytest_trio.py` the order of its fixtures; of
+AnyIO's plugin `_anyio.py` needs the place where it gets its runner.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from cfw.testing.sweep import _anyio
 from cfw.testing.sweep._pytest_trio import fixtures_in_order
 from cfw.testing.sweep._trio import nurseries_noted
 from cfw.testing.sweep.errors import CannotSweep
@@ -63,14 +65,21 @@ def why_not(item: pytest.Item) -> str:
     return ""
 
 
+def is_any_run(manager: pytest.PytestPluginManager) -> bool:
+    """Whether there is a plugin that runs tests on Trio."""
+    trio_plugin = sys.modules.get("pytest_trio.plugin")
+    return manager.is_registered(trio_plugin) or _anyio.is_registered(manager)
+
+
 def is_async(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Whether pytest-trio would run the test."""
+    """Whether pytest-trio, or AnyIO's plugin, would run the test on Trio."""
     if not isinstance(item, pytest.Function):
         return False
     test = item.obj
     inner = getattr(getattr(test, "hypothesis", None), "inner_test", test)
-    marked = item.get_closest_marker("trio") is not None
-    return marked and inspect.iscoroutinefunction(inner)
+    if not inspect.iscoroutinefunction(inner):
+        return False
+    return item.get_closest_marker("trio") is not None or _anyio.is_run_on_trio(item)
 
 
 @dataclass
@@ -97,8 +106,8 @@ class Suite:
         torn: list[BaseException] = []
         world.check(partial(_raise_first, torn), TEARDOWN)
         try:
-            with fixtures_in_order(), run.nurseries_noted():
-                run.go(enter)
+            with run.arranged(enter), run.nurseries_noted():
+                run.go()
         finally:
             error = _phase(item, "teardown", nextitem=self._fresh())
             torn += [error] if error is not None else []
@@ -111,6 +120,11 @@ class Suite:
         # Each run sets up fixtures of its own. Those of an item that never runs would be torn
         # down without having been used, which theirs may take for an error.
         self.item.setup = lambda: None  # type: ignore[method-assign]
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin that runs the test."""
+        return "anyio" if self.item.get_closest_marker("trio") is None else "pytest-trio"
 
     def step_aside(self) -> None:
         """Make room for the runs among what pytest holds as set up."""
@@ -137,30 +151,47 @@ class _Run(Program):
 
     Attributes:
         raised: what the test or its fixtures raised in a run without a fault.
-        entered: whether pytest-trio came to run Trio.
+        entered: whether Trio came to run.
     """
 
     item: pytest.Function
     world: World
     raised: BaseException | None = None
     entered: bool = False
+    # Whether the test is not the main task, but one that pytest-trio starts from there.
+    _has_main: bool = False
     _top: trio.lowlevel.Task | None = None
     _test: trio.lowlevel.Task | None = None
     _code: CodeType | None = None
     _body: trio.CancelScope | None = None
     _nurseries: set[int] = field(default_factory=set)
 
-    def go(self, enter: Enter) -> None:
+    def arranged(self, enter: Enter) -> AbstractContextManager[None]:
+        """Let the plugin that runs the test enter Trio through the sweep inside."""
+        item = self.item
+        if item.get_closest_marker("trio") is None:
+            return _anyio.runners(partial(self._enter, enter))
+        # pytest-trio takes the first of the markers, which is this one.
+        item.add_marker(pytest.mark.trio(run=partial(self._enter, enter)), append=False)
+        self._has_main = True
+        return fixtures_in_order()
+
+    def go(self) -> None:
+        """Set the test up, and call it.
+
+        Raises:
+            CannotSweep: it cannot be set up again, or does not pass without a fault.
+        """
         item = self.item
         error = _phase(item, "setup")
+        if isinstance(error, CannotSweep):
+            raise error
         if isinstance(error, _NEITHER):
             raise CannotSweep(_said(error))
         if error is not None:
             raise CannotSweep(f"its fixtures cannot be set up again: {_said(error)}")
         self.world._program = self
         item.obj = self._in_scope(item.obj)
-        # pytest-trio takes the first of the markers, which is this one.
-        item.add_marker(pytest.mark.trio(run=partial(self._enter, enter)), append=False)
         error = _phase(item, "call")
         if error is not None:
             raise error
@@ -171,7 +202,7 @@ class _Run(Program):
                 f"does not pass under the sweep's order and virtual time: {_said(self.raised)}"
             )
         if not self.entered:
-            raise CannotSweep("pytest-trio did not run it")
+            raise CannotSweep("it was not run on Trio")
 
     def _enter(
         self,
@@ -180,7 +211,7 @@ class _Run(Program):
         clock: trio.abc.Clock | None = None,
         instruments: Sequence[trio.abc.Instrument] = (),
     ) -> None:
-        """What pytest-trio calls for `trio.run`."""
+        """What is called for `trio.run`."""
         if clock is not None and not isinstance(clock, MockClock):
             raise CannotSweep(f"it has a clock of its own: {clock!r}")
         self.entered = True
@@ -188,7 +219,8 @@ class _Run(Program):
 
     async def _judged(self, main: Callable[[], Awaitable[object]]) -> None:
         """Pass on what is a finding: not what the test asserts of a run that was cut."""
-        self._top = trio.lowlevel.current_task()
+        if self._has_main:
+            self._top = trio.lowlevel.current_task()
         try:
             await main()
         except BaseException as exc:
@@ -207,7 +239,7 @@ class _Run(Program):
 
     def _opened(self, nursery: trio.Nursery, opened_by: FrameType) -> None:
         """Remember which nurseries the test's own code opened: those it could cancel."""
-        if self._is_test_code(opened_by):
+        if self._is_test_code(_beyond_anyio(opened_by)):
             self._nurseries.add(id(nursery))
 
     def _left(self, nursery: trio.Nursery) -> None:
@@ -238,16 +270,17 @@ class _Run(Program):
         """
         if self._test is None or task is self._top:
             return False
-        if task is self._test and depth == 0:
+        if task is self._test and depth == 0 and self._has_main:
             return "nursery" in self.item._fixtureinfo.argnames
         above = task.parent_nursery
-        if task is not self._test and (above is None or above.parent_task is self._top):
+        is_fixture = above is None or above.parent_task is self._top
+        if task is not self._test and self._has_main and is_fixture:
             return False
         return id(task.child_nurseries[depth]) in self._nurseries
 
     def has_started(self, task: trio.lowlevel.Task, frame: FrameType) -> bool:
         """Whether the test's own code has started a task: one that it could cancel."""
-        return self.is_under_way() and self._is_test_code(frame)
+        return self.is_under_way() and self._is_test_code(_beyond_anyio(frame))
 
     def is_under_way(self) -> bool:
         """Whether the test's body runs."""
@@ -304,6 +337,13 @@ class _Run(Program):
 
 def _frames(error: BaseException) -> list[FrameType]:
     return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def _beyond_anyio(frame: FrameType) -> FrameType:
+    """The frame that a task group of AnyIO was used in."""
+    while _anyio.is_transparent(frame.f_code.co_filename) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def _is_pytest(frame: FrameType) -> bool:

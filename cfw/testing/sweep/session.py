@@ -61,7 +61,12 @@ class Planned:
         self.suite.step_aside()
         try:
             return sweep_hosted(
-                self.suite, item.function, item.nodeid, only_plan=only_plan, **chosen
+                self.suite,
+                item.function,
+                item.nodeid,
+                self.suite.plugin,
+                only_plan=only_plan,
+                **chosen,
             )
         except SweepFailure as failure:
             if failure.failures[0].has_fault:

@@ -408,6 +408,61 @@ def test_markers_say_what_is_allowed(run_pytest: RunPytest) -> None:
     assert "2 passed, 3 deselected" in output
 
 
+ANYIO = """
+import anyio, anyio.to_thread
+pytestmark = pytest.mark.anyio
+
+@pytest.fixture
+def opened(tmp_path):
+    yield tmp_path / "one"
+
+async def test_swallows(opened):
+    opened.write_text("")
+    try:
+        await anyio.sleep(100)
+    except BaseException:
+        pass
+
+async def test_groups():
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 1)
+        await anyio.sleep(1)
+
+@pytest.fixture
+async def given():
+    yield 1
+
+async def test_fixture(given):
+    await anyio.sleep(1)
+
+async def test_thread():
+    await anyio.to_thread.run_sync(int)
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_elsewhere():
+    await anyio.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("mode", [["-p", "no:trio"], []])
+def test_tests_of_the_anyio_plugin_are_swept_on_trio(
+    run_pytest: RunPytest, mode: list[str]
+) -> None:
+    """Beside pytest-trio and without it; those on asyncio are left out."""
+    mode = [*mode, "-p", "anyio.pytest_plugin", "-o", "trio_mode=false"]
+    output = run_pytest(ANYIO, "--sweep=test,nursery,task", *mode)
+    assert "1 failed, 1 passed, 2 skipped" in output, output
+    assert re.search(r"^test_it.py::test_swallows\[trio\] .*cancelled-swallowed$", output, re.M)
+    assert "test_fixture[trio]: AnyIO's plugin runs its asynchronous fixtures apart" in output
+    assert "test_thread[trio]: it uses a thread" in output
+    # The group, the task in it and the test, at each instant.
+    [points] = re.findall(r"^test_it.py::test_groups\[trio\] +(\d+)", output, re.M)
+    assert int(points) > 10
+    [token] = re.findall(r"--sweep-replay (\S+)", output)
+    again = run_pytest(ANYIO, "--sweep-replay", token, *mode)
+    assert "invariant 'cancelled-swallowed' does not hold" in again
+
+
 def test_what_was_found_before_a_thread_stays_found(run_pytest: RunPytest) -> None:
     """A cleanup that uses one where only a later cut leads ends the sweep, not the failure."""
     text = """
