@@ -16,7 +16,8 @@ from cfw.cli.signals import obeyed_by_the_first_process
 _COMMANDS = {
     "serve": ("cfw.cli.serve:serve", "Take captures from rigs and hand every frame on."),
     "config": ("cfw.cli.serve:config_command", "Print the effective configuration."),
-    "send": ("cfw.cli.send:send", "Send JPEG files, a pipe or a test picture as a capture."),
+    "send": ("cfw.cli.send:send", "Send a camera, a video, JPEG files or a pipe as a capture."),
+    "cameras": ("cfw.cli.cameras:cameras", "List the cameras of this machine."),
     "tap": ("cfw.cli.tap:tap", "Read the captures of a worker: video or JSON on stdout."),
     "record": ("cfw.cli.record:record", "Keep captures as files that prove to be whole."),
     "verify": ("cfw.cli.verify:verify", "See that recordings are what they say."),

@@ -120,10 +120,9 @@ async def _send_capture(url: str, rig: Rig, number: int) -> None:
             source="cfw demo",
         ) as capture,
     ):
-        started = trio.current_time()
-        async for jpeg in frames:
-            await trio.sleep_until(started + capture.frames_sent / rig.fps)
-            await capture.send_frame(jpeg)
+        async for frame in frames:
+            await trio.sleep_until(frame.due)
+            await capture.send_frame(frame.jpeg, frame.timestamp)
     receipt = capture.receipt
     assert receipt is not None
     click.echo(

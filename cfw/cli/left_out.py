@@ -18,6 +18,9 @@ class LeftOut:
         bytes: those behind images that are neither padding nor text.
         files: files of directories that hold no JPEG image.
         early_images: images of a live source that came before the start.
+        skipped_frames: those of a source with more in a second than are sent.
+        dropped_frames: those that a camera or its driver lost, and nobody ever had.
+        clock_jumps: how often a camera's clock was set while it filmed; event times go on.
     """
 
     damaged_images: int = 0
@@ -26,9 +29,18 @@ class LeftOut:
     bytes: int = 0
     files: int = 0
     early_images: int = 0
+    skipped_frames: int = 0
+    dropped_frames: int = 0
+    clock_jumps: int = 0
     _damage: str = ""
     _cut: str = ""
     _file: str = ""
+    _drop: str = ""
+
+    @property
+    def damage(self) -> str:
+        """What was wrong with the first damaged image; empty if there is none."""
+        return self._damage
 
     def add_damaged(self, why: str) -> None:
         """Count an image that is damaged, or cut short by the one behind it."""
@@ -44,6 +56,12 @@ class LeftOut:
         """Count a file that holds no image."""
         self.files += 1
         self._file = self._file or why
+
+    def add_dropped(self, count: int, where: str) -> None:
+        """Count frames that never came; none is fine."""
+        self.dropped_frames += count
+        if count:
+            self._drop = self._drop or where
 
     def absorb(self, other: LeftOut) -> None:
         """Add what another has counted."""
@@ -78,8 +96,21 @@ class LeftOut:
                 f"{_number(self.files, 'file')} without a JPEG image; the first: {self._file}",
             ),
             (self.early_images, f"{_number(self.early_images, 'image')} before the start"),
+            (
+                self.skipped_frames,
+                f"{_number(self.skipped_frames, 'frame')}, to keep to the rate that is sent",
+            ),
         ]
-        return [f"left out: {sentence}" for is_any, sentence in said if is_any]
+        sentences = [f"left out: {sentence}" for is_any, sentence in said if is_any]
+        if self.dropped_frames:
+            number = _number(self.dropped_frames, "frame")
+            sentences.append(
+                f"dropped by the camera or its driver: {number}; the first: {self._drop}"
+            )
+        if self.clock_jumps:
+            times = _number(self.clock_jumps, "time")
+            sentences.append(f"the camera's clock was set {times}; event times went on")
+        return sentences
 
 
 def _number(count: int, noun: str) -> str:

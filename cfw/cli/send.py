@@ -19,7 +19,7 @@ from cfw.cli._streams import OutputError, put_result
 from cfw.cli.access import Access, accessed
 from cfw.cli.left_out import LeftOut
 from cfw.cli.mjpeg import SourceError
-from cfw.cli.sources import Frames, is_endless
+from cfw.cli.sources import Fit, Frames, is_endless, is_fitted, is_live, stall_within
 from cfw.cli.termination import Termination
 from cfw.client import (
     CaptureAborted,
@@ -28,6 +28,8 @@ from cfw.client import (
     Film,
     FilmIncomplete,
     FilmPart,
+    WorkerLimits,
+    ask_worker,
     film,
 )
 from cfw.printable import printable
@@ -42,8 +44,6 @@ _Report: TypeAlias = Callable[[Film], None]
 CLOSE_S = 10.0
 #: What `cfw send pattern:` sends when it is not told how much.
 PATTERN_FRAMES = 75
-#: How much of what was not sent in time, such as while a worker was away, is made up for.
-_MOST_BEHIND_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +54,7 @@ class _Request:
     sources: tuple[str, ...]
     user: str
     session: str
-    fps: int
+    fps: int | None
     capture_id: str
     width: int | None
     height: int | None
@@ -99,18 +99,20 @@ class _SourceBroke(CaptureError):
 @click.option(
     "--fps",
     type=click.IntRange(min=1),
-    default=15,
-    show_default=True,
-    help="Frames a second: declared, and kept to unless SOURCE is '-'.",
+    help="Frames a second: declared, and kept to unless SOURCE is '-'; a camera or video with "
+    "more is thinned out.  [default: its own; else 15]",
 )
 @click.option("--capture-id", metavar="ID", help="Name of the capture.  [default: a UUID]")
 @click.option(
-    "--width", type=click.IntRange(min=1), help="Declared width.  [default: the first JPEG's]"
+    "--width",
+    type=click.IntRange(min=1),
+    help="Declared width; pictures of a camera or video are scaled to fit.  "
+    "[default: the first JPEG's]",
 )
 @click.option(
     "--height",
     type=click.IntRange(min=1),
-    help="Declared height.  [default: the first JPEG's]",
+    help="Declared height, likewise.",
 )
 @click.option(
     "--frames",
@@ -151,13 +153,15 @@ def send(
 ) -> None:
     """Send one capture, or a film of several, and print the receipt.
 
-    WS_URL is the worker's, for example ws://127.0.0.1:8765. Each SOURCE is a JPEG or MJPEG
-    file, a directory of *.jpg, '-' for MJPEG on standard input (sent as it comes), or
-    pattern:[WIDTHxHEIGHT][?frames=N], a test picture. They are sent one after the other;
-    event times are now.
+    WS_URL is the worker's, for example ws://127.0.0.1:8765. Each SOURCE is a JPEG, MJPEG or
+    video file (mp4, mkv, webm, avi), a directory of *.jpg, '-' for MJPEG on standard input,
+    a camera of this machine (camera:, camera:1, /dev/video0; `cfw cameras` lists them), a
+    network camera (rtsp://..., http://... for MJPEG), or pattern:[WIDTHxHEIGHT][?frames=N],
+    a test picture. They are sent one after the other. Event times are those of the camera or
+    video, begun now; of the rest, now. Cameras and videos are made to fit the worker's limits.
 
-    SIGTERM ends it with exit code 143. A capture of standard input is then closed with what
-    it has; one of files, like any after Ctrl-C, is left open, as it is not whole.
+    SIGTERM ends it with exit code 143. A capture of standard input or a camera is then closed
+    with what it has; one of files, like any after Ctrl-C, is left open, as it is not whole.
 
     With --split and --retry each capture is told as it ends, with --json as an object of its
     own; a second one is called CAPTURE_ID.2. No frame is sent twice: what was sent in a capture
@@ -272,7 +276,7 @@ def _film(sent: Film) -> dict[str, Any]:
 
 
 def _is_live(request: _Request) -> bool:
-    return "-" in request.sources
+    return any(is_live(spec) for spec in request.sources)
 
 
 def _tell(left_out: LeftOut) -> None:
@@ -317,8 +321,16 @@ async def _send(
     given = {name: size for name, size in sizes.items() if size is not None}
     done: Film | None = None
     with termination.heard():
+        limits = await _ask_limits(request)
         async with (
-            Frames(request.sources, fps=request.fps, left_out=left_out, **given) as frames,
+            Frames(
+                request.sources,
+                fps=request.fps,
+                left_out=left_out,
+                fit=Fit.of(limits, fps=request.fps, **given),
+                stall_s=stall_within(limits),
+                **given,
+            ) as frames,
             _early(request, frames, left_out) as early,
             film(
                 request.url,
@@ -331,8 +343,9 @@ async def _send(
                 capture_id=request.capture_id,
                 width=request.width or frames.width,
                 height=request.height or frames.height,
-                fps=request.fps,
+                fps=frames.fps,
                 source="cfw send",
+                timestamp_start=None if request.start_at else frames.timestamp_start,
                 token=request.access.token,
                 ssl_context=request.access.ssl_context,
             ) as sent,
@@ -379,23 +392,30 @@ async def _early(request: _Request, frames: Frames, left_out: LeftOut) -> AsyncI
         yield early
 
 
+async def _ask_limits(request: _Request) -> WorkerLimits | None:
+    """What the worker takes, where something can be made to fit it."""
+    if not any(is_fitted(spec) for spec in request.sources):
+        return None
+    worker = await ask_worker(
+        request.url, token=request.access.token, ssl_context=request.access.ssl_context
+    )
+    return worker.limits
+
+
 async def _send_frames(request: _Request, frames: Frames, sent: Film, report: _Report) -> None:
-    start = trio.current_time()
     most = math.inf if request.frames is None else request.frames
     # Asked before the next frame is read: a pipe may not have one for a long time.
     while sent.frames_sent < most:
         try:
-            jpeg = await anext(frames)
-        except StopAsyncIteration:
-            break
+            frame = await anext(frames, None)
         except SourceError as exc:
             raise _SourceBroke(str(exc), sent.frames_sent, sent.bytes_sent) from exc
-        if not _is_live(request):
-            # Against the start, not the last frame, so that delays do not add up.
-            due_s = sent.frames_sent / request.fps
-            start = max(start, trio.current_time() - due_s - _MOST_BEHIND_S)
-            await trio.sleep_until(start + due_s)
-        await sent.send_frame(jpeg)
+        for about in frames.pop_abouts():
+            click.echo(printable(about), err=True)
+        if frame is None:
+            break
+        await trio.sleep_until(frame.due)
+        await sent.send_frame(frame.jpeg, frame.timestamp)
         report(sent)
 
 

@@ -12,6 +12,7 @@ encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
 
 from cfw.client._capture import Capture, open_capture
 from cfw.client._clock import ClockOffset
+from cfw.client._encode import FrameEncoder
 from cfw.client._end import Receipt
 from cfw.client._errors import (
     AccessDenied,
@@ -45,6 +46,7 @@ __all__ = [
     "FilmIncomplete",
     "FilmPart",
     "FilmStart",
+    "FrameEncoder",
     "LimitsUnknown",
     "Receipt",
     "StartMissed",

@@ -41,7 +41,7 @@ FORKS = "cfw/testing/sweep/forks.py"
 #: Who may write files; all of it is above the worker, or beside it, which the contract says.
 KEEPERS = ("cfw/cli", "cfw/bench", "cfw/record", *PLUGIN, CHECKPOINTS, FORKS)
 #: Who may use what a recorder needs; the worker knows none of them.
-CONSUMERS = ("cfw/record", "cfw/recording", CHECKPOINTS, FORKS)
+CONSUMERS = ("cfw/record", "cfw/recording", "cfw/cli/sources", CHECKPOINTS, FORKS)
 #: Calls that can put something on a disk, by their last name or in full.
 WRITERS = {
     *("open", "fdopen", "open_file", "FileIO", "BufferedWriter", "TextIOWrapper"),

@@ -17,7 +17,7 @@ import trio
 
 from cfw.cli.left_out import LeftOut
 from cfw.cli.mjpeg import MjpegSplitter, SourceError
-from cfw.cli.sources._source import Reading
+from cfw.cli.sources._source import Reading, Shot
 
 _CHUNK_BYTES = 64 * 1024
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -91,8 +91,18 @@ class _ChunkReader:
 class StreamSource:
     """Images in one file or pipe."""
 
-    def __init__(self, name: str, open_raw: Callable[[], io.FileIO], reading: Reading) -> None:
+    fps = about = None
+
+    def __init__(
+        self,
+        name: str,
+        open_raw: Callable[[], io.FileIO],
+        reading: Reading,
+        *,
+        is_live: bool = False,
+    ) -> None:
         self.name = name
+        self.is_live = is_live
         self._reader = _ChunkReader(open_raw)
         self._splitter = MjpegSplitter(
             max_frame_bytes=reading.max_frame_bytes, name=name, left_out=reading.left_out
@@ -100,7 +110,7 @@ class StreamSource:
         self._ready: deque[bytes] = deque()
         self._ended = False
 
-    async def next_frame(self) -> bytes | None:
+    async def next_frame(self) -> Shot | None:
         await trio.lowlevel.checkpoint()
         while not self._ready and not self._ended:
             try:
@@ -114,9 +124,9 @@ class StreamSource:
                 self._ended = True
                 self._reader.close()
                 self._ready.extend(self._splitter.finish())
-        return self._ready.popleft() if self._ready else None
+        return Shot(self._ready.popleft()) if self._ready else None
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._reader.close()
 
 
@@ -125,6 +135,9 @@ class DirectorySource:
 
     Files that hold none are left out: what lies about in a folder was not asked for by name.
     """
+
+    is_live = False
+    fps = about = None
 
     def __init__(self, name: str, paths: Sequence[Path], reading: Reading) -> None:
         self.name = name
@@ -135,7 +148,7 @@ class DirectorySource:
         self._has_image = False
         self._first_fault: SourceError | None = None
 
-    async def next_frame(self) -> bytes | None:
+    async def next_frame(self) -> Shot | None:
         await trio.lowlevel.checkpoint()
         while True:
             if self._current is None:
@@ -158,7 +171,7 @@ class DirectorySource:
                     self._has_image = True
                     return frame
                 self._reading.left_out.absorb(self._current_left_out)
-            self._current.close()
+            await self._current.aclose()
             self._current = None
 
     def _check_any(self) -> None:
@@ -166,10 +179,10 @@ class DirectorySource:
             reason = f"no file in it is a JPEG image; the first: {self._first_fault}"
             raise SourceError(self.name, None, reason) from self._first_fault
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._waiting.clear()
         if self._current is not None:
-            self._current.close()
+            await self._current.aclose()
 
 
 def open_path(name: str, path: Path, reading: Reading) -> StreamSource:

@@ -10,7 +10,7 @@ import trio
 from PIL import Image, ImageDraw, ImageFont
 
 from cfw.cli.mjpeg import SourceError
-from cfw.cli.sources._source import ACCEPTED
+from cfw.cli.sources._source import ACCEPTED, Shot
 
 _MAX_SIDE = 4096
 _PATTERN = re.compile(r"pattern:(?:([0-9]{1,5})x([0-9]{1,5}))?(?:\?frames=([0-9]{1,18}))?")
@@ -70,22 +70,25 @@ class PatternPainter:
 class PatternSource:
     """The test picture, endless or a number of frames."""
 
+    is_live = False
+    fps = about = None
+
     def __init__(self, name: str, painter: PatternPainter, frames: int | None) -> None:
         self.name = name
         self._painter = painter
         self._frames = frames
         self._drawn = 0
 
-    async def next_frame(self) -> bytes | None:
+    async def next_frame(self) -> Shot | None:
         if self._drawn == self._frames:
             await trio.lowlevel.checkpoint()
             return None
         # Some milliseconds of work: a cancelled call waits for it, so none is lost.
         frame = await trio.to_thread.run_sync(self._painter.draw, self._drawn + 1)
         self._drawn += 1
-        return frame
+        return Shot(frame)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         pass
 
 

@@ -24,14 +24,15 @@ from cfw.cli import main
 from cfw.cli.access import Access
 from cfw.cli.send import _Request, _send
 from cfw.cli.sources import PatternPainter
+from cfw.cli.sources._source import Shot
 from cfw.cli.termination import Termination
 from cfw.client import Receipt, film
 from cfw.recording._verify import read_receipts
 from cfw.testing.rigs import Worker, running_worker
 from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode, Timestamp
+from tests.pictures import draw
 from tests.unit.client.fake_worker import (
     HOSTILE,
-    JPEG,
     FakeWorker,
     Script,
     fake_worker,
@@ -41,6 +42,7 @@ from tests.unit.client.fake_worker import (
 from tests.unit.client.test_film import once
 
 USER = ("--user", "ada", "--session", "s1")
+PICTURE = draw(32, 16)
 
 
 async def _abort(worker: FakeWorker) -> None:
@@ -260,22 +262,20 @@ async def test_what_was_left_out_is_told_beside_the_receipt(tmp_path: Path) -> N
 class _ThreeHundredFrames:
     """A source that needs no thread, so that the clock can be a virtual one."""
 
-    width, height = 32, 16
+    fps = about = None
 
-    def __init__(self, specs: tuple[str, ...], **_: Any) -> None:
+    def __init__(self, spec: str, **_: Any) -> None:
+        self.name = spec
+        self.is_live = spec == "-"
         self._left = 300
 
-    async def __aenter__(self) -> _ThreeHundredFrames:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
+    async def next_frame(self) -> Shot | None:
+        await trio.lowlevel.checkpoint()
         self._left -= 1
-        return JPEG
+        return Shot(PICTURE) if self._left >= 0 else None
+
+    async def aclose(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -314,14 +314,14 @@ async def test_pacing_does_not_drift(
         frames=None,
         access=Access(None, None),
     )
-    monkeypatch.setattr("cfw.cli.send.Frames", _ThreeHundredFrames)
+    monkeypatch.setattr("cfw.cli.sources._frames.open_source", _ThreeHundredFrames)
     async with fake_worker(stall_once, trio.testing.lockstep_stream_pair) as rig:
         dial = once(rig.stream)
         monkeypatch.setattr("cfw.cli.send.film", partial(film, dial=dial))
         capture = await _send(request, lambda capture: None, Termination())
     assert capture is not None
     assert [time - times[0] for time in times] == pytest.approx(expected)
-    assert capture.receipt == Receipt(300, 300 * len(JPEG))
+    assert capture.receipt == Receipt(300, 300 * len(PICTURE))
 
 
 # --- films ------------------------------------------------------------------------------------
