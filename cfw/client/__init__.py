@@ -6,8 +6,9 @@
     print(capture.receipt.frames)
 
 `film` sends as many captures as it takes, within the limits of the worker and over losses.
-`open_capture_sync` is the same for a script without Trio. Pictures may be arrays where an
-encoder is installed. It needs Trio and `schemas`, and nothing of the worker.
+`open_capture_sync`, `film_sync` and `open_feed_sync` are the same for a script without Trio,
+and `cfw.client.aio` for asyncio. Pictures may be arrays where an encoder is installed. It needs
+Trio and `schemas`, and nothing of the worker.
 """
 
 from cfw.client._capture import Capture, open_capture
@@ -28,8 +29,10 @@ from cfw.client._film import Film, FilmPart, film
 from cfw.client._options import CaptureOptions
 from cfw.client._start import FilmStart
 from cfw.client._worker import Worker, ask_worker
-from cfw.client.sync import SyncCapture
+from cfw.client.sync import SyncCapture, SyncFeed, SyncFilm
+from cfw.client.sync import film as film_sync
 from cfw.client.sync import open_capture as open_capture_sync
+from cfw.client.sync import open_feed as open_feed_sync
 from schemas import WorkerLimits, errors
 from schemas.errors import *
 
@@ -51,12 +54,16 @@ __all__ = [
     "Receipt",
     "StartMissed",
     "SyncCapture",
+    "SyncFeed",
+    "SyncFilm",
     "Worker",
     "WorkerLimits",
     "ask_worker",
     "film",
+    "film_sync",
     "open_capture",
     "open_capture_sync",
     "open_feed",
+    "open_feed_sync",
 ]
 __all__ += errors.__all__

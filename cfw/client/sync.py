@@ -1,11 +1,12 @@
-"""The same capture for scripts without Trio: OpenCV, picamera, a loop of one's own.
+"""The same for scripts without Trio: OpenCV, picamera, a loop of one's own.
 
     with open_capture(url, user_id="ada", session_id="s1",
                       width=640, height=480, fps=15) as capture:
         capture.send_frame(jpeg)
     print(capture.receipt.frames)
 
-The capture lives in a Trio loop in a thread of its own, from the `with` to its end:
+A capture, a film or a feed lives in a Trio loop in a thread of its own, from the `with` to its
+end; `cfw.client.aio` is the same for asyncio:
 
     caller's thread                            thread "cfw-capture"
     __enter__, waits until it is open    -->   async with open_capture(...)
@@ -16,36 +17,53 @@ The capture lives in a Trio loop in a thread of its own, from the `with` to its 
 from __future__ import annotations
 
 import atexit
+import ssl
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TypeAlias, Unpack
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack
 
 import trio
 
 from cfw.client._capture import Capture, run_capture
 from cfw.client._encode import Frame
 from cfw.client._end import Receipt
+from cfw.client._feed import Feed
+from cfw.client._feed import open_feed as open_feed_async
+from cfw.client._film import Film, FilmPart, OnPart
+from cfw.client._film import film as film_async
 from cfw.client._options import CaptureOptions, Options
+from cfw.client._start import FilmStart
+from schemas import CameraFeedWorkerFeed
 
-__all__ = ["SyncCapture", "open_capture"]
+__all__ = ["SyncCapture", "SyncFeed", "SyncFilm", "film", "open_capture", "open_feed"]
+
+T = TypeVar("T")
+_R = TypeVar("_R")
 
 #: A cancelled capture closes its socket at once; this is for a thread that a bug holds.
 _STOP_S = 5
 
-_Open: TypeAlias = Callable[[], AbstractAsyncContextManager[Capture]]
+#: Makes the block that lives in the thread.
+Open: TypeAlias = Callable[[], AbstractAsyncContextManager[T]]
 
 
-class _Background:
-    """The thread in which one capture lives, and what the caller's thread tells it."""
+class Background(Generic[T]):
+    """The thread in which one block lives, and what the caller's thread tells it.
 
-    def __init__(self, open_one: _Open) -> None:
-        self.capture: Capture | None = None
+    Attributes:
+        value: what the block gives: a capture, a film, a feed; None before it is open.
+        failure: what ended it; whoever raises it takes it out.
+        token: of the thread's Trio loop; None before there is one.
+    """
+
+    def __init__(self, open_one: Open[T]) -> None:
+        self.value: T | None = None
         self.failure: BaseException | None = None
         self.token: trio.lowlevel.TrioToken | None = None
         self.opened = threading.Event()  # or never will be
@@ -109,12 +127,12 @@ class _Background:
         if self._is_cancelled:
             return
         with self._scope:
-            async with self._open_one() as self.capture:
+            async with self._open_one() as self.value:
                 self.opened.set()
                 await self._left.wait()
 
 
-_running: set[_Background] = set()
+_running: set[Background[Any]] = set()
 
 
 @atexit.register
@@ -124,21 +142,25 @@ def _stop_all() -> None:
         background.stop()
 
 
-class SyncCapture:
-    """A capture for a `with` statement; `open_capture` makes it, and it is used once."""
+class _Blocking(Generic[T]):
+    """A block for a `with` statement, used once."""
 
-    def __init__(self, open_one: _Open) -> None:
-        self._background = _Background(open_one)
+    _name, _twin = "capture", "open_capture"
+
+    def __init__(self, open_one: Open[T]) -> None:
+        self._background = Background(open_one)
         self._is_entered = self._is_closed = False
         # Ctrl-C may come between the `with` and the first line of `__exit__`; then this
         # ends the thread, as it does for a capture that is entered by hand and forgotten.
         weakref.finalize(self, self._background.cancel).atexit = False
 
-    def __enter__(self) -> SyncCapture:
+    def __enter__(self) -> Self:
         if trio.lowlevel.in_trio_run():
-            raise RuntimeError("this would block Trio's loop: use cfw.client.open_capture here")
+            raise RuntimeError(
+                f"this would block Trio's loop: use cfw.client.{self._twin} here"
+            )
         if self._is_entered:
-            raise RuntimeError("this capture has been used; open another one")
+            raise RuntimeError(f"this {self._name} has been used; open another one")
         self._is_entered = True
         try:
             self._background.start()
@@ -163,6 +185,37 @@ class SyncCapture:
         finally:
             self._background.stop()
 
+    def _call(self, work: Callable[..., Awaitable[_R]], *args: Any) -> _R:
+        """Have the loop do something, and wait for it."""
+        if self._is_closed:
+            raise self._closed()
+        try:
+            return trio.from_thread.run(work, *args, trio_token=self._background.token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            # Another thread left the block meanwhile.
+            raise self._closed() from None
+
+    def _closed(self) -> trio.ClosedResourceError:
+        return trio.ClosedResourceError(f"the {self._name} has been closed")
+
+    @property
+    def _value(self) -> T:
+        if self._background.value is None:
+            raise RuntimeError(f"the {self._name} is not open; use it in a with statement")
+        return self._background.value
+
+    def _raise_failure(self) -> None:
+        failure, self._background.failure = self._background.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback holds this frame
+
+
+class SyncCapture(_Blocking[Capture]):
+    """A capture for a `with` statement; `open_capture` makes it, and it is used once."""
+
     def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
         """Send one frame, and wait until the connection has taken it.
 
@@ -185,49 +238,101 @@ class SyncCapture:
         Interruption: Ctrl-C leaves at once (on Windows when the frame is out); the frame goes
         out whole if the block is not left.
         """
-        if self._is_closed:
-            raise trio.ClosedResourceError("the capture has been closed")
-        try:
-            trio.from_thread.run(
-                self._capture.send_frame, frame, timestamp, trio_token=self._background.token
-            )
-        except (trio.RunFinishedError, trio.Cancelled):
-            # Another thread left the block meanwhile.
-            raise trio.ClosedResourceError("the capture has been closed") from None
+        self._call(self._value.send_frame, frame, timestamp)
 
     @property
     def capture_id(self) -> str:
         """The capture's name at the worker and in the feed."""
-        return self._capture.capture_id
+        return self._value.capture_id
 
     @property
     def frames_sent(self) -> int:
         """Frames given to `send_frame` and not refused by it."""
-        return self._capture.frames_sent
+        return self._value.frames_sent
 
     @property
     def bytes_sent(self) -> int:
         """Of those frames together."""
-        return self._capture.bytes_sent
+        return self._value.bytes_sent
 
     @property
     def receipt(self) -> Receipt | None:
         """What the worker confirmed; None until the block has ended without an exception."""
-        return self._capture.receipt
+        return self._value.receipt
+
+
+class SyncFilm(_Blocking[Film]):
+    """A film for a `with` statement; `film` makes it, and it is used once."""
+
+    _name, _twin = "film", "film"
+
+    def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
+        """Send one frame, and wait until the connection has taken it.
+
+        Several threads may call it; see `cfw.client.Film.send_frame` for the rest.
+
+        Interruption: Ctrl-C leaves at once (on Windows when the frame is out).
+        """
+        self._call(self._value.send_frame, frame, timestamp)
 
     @property
-    def _capture(self) -> Capture:
-        if self._background.capture is None:
-            raise RuntimeError("the capture is not open; use it in a with statement")
-        return self._background.capture
+    def parts(self) -> tuple[FilmPart, ...]:
+        """The captures so far, in order."""
+        return self._value.parts
 
-    def _raise_failure(self) -> None:
-        failure, self._background.failure = self._background.failure, None
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                del failure  # its traceback holds this frame
+    @property
+    def frames_sent(self) -> int:
+        """Frames given to `send_frame` that a capture has taken."""
+        return self._value.frames_sent
+
+    @property
+    def bytes_sent(self) -> int:
+        """Of those frames together."""
+        return self._value.bytes_sent
+
+    @property
+    def receipt(self) -> Receipt:
+        """What the worker has confirmed so far, of all captures together."""
+        return self._value.receipt
+
+    @property
+    def lost(self) -> tuple[FilmPart, ...]:
+        """The captures that came to no receipt."""
+        return self._value.lost
+
+    @property
+    def start(self) -> FilmStart | None:
+        """Of a film that was to start at an instant; None for any other."""
+        return self._value.start
+
+
+class SyncFeed(_Blocking[Feed]):
+    """A feed for a `with` statement and a `for` loop; `open_feed` makes it.
+
+    for message, jpeg in feed: ...
+
+    See `cfw.client.Feed`.
+    """
+
+    _name, _twin = "feed", "open_feed"
+
+    def __iter__(self) -> SyncFeed:
+        return self
+
+    def __next__(self) -> tuple[CameraFeedWorkerFeed, bytes | None]:
+        """Wait for the next message.
+
+        Raises:
+            ConnectionLost: the connection ended otherwise than by the worker, or what came is
+                no feed.
+            trio.ClosedResourceError: the block of `open_feed` has been left.
+
+        Interruption: Ctrl-C leaves at once; the feed is of no use then.
+        """
+        try:
+            return self._call(self._value.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
 
 
 def open_capture(url: str, **options: Unpack[CaptureOptions]) -> SyncCapture:
@@ -242,7 +347,7 @@ def open_capture(url: str, **options: Unpack[CaptureOptions]) -> SyncCapture:
 
     What it is told, raises and does is that of `cfw.client.open_capture`, but that everything
     blocks the thread that calls it, which may be any but that of a Trio loop. An asyncio
-    program calls it in `asyncio.to_thread`.
+    program has `cfw.client.aio`.
 
     Args:
         url: `ws://` or `wss://`; without a path, the worker's own is used.
@@ -256,3 +361,73 @@ def open_capture(url: str, **options: Unpack[CaptureOptions]) -> SyncCapture:
     the thread has ended.
     """
     return SyncCapture(partial(run_capture, url, Options(**options)))
+
+
+def film(
+    url: str,
+    *,
+    split: bool = False,
+    retry_s: float | None = None,
+    start_at: datetime | str | None = None,
+    on_part: OnPart | None = None,
+    **options: Unpack[CaptureOptions],
+) -> SyncFilm:
+    """Connect to a worker and send a film, in as many captures as it takes.
+
+        with film_sync("ws://127.0.0.1:8765", split=True, retry_s=600, user_id="ada",
+                       session_id="s1", width=640, height=480, fps=15, color="bgr") as sent:
+            while ...:
+                ok, picture = camera.read()
+                sent.send_frame(picture)
+
+    What it is told, raises and does is that of `cfw.client.film`, but that everything blocks
+    the thread that calls it, which may be any but that of a Trio loop.
+
+    Args:
+        url: as there, and so are the other arguments.
+        on_part: called in a thread of the film's.
+        options: see `cfw.client.CaptureOptions`.
+
+    Interruption: as for `open_capture`.
+    """
+    made = partial(film_async, url, split=split, retry_s=retry_s, start_at=start_at)
+    made(**options)  # what is wrong with them is told at the call
+    return SyncFilm(partial(made, on_part=on_part, **options))
+
+
+def open_feed(
+    url: str,
+    *,
+    capture_id: str | None = None,
+    mode: Literal["lossless", "live"] | None = None,
+    token: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    connect_timeout: float = 10,
+) -> SyncFeed:
+    """Subscribe to the captures of a worker.
+
+        with open_feed_sync("http://127.0.0.1:8766") as feed:
+            for message, jpeg in feed:
+                ...
+
+    What it is told, raises and does is that of `cfw.client.open_feed`, but that everything
+    blocks the thread that calls it, which may be any but that of a Trio loop.
+
+    Args:
+        url: as there, and so are the other arguments.
+
+    Interruption: Ctrl-C leaves at once; the socket is closed.
+    """
+    return SyncFeed(
+        partial(
+            open_feed_async,
+            url,
+            capture_id=capture_id,
+            mode=mode,
+            token=token,
+            ssl_context=ssl_context,
+            headers=headers,
+            connect_timeout=connect_timeout,
+        )
+    )

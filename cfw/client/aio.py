@@ -1,0 +1,371 @@
+"""The same for asyncio: notebooks, web programs.
+
+    from cfw.client import aio
+
+    async with aio.open_feed("http://127.0.0.1:8766") as feed:
+        async for message, jpeg in feed:
+            ...
+
+Each block lives in a Trio loop in a thread of its own, as in `cfw.client.sync`, and the asyncio
+loop goes on meanwhile. Trio's guest mode would do without the thread, but a thread has room for
+one Trio loop only, which a notebook or a web server may have already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack
+
+import trio
+
+from cfw.client._capture import Capture, run_capture
+from cfw.client._encode import Frame
+from cfw.client._end import Receipt
+from cfw.client._feed import Feed
+from cfw.client._feed import open_feed as open_feed_async
+from cfw.client._film import Film, FilmPart, OnPart
+from cfw.client._film import film as film_async
+from cfw.client._options import CaptureOptions, Options
+from cfw.client.sync import Background, Open
+from schemas import CameraFeedWorkerFeed
+
+__all__ = ["AioCapture", "AioFeed", "AioFilm", "film", "open_capture", "open_feed"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class _Call(Generic[_R]):
+    """Something that the Trio loop does for a task of asyncio."""
+
+    def __init__(
+        self, token: trio.lowlevel.TrioToken, work: Callable[[], Awaitable[_R]]
+    ) -> None:
+        self._token = token
+        self._work = work
+        self._scope = trio.CancelScope()
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[_R | None] = self._loop.create_future()
+        self.is_cancelled = False
+
+    async def result(self) -> _R | None:
+        """What came of it; None when it was cancelled before anything did.
+
+        Cancellation: is passed on, and what came of it all the same is returned; then
+        `is_cancelled` is set.
+
+        Raises:
+            trio.RunFinishedError: the loop has ended.
+        """
+        self._token.run_sync_soon(self._start)
+        while True:
+            try:
+                return await asyncio.shield(self._done)
+            except asyncio.CancelledError:
+                self.is_cancelled = True
+                with suppress(trio.RunFinishedError):
+                    self._token.run_sync_soon(self._scope.cancel)
+
+    def _start(self) -> None:
+        try:
+            trio.lowlevel.spawn_system_task(self._run)
+        except RuntimeError:  # the loop takes no task any more
+            self._tell(None, trio.RunFinishedError("the loop is ending"))
+
+    async def _run(self) -> None:
+        result: _R | None = None
+        failure: BaseException | None = None
+        try:
+            with self._scope:
+                result = await self._work()
+        except trio.Cancelled:
+            failure = trio.RunFinishedError("the loop is ending")
+            raise
+        except BaseException as exc:
+            failure = exc
+        finally:
+            self._tell(result, failure)
+
+    def _tell(self, result: _R | None, failure: BaseException | None) -> None:
+        with suppress(RuntimeError):  # the loop of asyncio has been closed
+            self._loop.call_soon_threadsafe(self._settle, result, failure)
+
+    def _settle(self, result: _R | None, failure: BaseException | None) -> None:
+        if failure is None:
+            self._done.set_result(result)
+        elif isinstance(failure, StopAsyncIteration):
+            self._done.set_exception(_Ended())
+        else:
+            self._done.set_exception(failure)
+
+
+class _Ended(Exception):
+    """An iteration has ended; a future takes no StopAsyncIteration."""
+
+
+class _Block(Generic[_T]):
+    """A block for an `async with` statement of asyncio, used once."""
+
+    _name = "capture"
+
+    def __init__(self, open_one: Open[_T]) -> None:
+        self._background = Background(open_one)
+        self._is_entered = self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        if self._is_entered:
+            raise RuntimeError(f"this {self._name} has been used; open another one")
+        self._is_entered = True
+        try:
+            await self._in_thread(self._background.start)
+            self._raise_failure()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_closed = True
+        try:
+            if kind is None:
+                await self._in_thread(self._background.leave)
+                self._raise_failure()
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        self._is_closed = True
+        await self._in_thread(self._background.stop)
+
+    async def _in_thread(self, work: Callable[[], object]) -> None:
+        """Wait in a thread; a cancellation ends the block, and is raised when it has ended."""
+        waiting = asyncio.ensure_future(asyncio.to_thread(work))
+        cancelled: asyncio.CancelledError | None = None
+        while not waiting.done():
+            try:
+                await asyncio.shield(waiting)
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                self._background.cancel()
+            except BaseException:
+                break
+        if cancelled is not None:
+            waiting.exception()
+            raise cancelled
+        waiting.result()
+
+    async def _call(self, work: Callable[..., Awaitable[_R]], *args: Any) -> tuple[_R, bool]:
+        """Have the loop do something; its result, and whether this task is to be cancelled."""
+        token = self._background.token
+        if self._is_closed or token is None:
+            raise self._closed()
+        call = _Call(token, partial(work, *args))
+        try:
+            result = await call.result()
+        except Exception as exc:
+            if call.is_cancelled:
+                raise asyncio.CancelledError from None
+            if isinstance(exc, trio.RunFinishedError):
+                raise self._closed() from None
+            raise
+        if call.is_cancelled and result is None:
+            raise asyncio.CancelledError
+        return result, call.is_cancelled  # type: ignore[return-value]
+
+    def _closed(self) -> trio.ClosedResourceError:
+        return trio.ClosedResourceError(f"the {self._name} has been closed")
+
+    @property
+    def _value(self) -> _T:
+        if self._background.value is None:
+            raise RuntimeError(
+                f"the {self._name} is not open; use it in an async with statement"
+            )
+        return self._background.value
+
+    def _raise_failure(self) -> None:
+        failure, self._background.failure = self._background.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback holds this frame
+
+
+class AioCapture(_Block[Capture]):
+    """A capture; `open_capture` makes it. See `cfw.client.Capture`."""
+
+    async def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
+        """Send one frame, and wait until the connection has taken it.
+
+        See `cfw.client.Capture.send_frame`.
+
+        Cancellation: safe. A frame that waits is then not sent; one that is on its way goes out
+        whole.
+        """
+        await self._call(self._value.send_frame, frame, timestamp)
+
+    @property
+    def capture_id(self) -> str:
+        """Its name at the worker and in the feed."""
+        return self._value.capture_id
+
+    @property
+    def frames_sent(self) -> int:
+        """Frames given to `send_frame` and not refused by it."""
+        return self._value.frames_sent
+
+    @property
+    def bytes_sent(self) -> int:
+        """Of those frames together."""
+        return self._value.bytes_sent
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What the worker confirmed; None until the block has ended without an exception."""
+        return self._value.receipt
+
+
+class AioFilm(_Block[Film]):
+    """A film; `film` makes it. See `cfw.client.Film`."""
+
+    _name = "film"
+
+    async def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
+        """Send one frame, and wait until the connection has taken it.
+
+        See `cfw.client.Film.send_frame`.
+
+        Cancellation: safe. A frame that waits is then not sent; one that is on its way goes out
+        whole.
+        """
+        await self._call(self._value.send_frame, frame, timestamp)
+
+    @property
+    def parts(self) -> tuple[FilmPart, ...]:
+        """The captures so far, in order."""
+        return self._value.parts
+
+    @property
+    def receipt(self) -> Receipt:
+        """What the worker has confirmed so far, of all captures together."""
+        return self._value.receipt
+
+
+class AioFeed(_Block[Feed]):
+    """A feed; `open_feed` makes it. See `cfw.client.Feed`."""
+
+    _name = "feed"
+
+    def __init__(self, open_one: Open[Feed]) -> None:
+        super().__init__(open_one)
+        self._left: tuple[CameraFeedWorkerFeed, bytes | None] | None = None
+
+    def __aiter__(self) -> AioFeed:
+        return self
+
+    async def __anext__(self) -> tuple[CameraFeedWorkerFeed, bytes | None]:
+        """Wait for the next message; see `cfw.client.Feed`.
+
+        Cancellation: safe; a cancelled step loses no message.
+        """
+        if self._left is not None:
+            found, self._left = self._left, None
+            return found
+        try:
+            found, is_cancelled = await self._call(self._value.__anext__)
+        except _Ended:
+            raise StopAsyncIteration from None
+        if is_cancelled:
+            self._left = found
+            raise asyncio.CancelledError
+        return found
+
+
+def open_capture(url: str, **options: Unpack[CaptureOptions]) -> AioCapture:
+    """Connect to a worker, send one capture, and wait for its receipt.
+
+        async with aio.open_capture("ws://127.0.0.1:8765", user_id="ada", session_id="s1",
+                                    width=640, height=480, fps=15) as capture:
+            await capture.send_frame(jpeg)
+        print(capture.receipt)
+
+    What it is told, raises and does is that of `cfw.client.open_capture`.
+
+    Args:
+        url: `ws://` or `wss://`; without a path, the worker's own is used.
+        options: see `cfw.client.CaptureOptions`.
+
+    Cancellation: the socket is closed, without `capture.close`; then it is raised, and the
+    thread has ended.
+    """
+    return AioCapture(partial(run_capture, url, Options(**options)))
+
+
+def film(
+    url: str,
+    *,
+    split: bool = False,
+    retry_s: float | None = None,
+    start_at: datetime | str | None = None,
+    on_part: OnPart | None = None,
+    **options: Unpack[CaptureOptions],
+) -> AioFilm:
+    """Connect to a worker and send a film, in as many captures as it takes.
+
+    What it is told, raises and does is that of `cfw.client.film`.
+
+    Args:
+        url: as there, and so are the other arguments.
+        on_part: called in a thread of the film's.
+        options: see `cfw.client.CaptureOptions`.
+
+    Cancellation: as for `open_capture`.
+    """
+    made = partial(film_async, url, split=split, retry_s=retry_s, start_at=start_at)
+    made(**options)  # what is wrong with them is told at the call
+    return AioFilm(partial(made, on_part=on_part, **options))
+
+
+def open_feed(
+    url: str,
+    *,
+    capture_id: str | None = None,
+    mode: Literal["lossless", "live"] | None = None,
+    token: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    connect_timeout: float = 10,
+) -> AioFeed:
+    """Subscribe to the captures of a worker.
+
+    What it is told, raises and does is that of `cfw.client.open_feed`.
+
+    Args:
+        url: as there, and so are the other arguments.
+
+    Cancellation: the socket is closed; then it is raised, and the thread has ended.
+    """
+    return AioFeed(
+        partial(
+            open_feed_async,
+            url,
+            capture_id=capture_id,
+            mode=mode,
+            token=token,
+            ssl_context=ssl_context,
+            headers=headers,
+            connect_timeout=connect_timeout,
+        )
+    )
