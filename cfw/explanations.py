@@ -340,3 +340,12 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         ),
     ),
 }
+
+
+def explained_codes() -> dict[str, dict[str, object]]:
+    """error_code -> what it means and what to do, for pages; HTTP statuses are no page's."""
+    return {
+        code.value: attrs.asdict(entry, filter=attrs.filters.exclude("keys"))
+        for code, entry in EXPLANATIONS.items()
+        if isinstance(code, ErrorCode)
+    }

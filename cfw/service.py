@@ -176,7 +176,7 @@ def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
     """Start a capture, if what it declares is within the limits.
 
     Raises:
-        SessionInvalid: the connection is bound to another user.
+        SessionInvalid: the connection is bound to another user, or another session.
         LimitResolutionExceeded, LimitFpsExceeded, ProtocolViolation: it is not.
     """
     limits, times = state.limits, state.times
@@ -184,6 +184,8 @@ def handle_open(state: Idle, message: CaptureOpen, now_ingest: int) -> Decision:
         raise SessionInvalid(
             "the token or certificate of this connection is bound to another user_id"
         )
+    if state.session_id not in (None, message.session_id):
+        raise SessionInvalid("the invitation of this connection is for another session_id")
     for side, value, most, key in (
         ("width", message.width, limits.max_width, "max_width"),
         ("height", message.height, limits.max_height, "max_height"),

@@ -60,11 +60,13 @@ class Idle:
         limits: what a capture may cost.
         times: how long each step may take.
         users: the only users whose captures this connection may open; None for any user.
+        session_id: the only session in which it may open one; None for any.
     """
 
     limits: Limits
     times: Times
     users: frozenset[str] | None = None
+    session_id: str | None = None
 
 
 class RecordIds:

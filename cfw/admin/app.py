@@ -11,11 +11,12 @@ import trio
 from cfw.admin._pace import LivePace
 from cfw.admin.exposition import exposition
 from cfw.admin.feed import feed_handler
+from cfw.admin.invitations import Desk, invitation_routes
 from cfw.admin.pages import page_routes
 from cfw.admin.pictures import picture_routes
-from cfw.explanations import EXPLANATIONS
+from cfw.explanations import explained_codes
 from cfw.http.messages import NO_STORE, Request, Response, json_answer, problem
-from cfw.http.routing import CAPTURE_ID, App, Route
+from cfw.http.routing import App, Route
 from cfw.limits import Limits
 from cfw.metrics import Metrics
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
@@ -26,12 +27,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
 #: For a capture that was told to end to be over: its sink has `times.close_flush_s`.
 REVOKE_S = 10.0
-#: error_code -> what it means and what to do, for the pages; HTTP statuses are no page's.
-_CODES = {
-    code.value: attrs.asdict(entry, filter=attrs.filters.exclude("keys"))
-    for code, entry in EXPLANATIONS.items()
-    if isinstance(code, ErrorCode)
-}
 
 
 def create_app(
@@ -43,10 +38,12 @@ def create_app(
     limits: Limits,
     metrics: Metrics | None = None,
     needs_token: bool = False,
+    desk: Desk | None = None,
 ) -> App:
     """The application: pages for people, JSON for programs, and the WebSocket `/feed`.
 
-    It has no secrets to tell, and one way to change something: to end a capture.
+    It changes two things: it ends a capture, and lets people film by an invitation, whose link
+    is told once, to who has asked for it.
 
     Args:
         registry: the captures that run, and those that ended last.
@@ -56,6 +53,7 @@ def create_app(
         capture_url: where rigs connect, for the page that films.
         limits: what a capture may cost, for the pages to show and to keep.
         needs_token: whether a rig has to send a token, for the page that films.
+        desk: where invitations are made; None for a worker that invites nobody.
         metrics: what the worker measures; None shows a worker that has measured nothing.
     """
     measured = Metrics() if metrics is None else metrics
@@ -115,12 +113,14 @@ def create_app(
                 "capture_url": capture_url,
                 "has_feed": hub is not None,
                 "needs_token": needs_token,
+                "invites": desk is not None,
+                "usual_session": desk and desk.usual,
                 "limits": attrs.asdict(limits),
             }
         )
 
     async def codes(_: Request) -> Response:
-        return json_answer(_CODES)
+        return json_answer(explained_codes())
 
     return App(
         [
@@ -128,10 +128,11 @@ def create_app(
             Route("/readyz", readyz),
             Route("/metrics", show_metrics),
             Route("/captures", captures),
-            Route(f"/captures/{CAPTURE_ID}", revoke, ("DELETE",)),
+            Route("/captures/{capture_id}", revoke, ("DELETE",)),
             Route("/ended", ended),
             Route("/info", info),
             Route("/codes", codes),
+            *invitation_routes(desk),
             *page_routes(capture_url),
             *picture_routes(hub, registry, pace),
             Route("/feed", feed_handler(hub, pace), ("GET",)),

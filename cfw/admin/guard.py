@@ -25,7 +25,6 @@ from urllib.parse import parse_qs
 
 import structlog
 
-from cfw.admin.hosts import is_from_here
 from cfw.admin.pictures import is_picture
 from cfw.http.messages import (
     NO_STORE,
@@ -36,6 +35,7 @@ from cfw.http.messages import (
     Response,
     problem,
 )
+from cfw.http.origin import is_from_here
 from cfw.identity import Tokens
 from cfw.identity.gate import bearer
 from cfw.identity.tokens import Entry

@@ -1,5 +1,7 @@
 """The pages for people: the live view at `/`, filming with a browser at `/capture`.
 
+Who only films has the second one alone, at the port for rigs.
+
 The files are read when the application is made, and only those named here are ever served.
 A page runs nothing but these files and connects to nothing but this worker: its content
 security policy says so to the browser.
@@ -7,6 +9,7 @@ security policy says so to the browser.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import PurePath
 from urllib.parse import urlsplit
@@ -29,10 +32,25 @@ _FILES = (
     "feed.js",
     "format.js",
     "icon.svg",
+    "invite.css",
+    "invite.js",
+    "join.js",
     "live.css",
     "live.js",
     "rates.js",
     "rig-clock.js",
+    "settings.js",
+)
+#: What the page that films loads.
+_FILM_FILES = (
+    "base.css",
+    "capture-client.js",
+    "capture.css",
+    "capture.js",
+    "codes.js",
+    "format.js",
+    "icon.svg",
+    "join.js",
     "settings.js",
 )
 _TYPES = {
@@ -49,6 +67,24 @@ def page_routes(capture_url: str) -> list[Route]:
     Args:
         capture_url: where rigs connect; a page may open this WebSocket and no other abroad.
     """
+    return _routes(_PAGES | _static(_FILES), capture_url)
+
+
+def film_routes(capture_url: str) -> list[Route]:
+    """The routes of the page that films alone, also under the shortest address.
+
+    Args:
+        capture_url: as for `page_routes`.
+    """
+    pages = {"/": "capture.html", "/capture": "capture.html"}
+    return _routes(pages | _static(_FILM_FILES), capture_url)
+
+
+def _static(names: Iterable[str]) -> dict[str, str]:
+    return {f"/static/{name}": name for name in names}
+
+
+def _routes(names: dict[str, str], capture_url: str) -> list[Route]:
     headers = {
         # Asked for each time, so that a page never runs with files of another version.
         "cache-control": "no-cache",
@@ -58,7 +94,6 @@ def page_routes(capture_url: str) -> list[Route]:
         "referrer-policy": "no-referrer",
         "x-content-type-options": "nosniff",
     }
-    names = _PAGES | {f"/static/{name}": name for name in _FILES}
     return [_route(path, name, headers) for path, name in names.items()]
 
 

@@ -15,7 +15,7 @@ import trio
 
 from cfw.admin._pace import LivePace
 from cfw.http.messages import NO_STORE, Answer, Flow, Request, Response, problem
-from cfw.http.routing import CAPTURE_ID, Route
+from cfw.http.routing import Route
 from cfw.routes.registry import Registry
 from cfw.sinks.hub import Hub, Subscription
 from cfw.state import Frame
@@ -75,8 +75,8 @@ def picture_routes(hub: Hub | None, registry: Registry, pace: LivePace) -> tuple
         return Flow(headers, partial(_parts, hub, capture_id, pace))
 
     return (
-        Route(f"/captures/{CAPTURE_ID}/latest.jpg", latest),
-        Route(f"/captures/{CAPTURE_ID}/stream.mjpg", stream),
+        Route("/captures/{capture_id}/latest.jpg", latest),
+        Route("/captures/{capture_id}/stream.mjpg", stream),
     )
 
 

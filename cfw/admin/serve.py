@@ -19,9 +19,9 @@ import attrs
 import structlog
 import trio
 
-from cfw.admin.hosts import own_pages_only
 from cfw.http.http1 import Http1
 from cfw.http.messages import Answer, Flow, Handler, Upgrade
+from cfw.http.origin import own_pages_only
 from cfw.identity import TlsFiles
 from cfw.net import RESERVE, Throttle, describe_peer, open_listeners, serve_listeners
 from cfw.wire import (

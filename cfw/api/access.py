@@ -19,6 +19,7 @@ import trio
 from cfw.api.config import AdminConfig, Config, ConfigError, ServerConfig
 from cfw.identity import (
     Gate,
+    Inviting,
     Origins,
     TlsFileError,
     TlsFiles,
@@ -184,28 +185,31 @@ class Access:
                     nursery.start_soon(files.reload)
 
 
-async def open_access(config: Config, reload: Reload) -> Access:
+async def open_access(
+    config: Config, reload: Reload, inviting: Inviting | None = None
+) -> Access:
     """Read the files that the configuration names.
 
     Args:
         config: names the files.
         reload: tells when to read them again.
+        inviting: keeps invitations to film; None where nobody is invited.
 
     Raises:
         ConfigError: one of them cannot be used, or was not read within `READ_S`.
 
     Cancellation: leaves a read that hangs behind.
     """
-    server = await _door("server", config.server)
-    admin = await _door("admin", config.admin)
+    server = await _door(config, "server", config.server)
+    admin = await _door(config, "admin", config.admin)
     for origin in config.server.origins:
         if (detail := check_origin(origin)) is not None:
             _log.warning("origins.odd", origin=origin, detail=detail)
-    gate = Gate(Origins(config.server.origins), server.tokens)
+    gate = Gate(Origins(config.server.origins), server.tokens, inviting)
     return Access(server, admin, gate, reload)
 
 
-async def _door(name: str, section: ServerConfig | AdminConfig) -> Door:
+async def _door(config: Config, name: str, section: ServerConfig | AdminConfig) -> Door:
     tls = tokens = None
     kept = []
     if section.cert_file:
@@ -221,7 +225,8 @@ async def _door(name: str, section: ServerConfig | AdminConfig) -> Door:
         tokens = await reader.read(partial(Tokens, path))
         words = "the old tokens stay in force, also those that are no longer in the file"
         kept.append(Kept(reader, tokens, words))
-    if tokens is not None and tls is None and not is_loopback(section.host):
+    has_secrets = tokens is not None or (name == "server" and config.invitations.enabled)
+    if has_secrets and tls is None and not is_loopback(section.host):
         _log.warning(
             "tokens.in_clear",
             detail=f"tokens for {section.host} cross the network unencrypted",

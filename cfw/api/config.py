@@ -6,7 +6,7 @@ import difflib
 import json
 import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from cfw.settings import (
     PATH,
     PORT,
     PORT_OR_OFF,
+    SECONDS,
     SOCKET_URL_OR_NONE,
     TEXT,
     TEXTS,
@@ -120,6 +121,25 @@ class ServerConfig:
         False,
         "Whether other processes of this user may listen on the same port (SO_REUSEPORT).",
         YES_OR_NO,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class InvitationsConfig:
+    """Who films with a browser because of a link."""
+
+    enabled: bool = setting(
+        False,
+        "Whether people may be invited to film: the port for rigs then has a page for them, "
+        "and lets in nobody without an invitation or a token.",
+        YES_OR_NO,
+    )
+    valid_s: float = setting(600, "For an invitation to be used.", SECONDS, unit="s")
+    film_s: float = setting(
+        28_800, "How long who has used one may film from then on.", SECONDS, unit="s"
+    )
+    max_open: int = setting(
+        100, "Invitations that wait to be used at a time.", AT_LEAST_ONE, unit="invitations"
     )
 
 
@@ -224,6 +244,7 @@ class Config:
     """All of it; each attribute is a section of the TOML file."""
 
     server: ServerConfig = attrs.field(factory=ServerConfig)
+    invitations: InvitationsConfig = attrs.field(factory=InvitationsConfig)
     admin: AdminConfig = attrs.field(factory=AdminConfig)
     sessions: SessionsConfig = attrs.field(factory=SessionsConfig)
     sink: SinkConfig = attrs.field(factory=SinkConfig)
@@ -241,12 +262,19 @@ def config_fields() -> dict[str, attrs.Attribute[Any]]:
     }
 
 
-def load_config(path: Path | None, settings: Iterable[tuple[str, object]] = ()) -> Config:
+def load_config(
+    path: Path | None,
+    settings: Iterable[tuple[str, object]] = (),
+    *,
+    defaults: Callable[[Mapping[str, Any]], Iterable[tuple[str, object]]] = lambda _: (),
+) -> Config:
     """Read a configuration file and lay single settings over it.
 
     Args:
         path: a TOML file; None for the defaults alone.
         settings: `section.key` and value, as from the command line; the last one counts.
+        defaults: the same, for keys that neither the file nor a setting sets; told the
+            sections with what they set.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is not allowed.
@@ -259,6 +287,11 @@ def load_config(path: Path | None, settings: Iterable[tuple[str, object]] = ()) 
         table = tree.setdefault(section, {})
         if isinstance(table, dict):
             table[name] = value
+    for key, value in defaults(tree):
+        section, _, name = key.partition(".")
+        table = tree.setdefault(section, {})
+        if isinstance(table, dict):
+            table.setdefault(name, value)
     return structure_config(tree)
 
 
@@ -384,6 +417,11 @@ def _check_identity(config: Config) -> None:
             raise ConfigError(
                 f"{name}.cert_file", f"is not set, but {name}.client_ca_file needs TLS"
             )
+    if config.invitations.enabled and config.server.client_ca_file:
+        raise ConfigError(
+            "invitations.enabled",
+            "cannot be with server.client_ca_file: no phone has a certificate to show",
+        )
     for origin in config.server.origins:
         try:
             check_origin(origin)

@@ -14,9 +14,10 @@ import trio
 from cfw.admin import create_app, loopback_only, serve_admin, token_only
 from cfw.api.access import Access, Reload, open_access
 from cfw.api.config import AdminConfig, Config, ServerConfig
+from cfw.api.film import film_url, make_invitations, open_desk, open_pages
 from cfw.api.routes.camera_feed_worker_routes import Router
 from cfw.http.messages import Handler as HttpHandler
-from cfw.identity import TlsFiles, is_loopback
+from cfw.identity import Inviting, TlsFiles, is_loopback
 from cfw.limits import Times
 from cfw.metrics import Metrics, watch_stalls
 from cfw.net import Handler, address_text, open_listeners, serve_listeners
@@ -41,11 +42,15 @@ class Addresses:
         capture: URL of the capture listener.
         admin: URL of the admin listener; None when it is off.
         public: URL that rigs use, if it is another (`server.public_url`).
+        film: URL of the page for who is invited; None where nobody is.
+        fingerprint: SHA-256 of the certificate of the capture listener; None without TLS.
     """
 
     capture: str
     admin: str | None
     public: str | None = None
+    film: str | None = None
+    fingerprint: str | None = None
 
 
 class ListenError(OSError):
@@ -93,6 +98,7 @@ async def serve(
     shutdown: Shutdown | None = None,
     reload: Reload | None = None,
     metrics: Metrics | None = None,
+    inviting: Inviting | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until it is asked to stop, and then until its captures have ended.
@@ -102,6 +108,8 @@ async def serve(
         shutdown: how to stop it; None when only cancellation does.
         reload: has its files of tokens and certificates read again; None never does.
         metrics: where it counts; None for metrics of its own.
+        inviting: keeps invitations to film, where `invitations.enabled` lets people be
+            invited; None keeps them in this process.
         task_status: `nursery.start` gets the addresses once connections are taken.
 
     Raises:
@@ -113,7 +121,11 @@ async def serve(
     """
     shutdown = shutdown or Shutdown()
     metrics = metrics or Metrics()
-    access = await open_access(config, reload or Reload())
+    if not config.invitations.enabled:
+        inviting = None
+    elif inviting is None:
+        inviting = make_invitations(config)
+    access = await open_access(config, reload or Reload(), inviting)
     # A sink or an authority that hangs while it is closed must not keep the process.
     with trio.CancelScope() as closing:
         async with (
@@ -140,19 +152,7 @@ async def _serve_connections(
     metrics: Metrics,
     task_status: trio.TaskStatus[Addresses],
 ) -> None:
-    registry = Registry(config.limits)
-    if isinstance(sink, CountingSink):
-        metrics.unreadable = lambda: sink.unreadable
-    router = Router(
-        limits=config.limits,
-        times=config.times,
-        sink=sink,
-        authority=authority,
-        registry=registry,
-        metrics=metrics,
-        gate=access.gate,
-        path=config.server.path,
-    )
+    path = config.server.path
     with naming(config.server):
         listeners = await open_listeners(
             config.server.host, config.server.port, share=config.server.share_port
@@ -162,11 +162,25 @@ async def _serve_connections(
             opened.callback(listener.socket.close)
         tls = access.server.tls
         scheme = "ws" if tls is None else "wss"
-        path = router.services.path
         capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{path}"
         public_url = _with_path(config.server.public_url, path) or None
+        url = public_url or capture_url
+        registry = Registry(config.limits)
+        if isinstance(sink, CountingSink):
+            metrics.unreadable = lambda: sink.unreadable
+        router = Router(
+            limits=config.limits,
+            times=config.times,
+            sink=sink,
+            authority=authority,
+            registry=registry,
+            metrics=metrics,
+            gate=access.gate,
+            path=path,
+            pages=open_pages(config, access, url),
+        )
         async with (
-            _admin(config, access, router, sink, public_url or capture_url) as admin,
+            _admin(config, access, router, sink, url) as admin,
             trio.open_nursery() as connections,
         ):
             async with trio.open_nursery() as listening:
@@ -177,7 +191,11 @@ async def _serve_connections(
                 listening.start_soon(watch_stalls, metrics)
                 listening.start_soon(router.services.sessions.watch)
                 await listening.start(take, _over(tls, router.handle), listeners)
-                task_status.started(Addresses(capture_url, admin, public_url))
+                fingerprint = None if tls is None else tls.fingerprint
+                film = None if access.gate.inviting is None else film_url(url)
+                task_status.started(
+                    Addresses(capture_url, admin, public_url, film, fingerprint)
+                )
                 await shutdown.wait_requested()
                 listening.cancel_scope.cancel()
             await _drain(router, shutdown, config.times.drain_s)
@@ -223,7 +241,8 @@ async def _admin(
         metrics=router.services.metrics,
         capture_url=capture_url,
         limits=config.limits,
-        needs_token=access.server.tokens is not None,
+        needs_token=access.server.tokens is not None or access.gate.inviting is not None,
+        desk=open_desk(config, access, router.services.sessions, capture_url),
     )
     host, port = config.admin.host, config.admin.port
     tls, tokens = access.admin.tls, access.admin.tokens

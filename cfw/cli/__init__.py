@@ -25,6 +25,7 @@ _COMMANDS = {
     "session": ("cfw.cli.session:session", "Open and close sessions of a fleet of workers."),
     "demo": ("cfw.cli.demo:demo", "Run a worker and a rig together, to look at."),
     "bench": ("cfw.cli.bench:bench", "Measure the worker beside other servers."),
+    "invite": ("cfw.cli.invite:invite", "Let somebody film with a phone, by a code to scan."),
     "token": ("cfw.cli.token:token", "Make a token that lets a rig or a person in."),
     "schema": ("cfw.cli.schema:schema", "Print the messages as JSON Schema."),
     "explain": ("cfw.cli.explain:explain", "Say what an error code means and what to do."),

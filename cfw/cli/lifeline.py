@@ -108,6 +108,6 @@ def _addresses(line: bytes) -> Addresses:
         raise NotALine from None
     if not isinstance(found.capture, str):
         raise NotALine
-    if not all(isinstance(url, str | None) for url in (found.admin, found.public)):
+    if not all(isinstance(value, str | None) for value in attrs.astuple(found)):
         raise NotALine
     return found

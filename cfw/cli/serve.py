@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -18,16 +20,22 @@ from cfw import __version__, code_in_use
 from cfw.api import Addresses, ListenError, Reload, Shutdown
 from cfw.api import serve as serve_worker
 from cfw.api.config import Config, ConfigError, config_toml, load_config, parse_setting
+from cfw.api.film import make_invitations, usual_session
 from cfw.api.memory import settle_memory
 from cfw.api.profiles import PROFILES, profile_settings
 from cfw.cli._lines import Lines
 from cfw.cli._logging import configure_logging
 from cfw.cli._streams import OutputError
 from cfw.cli._systemd import Systemd
+from cfw.cli.certificate import CertificateError
+from cfw.cli.invite import invitation_text
+from cfw.cli.inviting import FarInvitations
+from cfw.cli.lan import is_kept_here, keep_up, lan_defaults, look_after
 from cfw.cli.lifeline import Lifeline
 from cfw.cli.options import laid_over, sets
 from cfw.cli.signals import HEARD, STOP, Terminal
-from cfw.cli.workers import SUPERVISED_BY, WorkerFailed, supervise
+from cfw.cli.workers import INVITATIONS_OF, SUPERVISED_BY, WorkerFailed, supervise
+from cfw.identity import Inviting
 from cfw.metrics import Metrics
 from cfw.net import RESERVE, raise_descriptor_limit
 from cfw.plugins import OutOfReach
@@ -44,7 +52,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 #: The exit code of click's `UsageError`.
 WRONG_CONFIGURATION = 2
 #: Parameters that set no key.
-_OWN = ("held",)
+_OWN = ("held", "asked_by")
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,21 +90,34 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Path(path_type=Path),
         help="TOML file; `cfw config` prints one with every key.",
     )
-    return file(profile(sets()(any_key(run))))
+    lan = click.option(
+        "--lan",
+        is_flag=True,
+        help="Let phones of this network film: every address, a certificate made for this "
+        "machine, and a code to scan (sets server.host, server.cert_file, server.key_file, "
+        "invitations.enabled and sessions.static where they are not set).",
+    )
+    return file(lan(profile(sets()(any_key(run)))))
 
 
 def _load(
-    config_path: Path | None, profile: str | None, settings: tuple[str, ...], **named: Any
+    config_path: Path | None,
+    profile: str | None,
+    settings: tuple[str, ...],
+    lan: bool,
+    **named: Any,
 ) -> Config:
     together = {} if profile is None else profile_settings(profile)
     single = map(parse_setting, settings)
-    return load_config(config_path, [*together.items(), *single, *laid_over(named)])
+    given = [*together.items(), *single, *laid_over(named)]
+    return load_config(config_path, given, defaults=lan_defaults if lan else lambda _: ())
 
 
 @click.command()
 @configured
 @click.option(SUPERVISED_BY, "held", type=int, hidden=True)
-def serve(config: Config, held: int | None) -> None:
+@click.option(INVITATIONS_OF, "asked_by", type=int, hidden=True)
+def serve(config: Config, held: int | None, asked_by: int | None) -> None:
     """Take captures from rigs and hand every frame on, until SIGINT or SIGTERM.
 
     The first signal lets running captures finish (times.drain_s); a second ends them at
@@ -110,15 +131,24 @@ def serve(config: Config, held: int | None) -> None:
     _log.info("server.starting", version=__version__, build=code_in_use())
     if held is None:
         _log.info("server.limits", **attrs.asdict(limits_told(config.limits, config.times)))
-    announce = partial(_announce, log_format=config.log.format)
     _provide_descriptors(config)
+    if held is None and is_kept_here(config):
+        try:
+            look_after(config)
+        except CertificateError as exc:
+            raise click.ClickException(str(exc.strerror)) from None
+    inviting = make_invitations(config) if asked_by is None else FarInvitations(asked_by)
+    announce = partial(_announce, config, inviting)
     # Of several workers it is the supervisor that systemd listens to.
     systemd = Systemd() if held is None else Systemd({})
     try:
         if config.server.workers > 1:
-            trio.run(_supervise, config, announce, systemd, strict_exception_groups=True)
+            run = partial(_supervise, config, announce, systemd, inviting)
+            trio.run(run, strict_exception_groups=True)
         else:
-            run = partial(_run, config, announce, held, systemd, lines)
+            run = partial(_run, config, announce, held, systemd, lines, inviting)
+            if isinstance(inviting, FarInvitations):
+                run = partial(_asking, inviting, run)
             trio.run(run, strict_exception_groups=True)
     except* ConfigError as group:
         raise click.UsageError(str(first_leaf(group))) from None
@@ -145,19 +175,37 @@ def _provide_descriptors(config: Config) -> None:
         _log.warning("server.few_descriptors", available=available, wanted=wanted)
 
 
-async def _supervise(config: Config, announce: _Announce, systemd: Systemd) -> None:
+async def _supervise(
+    config: Config, announce: _Announce, systemd: Systemd, inviting: Inviting
+) -> None:
+    reload = Reload()
+
     def ready(*addresses: Addresses) -> None:
         nursery.start_soon(announce, *addresses)
         systemd.ready()
+        if is_kept_here(config):
+            known = str(addresses[0].fingerprint)
+            nursery.start_soon(keep_up, config, known, reload.request)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(systemd.feed_watchdog)
-        await supervise(config, ready, systemd.stopping)
+        await supervise(config, ready, systemd.stopping, reload, inviting)
         nursery.cancel_scope.cancel()
 
 
+async def _asking(inviting: FarInvitations, run: Callable[[], Awaitable[None]]) -> None:
+    """Run one of several workers, which asks its supervisor for invitations."""
+    async with inviting:
+        await run()
+
+
 async def _run(
-    config: Config, announce: _Announce, held: int | None, systemd: Systemd, lines: Lines
+    config: Config,
+    announce: _Announce,
+    held: int | None,
+    systemd: Systemd,
+    lines: Lines,
+    inviting: Inviting,
 ) -> None:
     shutdown, reload, terminal = Shutdown(), Reload(), Terminal()
     lifeline = None if held is None else Lifeline(held)
@@ -184,6 +232,7 @@ async def _run(
                     shutdown=shutdown,
                     reload=reload,
                     metrics=Metrics(log_lines_lost=lambda: lines.lost),
+                    inviting=inviting,
                     task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()
@@ -201,18 +250,25 @@ async def _run(
             settle_memory()
             if lifeline is None:
                 nursery.start_soon(announce, addresses)
+                if is_kept_here(config):
+                    known = str(addresses.fingerprint)
+                    nursery.start_soon(keep_up, config, known, reload.request)
             else:
                 await lifeline.tell_ready(addresses)
             systemd.ready()
 
 
-async def _announce(*addresses: Addresses, log_format: str) -> None:
+async def _announce(config: Config, inviting: Inviting, *addresses: Addresses) -> None:
     """Say on standard output where one worker, or each of several, is reached.
+
+    At a terminal, whose reader stands before it, behind that the first invitation.
 
     Nobody has to hear it: captures are taken all the same, and the log says that it was not
     told.
     """
-    line = _ready_line(*addresses, log_format=log_format)
+    line = _ready_line(*addresses, log_format=config.log.format)
+    if addresses[0].film is not None and sys.stdout.isatty() and config.log.format != "json":
+        line += await _first_invitation(config, inviting, addresses[0])
     try:
         with trio.fail_after(ANNOUNCE_S):
             # In a thread, which is left behind if nobody reads.
@@ -234,7 +290,19 @@ def _ready_line(addresses: Addresses, *others: Addresses, log_format: str) -> st
     if addresses.public is not None:
         rigs = f"{addresses.public} (listening at {addresses.capture})"
     admins = ", ".join(each.admin or "off" for each in (addresses, *others))
-    return f"ready: rigs at {rigs}, admin at {admins}"
+    film = "" if addresses.film is None else f", invited people at {addresses.film}"
+    return f"ready: rigs at {rigs}, admin at {admins}{film}"
+
+
+async def _first_invitation(config: Config, inviting: Inviting, addresses: Addresses) -> str:
+    """For whom the configuration names first; how to invite, where it names nobody."""
+    usual = usual_session(config)
+    if usual is None:
+        return "\nInvite somebody to film: cfw invite USER SESSION"
+    made = await inviting.invite(*usual)
+    told = attrs.asdict(made.invitation)
+    text = invitation_text(told, f"{addresses.film}#i={made.text}", addresses.fingerprint)
+    return f"\n\n{text}\n\nAnother code: cfw invite {shlex.join(usual)}\n"
 
 
 def first_reason(group: BaseExceptionGroup[Exception]) -> str:

@@ -28,11 +28,12 @@ import attrs
 import structlog
 import trio
 
-from cfw.api import Addresses, longest_stop_s, naming
+from cfw.api import Addresses, Reload, longest_stop_s, naming
 from cfw.api.config import Config, config_toml
+from cfw.cli.inviting import answer_worker
 from cfw.cli.lifeline import BEAT_S, Hearing, NotALine, stream_of
 from cfw.cli.signals import HEARD, STOP, Terminal
-from cfw.identity import page_origins
+from cfw.identity import Inviting, page_origins
 from cfw.limits import Times
 from cfw.net import bind_sockets
 
@@ -52,6 +53,8 @@ EXIT_S = 5.0
 KILLED_S = 5.0
 #: The option of `cfw serve` that makes it one of several; the lifeline's descriptor follows.
 SUPERVISED_BY = "--supervised-by"
+#: The one that has it ask its supervisor for invitations; the descriptor of that follows.
+INVITATIONS_OF = "--invitations-of"
 #: The signals of a person in a hurry: let captures finish, end them, end the processes.
 _IN_A_HURRY, _OUT_OF_PATIENCE = 2, 3
 
@@ -102,7 +105,11 @@ def worker_config(config: Config, index: int) -> Config:
 
 
 async def supervise(
-    config: Config, announce: Callable[..., None], stopping: Callable[[], object]
+    config: Config,
+    announce: Callable[..., None],
+    stopping: Callable[[], object],
+    reload: Reload,
+    inviting: Inviting,
 ) -> None:
     """Run `server.workers` processes until SIGTERM or SIGINT, and until they have ended.
 
@@ -114,6 +121,8 @@ async def supervise(
         config: of all workers.
         announce: called once with the addresses of each, when all take connections.
         stopping: called when the end begins.
+        reload: has all of them read their files again, as SIGHUP does.
+        inviting: keeps the invitations of all of them.
 
     Raises:
         ListenError: the port cannot be had.
@@ -130,15 +139,20 @@ async def supervise(
             for worker in workers:
                 worker.stop()
 
-        workers += [Worker(config, index, stop) for index in range(config.server.workers)]
-        await _run_all(workers, announce, stop)
+        workers += [
+            Worker(config, index, stop, inviting) for index in range(config.server.workers)
+        ]
+        await _run_all(workers, announce, stop, reload)
     for worker in workers:
         if worker.failure is not None:
             raise worker.failure
 
 
 async def _run_all(
-    workers: Sequence[Worker], announce: Callable[..., None], stop: Callable[[], None]
+    workers: Sequence[Worker],
+    announce: Callable[..., None],
+    stop: Callable[[], None],
+    reload: Reload,
 ) -> None:
     terminal = Terminal()
     with trio.open_signal_receiver(*HEARD) as signals:
@@ -149,10 +163,16 @@ async def _run_all(
                     if number in STOP or terminal.is_closed():
                         stop()
                     else:
-                        for worker in workers:
-                            worker.reload()
+                        reload.request()
+
+            async def read_again() -> None:
+                while True:
+                    await reload.wait_requested()
+                    for worker in workers:
+                        worker.reload()
 
             nursery.start_soon(listen)
+            nursery.start_soon(read_again)
             async with trio.open_nursery() as running:
                 for worker in workers:
                     running.start_soon(worker.run)
@@ -170,6 +190,7 @@ class Worker:
         config: that of all.
         index: its number among the workers, from 0.
         give_up: called when it cannot be started at all.
+        inviting: keeps the invitations of all.
 
     Attributes:
         settled: set when it takes connections for the first time, or never will.
@@ -177,12 +198,19 @@ class Worker:
         failure: why it never took connections.
     """
 
-    def __init__(self, config: Config, index: int, give_up: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        index: int,
+        give_up: Callable[[], object],
+        inviting: Inviting,
+    ) -> None:
         self.settled = trio.Event()
         self.addresses: Addresses | None = None
         self.failure: WorkerFailed | None = None
         self._config = worker_config(config, index)
         self._give_up = give_up
+        self._inviting = inviting
         self._log = _log.bind(worker=index)
         self._child: Child | None = None
         self._asked = 0
@@ -230,17 +258,22 @@ class Worker:
     async def _run_once(self) -> tuple[str, int | None]:
         """Why it ended, and its exit code if it had one."""
         ours, theirs = socket.socketpair()
+        asked, asking = socket.socketpair()
         try:
-            with theirs:
-                process = await _open_process(theirs.fileno())
+            with theirs, asking:
+                process = await _open_process(theirs.fileno(), asking.fileno())
         except OSError as exc:
             ours.close()
+            asked.close()
             return f"it could not be started: {exc.strerror or exc}", None
         child = self._child = Child(process, self._config.times, self._note_ready, self._log)
         if self._asked:
             child.stop(self._asked)
         try:
-            await child.run(config_toml(self._config).encode(), stream_of(ours))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer_worker, asked, self._inviting)
+                await child.run(config_toml(self._config).encode(), stream_of(ours))
+                nursery.cancel_scope.cancel()
         finally:
             self._child = None
         return child.reason, process.returncode
@@ -389,7 +422,7 @@ class Child:
             self._process.kill()
 
 
-async def _open_process(lifeline: int) -> trio.Process:
+async def _open_process(lifeline: int, invitations: int) -> trio.Process:
     """Start a worker that waits for its configuration.
 
     Raises:
@@ -399,11 +432,12 @@ async def _open_process(lifeline: int) -> trio.Process:
         [
             *(sys.executable, "-m", "cfw.cli", "serve", "--config", "/dev/stdin"),
             *(SUPERVISED_BY, str(lifeline)),
+            *(INVITATIONS_OF, str(invitations)),
         ],
         stdin=subprocess.PIPE,
         # What code in it prints goes where its log goes: the supervisor's has one line.
         stdout=2,
-        pass_fds=(lifeline,),
+        pass_fds=(lifeline, invitations),
         # Ctrl-C in a terminal reaches the supervisor alone, which passes it on once.
         start_new_session=True,
     )

@@ -7,6 +7,16 @@ question, which the session authority answers (`cfw.sessions`).
 from cfw.identity.files import UnusableFile, read_regular
 from cfw.identity.gate import SUBPROTOCOL, Gate, Identity
 from cfw.identity.hosts import is_loopback
+from cfw.identity.invitations import (
+    Invitation,
+    InvitationError,
+    Invitations,
+    InvitationsOutOfReach,
+    Inviting,
+    NotInvited,
+    Secret,
+    TooManyInvitations,
+)
 from cfw.identity.origins import Origins, check_origin, is_same_origin, page_origins
 from cfw.identity.tls import TlsFileError, TlsFiles
 from cfw.identity.tokens import TokenFileError, Tokens, make_token
@@ -15,11 +25,19 @@ __all__ = [
     "SUBPROTOCOL",
     "Gate",
     "Identity",
+    "Invitation",
+    "InvitationError",
+    "Invitations",
+    "InvitationsOutOfReach",
+    "Inviting",
+    "NotInvited",
     "Origins",
+    "Secret",
     "TlsFileError",
     "TlsFiles",
     "TokenFileError",
     "Tokens",
+    "TooManyInvitations",
     "UnusableFile",
     "check_origin",
     "is_loopback",

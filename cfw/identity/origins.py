@@ -65,14 +65,14 @@ class Origins:
             host: what its `Host` header names.
             address: address and port that it has connected to; None where there are none, as
                 on a Unix socket.
-            is_guarded: whether it has to show a token as well.
+            is_guarded: whether it has to show a token, or the pass of an invitation, as well.
         """
         if self.allows(origin):
             return True
         if address is not None and is_of_listener(origin, *address):
             return True
         # A page under a name that was made to resolve to this machine says the same, but it has
-        # no token, and no browser adds one.
+        # no token and no pass, and no browser adds one.
         return is_guarded and is_same_origin(origin, host)
 
     def allows(self, origin: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,9 @@ _T = TypeVar("_T", bound=trio.abc.Stream)
 
 #: A subject alternative name of this kind binds a certificate to a user.
 USER_URI = "urn:cfw:user:"
+_CERTIFICATE = re.compile(
+    b"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]+-----END CERTIFICATE-----"
+)
 
 
 @attrs.define(slots=False, eq=False)
@@ -53,6 +58,12 @@ class TlsFiles:
     ) -> None:
         self._files = (cert_file, key_file, client_ca_file)
         self._context = _make_context(*self._files)
+        self._fingerprint = _fingerprint_of(cert_file)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, as browsers show it: pairs of hex digits and colons."""
+        return self._fingerprint
 
     def read_again(self) -> Callable[[], None]:
         """Read the files; nothing changes until what is returned is called.
@@ -63,10 +74,10 @@ class TlsFiles:
         Raises:
             TlsFileError: a file cannot be used.
         """
-        context = _make_context(*self._files)
+        context, fingerprint = _make_context(*self._files), _fingerprint_of(self._files[0])
 
         def use() -> None:
-            self._context = context
+            self._context, self._fingerprint = context, fingerprint
 
         return use
 
@@ -118,6 +129,15 @@ def _make_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLConte
             raise TlsFileError("client_ca_file", problem) from None
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _fingerprint_of(cert: Path) -> str:
+    # The first one is that of the listener, whatever its chain has.
+    pem = _CERTIFICATE.search(read_regular(cert)[0])
+    if pem is None:
+        raise TlsFileError("cert_file", f"{cert} holds no certificate")
+    der = ssl.PEM_cert_to_DER_cert(pem[0].decode("ascii"))
+    return hashlib.sha256(der).digest().hex(":").upper()
 
 
 def _check_readable(**paths: Path | None) -> None:

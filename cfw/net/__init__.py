@@ -2,6 +2,7 @@
 
 from cfw.net.accepting import RETRY_S, Handler, serve_listeners
 from cfw.net.descriptors import RESERVE, descriptor_limit, raise_descriptor_limit
+from cfw.net.own import own_address, own_addresses, own_names
 from cfw.net.peers import (
     address_of,
     address_text,
@@ -27,6 +28,9 @@ __all__ = [
     "group_of",
     "local_address",
     "open_listeners",
+    "own_address",
+    "own_addresses",
+    "own_names",
     "raise_descriptor_limit",
     "serve_listeners",
     "socket_of",

@@ -22,6 +22,7 @@ import trio
 
 from cfw.actions import RequestSessionValidation
 from cfw.errors import DomainError, ForwardFailed
+from cfw.identity import Identity
 from cfw.limits import NS_PER_S, ns
 from cfw.metrics import observe_delay
 from cfw.repository import ForwardBuffer
@@ -33,7 +34,7 @@ from cfw.routes.performer import Performer, SessionRequest
 from cfw.routes.reader import Reader
 from cfw.routes.registry import CaptureStatus, EndedCapture
 from cfw.routes.services import Services
-from cfw.service import SessionNotice, SessionVerdict
+from cfw.service import SessionNotice, SessionVerdict, Verdict
 from cfw.sessions import watching
 from cfw.sinks import CaptureSink, LeasedSink
 from cfw.state import Active, Idle
@@ -61,6 +62,7 @@ class Capture:
         services: what all connections share.
         ws: the connection, for this capture alone.
         opened: what the rig has asked for.
+        identity: who the rig is.
         idle: the state that it finds.
         clock: the connection's ingest time.
         stop: of the connection.
@@ -79,6 +81,7 @@ class Capture:
         ws: WebSocket,
         opened: CaptureOpen,
         *,
+        identity: Identity,
         idle: Idle,
         clock: IngestClock,
         stop: Stop,
@@ -90,6 +93,7 @@ class Capture:
         self._services = services
         self._ws = ws
         self._opened = opened
+        self._identity = identity
         self._clock = clock
         self._stop = stop
         self._opened_ns = clock.now()
@@ -231,9 +235,15 @@ class Capture:
             await self._answer(request)
 
     async def _answer(self, request: SessionRequest) -> None:
-        """Get the authority's word for the session, and have it performed."""
+        """Get the authority's word for the session, and have it performed.
+
+        An invitation that was taken back has ended the session, for whoever it has let in.
+        """
         sessions = self._services.sessions
-        verdict = await sessions.verdict_of(request.user_id, request.session_id, self.log)
+        if await self._services.gate.still_holds(self._identity):
+            verdict = await sessions.verdict_of(request.user_id, request.session_id, self.log)
+        else:
+            verdict = Verdict.CLOSED
         at_open = isinstance(request, RequestSessionValidation)
         self._hear(SessionVerdict(verdict, at_open=at_open))
 

@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from cfw.errors import DomainError, ProtocolViolation
-from cfw.identity import SUBPROTOCOL
+from cfw.identity import SUBPROTOCOL, Identity
 from cfw.metrics import Refusal
 from cfw.net import describe_peer
 from cfw.routes.capture import Capture
@@ -20,7 +20,15 @@ from cfw.routes.reader import parse
 from cfw.routes.services import Services
 from cfw.service import dispatch
 from cfw.state import Idle
-from cfw.wire import HandshakeReject, HandshakeRejected, PeerGone, Request, WebSocket, accept
+from cfw.wire import (
+    AskedElsewhere,
+    HandshakeReject,
+    HandshakeRejected,
+    PeerGone,
+    Request,
+    WebSocket,
+    accept,
+)
 from schemas import CaptureOpen, Greeting, Timestamp, to_json
 
 #: HTTP status of a refused handshake -> what it is counted as; None is none, TLS failed.
@@ -42,6 +50,7 @@ class Connection:
         self._log = _log.bind(connection=number)
         self._stop = Stop()
         self._clock = IngestClock(services.wall_clock)
+        self._identity = Identity()
         self._idle = Idle(services.limits, services.times)
         # None until its `capture.open` has come; there may be none.
         self._capture: Capture | None = None
@@ -76,24 +85,29 @@ class Connection:
                     judge=partial(self._judge, stream),
                     subprotocol=SUBPROTOCOL,
                     greet=self._greet,
+                    elsewhere=services.pages,
                 ) as ws:
                     self._log.info("connection.opened")
                     await self._serve(ws)
         except HandshakeRejected as exc:
             services.metrics.refused[_REFUSALS.get(exc.status, "handshake")] += 1
             self._log.info("connection.refused", status=exc.status, detail=exc.detail)
+        except AskedElsewhere:
+            self._log.debug("connection.paged")
         except PeerGone as exc:
             self._log.info("connection.lost", detail=exc.detail)
         except Exception:
             # A bug of ours must not reach the other connections.
             self._log.exception("connection.failed")
 
-    def _judge(self, stream: trio.abc.Stream, request: Request) -> HandshakeReject | None:
+    async def _judge(self, stream: trio.abc.Stream, request: Request) -> HandshakeReject | None:
         """Learn who it is, once the request is there; or why nobody is let in."""
-        verdict = self._services.gate.judge(request, stream)
+        verdict = await self._services.gate.judge(request, stream)
         if isinstance(verdict, HandshakeReject):
             return verdict
-        self._idle = Idle(self._services.limits, self._services.times, verdict.users)
+        limits, times = self._services.limits, self._services.times
+        self._identity = verdict
+        self._idle = Idle(limits, times, verdict.users, verdict.session_id)
         return None
 
     def _greet(self) -> list[tuple[bytes, bytes]]:
@@ -144,6 +158,7 @@ class Connection:
             self._services,
             ws,
             opened,
+            identity=self._identity,
             idle=self._idle,
             clock=self._clock,
             stop=self._stop,

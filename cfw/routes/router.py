@@ -26,6 +26,7 @@ from cfw.routes.services import Services
 from cfw.routes.session import Sessions
 from cfw.sessions import SessionAuthority
 from cfw.sinks import Sink
+from cfw.wire import Elsewhere
 
 PATH = "/camera_feed_worker/capture"
 
@@ -41,7 +42,8 @@ class Router:
         registry: who owns which capture_id.
         metrics: where it counts; None for its own.
         gate: who may connect; None lets everyone.
-        path: of the URL, without a query; the only one that is answered.
+        path: of the URL, without a query; the only one that leads to a capture.
+        pages: serves who asks for another path; None answers 404 there.
         wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
             that is set meanwhile moves no deadline.
     """
@@ -57,6 +59,7 @@ class Router:
         metrics: Metrics | None = None,
         gate: Gate | None = None,
         path: str = PATH,
+        pages: Elsewhere | None = None,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         metrics = Metrics() if metrics is None else metrics
@@ -70,6 +73,7 @@ class Router:
             metrics=metrics,
             gate=Gate(Origins("*")) if gate is None else gate,
             path=path,
+            pages=pages,
             wall_clock=wall_clock,
         )
         self.is_draining = False

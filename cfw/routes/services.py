@@ -13,6 +13,7 @@ from cfw.routes.registry import Registry
 from cfw.routes.session import Sessions
 from cfw.sessions import SessionAuthority
 from cfw.sinks import Sink
+from cfw.wire import Elsewhere
 from schemas import WorkerLimits
 
 
@@ -36,7 +37,8 @@ class Services:
         registry: who owns which capture_id.
         metrics: where all is counted.
         gate: who may connect.
-        path: of the URL, without a query; the only one that is answered.
+        path: of the URL, without a query; the only one that leads to a capture.
+        pages: serves who asks for another path; None answers 404 there.
         wall_clock: nanoseconds since 1970 UTC; read once per connection, so that a clock
             that is set meanwhile moves no deadline.
 
@@ -53,6 +55,7 @@ class Services:
     metrics: Metrics
     gate: Gate
     path: str
+    pages: Elsewhere | None
     wall_clock: Callable[[], int]
     told_limits: WorkerLimits = attrs.field(init=False)
 

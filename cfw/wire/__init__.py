@@ -3,10 +3,11 @@
 `accept` answers the handshake and yields a `WebSocket`; what ends it is a `WireError`.
 """
 
-from .accept import Judge, accept
+from .accept import Elsewhere, Judge, accept
 from .connection import WebSocket
 from .decoder import Decoder, PeerClose
 from .errors import (
+    AskedElsewhere,
     HandshakeRejected,
     InvalidPayload,
     KeepaliveTimeout,
@@ -38,7 +39,9 @@ from .tls import shake_tls
 
 __all__ = [
     "MAX_HEAD_BYTES",
+    "AskedElsewhere",
     "Decoder",
+    "Elsewhere",
     "HandshakeReject",
     "HandshakeRejected",
     "Headers",

@@ -1,6 +1,6 @@
 """The opening handshake: a fresh transport becomes an open `WebSocket`, or is told why not."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from cfw.tasks.nurseries import open_plain_nursery
 
 from .connection import WebSocket
 from .decoder import Decoder
-from .errors import HandshakeRejected, PeerGone, WireCrashed
+from .errors import AskedElsewhere, HandshakeRejected, PeerGone, WireCrashed
 from .handshake import (
     HandshakeReject,
     Request,
@@ -29,9 +29,13 @@ from .stream import WireStream
 from .tls import shake_tls
 
 # Says why a request is refused; None to let it in.
-Judge: TypeAlias = Callable[[Request], HandshakeReject | None]
+Judge: TypeAlias = Callable[[Request], Awaitable[HandshakeReject | None]]
 # Headers of the answer that lets a peer in, made when it is.
 Greet: TypeAlias = Callable[[], list[tuple[bytes, bytes]]]
+# Serves who asks for another path; has the transport, and what was read, until it returns.
+Elsewhere: TypeAlias = Callable[[trio.abc.Stream, RequestBytes], Awaitable[object]]
+# What a request head comes to: the head to give to trio-websocket, or why there is none.
+_Answer: TypeAlias = Callable[[bytes], Awaitable[bytes | HandshakeReject]]
 
 
 class _Host:
@@ -122,6 +126,7 @@ async def accept(
     subprotocol: str | None = None,
     greet: Greet = list,
     request: RequestBytes | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> AsyncIterator[WebSocket]:
     """Answer one opening handshake and yield the open connection.
 
@@ -140,13 +145,17 @@ async def accept(
         keepalive_timeout_s: seconds for a pong to come.
         message_s: seconds from the first byte of a message, or of a control frame, to its
             last, counted while the connection is read.
-        judge: asked about a request for this path; None lets every one in.
+        judge: asked about a request for this path, in the time of the handshake; None lets
+            every one in.
         subprotocol: selected where the peer offers it; no other ever is.
         greet: makes further headers of the answer.
         request: what was read of the transport already; None to read it.
+        elsewhere: serves who asks for another path, for as long as it takes; None refuses
+            them.
 
     Raises:
         HandshakeRejected: there is no connection; the peer was told why.
+        AskedElsewhere: there is none, because another path was asked for and served.
         PeerGone: the peer left during the handshake.
         WireCrashed: a bug below this connection.
 
@@ -165,7 +174,9 @@ async def accept(
         async with open_plain_nursery() as nursery:
             try:
                 answer = partial(_answer, path=path, judge=judge, subprotocol=subprotocol)
-                yield await _open(nursery, transport, host, handshake_s, answer, request)
+                yield await _open(
+                    nursery, transport, host, handshake_s, answer, request, elsewhere
+                )
             finally:
                 host.scope.cancel()
     finally:
@@ -177,18 +188,23 @@ async def _open(
     transport: trio.abc.Stream,
     host: _Host,
     handshake_s: float,
-    answer: Callable[[bytes], bytes | HandshakeReject],
+    answer: _Answer,
     request: RequestBytes | None,
+    elsewhere: Elsewhere | None,
 ) -> WebSocket:
     with hold_after(handshake_s) as deadline:
         if isinstance(transport, trio.SSLStream):
             await shake_tls(transport)
-        result = await _shake_hands(nursery, transport, host, answer, request)
+        read = request or await read_head(transport)
+        result = await _shake_hands(nursery, transport, host, answer, read)
         if isinstance(result, WebSocket):
             return result
         refusal = result
     if deadline.cancelled_caught:
         refusal = HandshakeReject(408, f"the handshake took longer than {handshake_s:g} s")
+    elif elsewhere is not None and isinstance(read, RequestBytes) and refusal.status == 404:
+        await elsewhere(transport, read)
+        raise AskedElsewhere("it asked for another path")
     if host.stream.http_status is None:
         await refuse(transport, refusal)
     raise HandshakeRejected(refusal.reason, refusal.status)
@@ -198,14 +214,13 @@ async def _shake_hands(
     nursery: trio.Nursery,
     transport: trio.abc.Stream,
     host: _Host,
-    answer: Callable[[bytes], bytes | HandshakeReject],
-    begun: RequestBytes | None,
+    answer: _Answer,
+    request: RequestBytes | HandshakeReject,
 ) -> WebSocket | HandshakeReject:
     """Answer the request with a connection, or say why there is none."""
-    request = begun or await read_head(transport)
     if isinstance(request, HandshakeReject):
         return request
-    head = answer(request.head)
+    head = await answer(request.head)
     if isinstance(head, HandshakeReject):
         return head
     host.stream.give_head(head)
@@ -222,7 +237,7 @@ async def _shake_hands(
     return host.socket
 
 
-def _answer(
+async def _answer(
     head: bytes,
     *,
     path: str | None,
@@ -233,7 +248,9 @@ def _answer(
     request = read_request(head, path)
     if isinstance(request, HandshakeReject):
         return request
-    refusal = check_upgrade(request) or (judge and judge(request))
+    refusal = check_upgrade(request)
+    if refusal is None and judge is not None:
+        refusal = await judge(request)
     if refusal is not None:
         return refusal
     is_offered = subprotocol in request.items("sec-websocket-protocol")

@@ -13,6 +13,7 @@
     +-- MessageTimeout       the peer began a message and did not end it in time
     +-- HandshakeRejected    no WebSocket came to be; the HTTP answer is already sent
     |   +-- TlsFailed            not even TLS
+    +-- AskedElsewhere       no WebSocket was asked for; who serves other paths has served it
     +-- WireCrashed          we did it: a bug below; only this connection is lost
 
 Calling a method of a connection one has closed oneself raises
@@ -133,6 +134,11 @@ class TlsFailed(HandshakeRejected):
     """The TLS handshake failed: the peer was told, where TLS has a word for it."""
 
     status: None = None
+
+
+@attrs.define(eq=False)
+class AskedElsewhere(WireError):
+    """The peer asked for another path, and whoever serves the others has served it."""
 
 
 @attrs.define(eq=False)

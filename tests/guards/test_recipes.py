@@ -96,7 +96,7 @@ def test_every_sink_and_authority_has_tests(module: str) -> None:
 def test_every_option_of_serve_sets_a_key() -> None:
     """Or names several: those of a file, or any."""
     options = {option.name for option in serve.params if not getattr(option, "hidden", False)}
-    assert options - {"config_path", "profile", "settings"} == set(OPTION_KEYS)
+    assert options - {"config_path", "profile", "settings", "lan"} == set(OPTION_KEYS)
 
 
 def the_map() -> str:

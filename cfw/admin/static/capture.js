@@ -3,6 +3,7 @@
 import { CaptureError, openCapture } from "./capture-client.js";
 import { learnCodes, meaning, remedies } from "./codes.js";
 import { count, plural, seconds, size } from "./format.js";
+import { join } from "./join.js";
 import { getInfo } from "./settings.js";
 
 const SIZES = [
@@ -23,6 +24,7 @@ const video = part("preview");
 const canvas = document.createElement("canvas");
 
 let info = null;
+let invited = null;
 let camera = null;
 let isFilming = false;
 let stop = () => {};
@@ -51,8 +53,9 @@ function fillForm() {
   part("duration").min = Math.min(1, longest);
   part("fps-limit").textContent = `1 to ${max_fps}`;
   part("duration-limit").textContent = `up to ${longest} s`;
-  part("token-field").hidden = !info.needs_token;
-  part("token").required = info.needs_token;
+  const asksForToken = info.needs_token && invited === null;
+  part("token-field").hidden = !asksForToken;
+  part("token").required = asksForToken;
   part("worker").textContent = new URL(info.capture_url).host;
 }
 
@@ -75,8 +78,28 @@ function plan() {
     durationMs: part("duration").valueAsNumber * 1_000,
     userId: part("user").value,
     sessionId: part("session").value,
-    token: info.needs_token ? part("token").value : undefined,
+    token: invited?.token ?? (info.needs_token ? part("token").value : undefined),
   };
+}
+
+/** Who came with an invitation films as the user it names, in its session. */
+async function signIn() {
+  part("pages").hidden = true; // at the port for rigs there is no other
+  try {
+    invited = await join();
+  } catch (error) {
+    part("uninvited").textContent = `${error.message}. Ask for another code, and scan it.`;
+  }
+  const names = invited && { user: invited.user_id, session: invited.session_id };
+  for (const [name, value] of Object.entries(names ?? {})) {
+    part(name).value = value;
+    part(name).readOnly = true;
+    sessionStorage.setItem(name, value);
+  }
+  part("uninvited").hidden = invited !== null;
+  const mayFilm = invited !== null || info.needs_token;
+  part("form").hidden = !mayFilm;
+  return mayFilm;
 }
 
 // --- the camera ----------------------------------------------------------------------------
@@ -274,6 +297,7 @@ async function begin() {
     report("bad", meaning("unreachable"), ["The worker does not answer. Reload this page once it runs."]);
     return;
   }
+  if (info.needs_invitation && !(await signIn())) return;
   fillForm();
   part("turn-on").disabled = false;
   show("ready");

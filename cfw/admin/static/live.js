@@ -6,6 +6,7 @@ import { learnCodes } from "./codes.js";
 import { Ended } from "./ended.js";
 import { Feed } from "./feed.js";
 import { count, rate } from "./format.js";
+import { Invite } from "./invite.js";
 import { Rates } from "./rates.js";
 import { getInfo, getJson } from "./settings.js";
 
@@ -41,6 +42,7 @@ const charts = {
 };
 
 const rates = new Rates();
+const invite = new Invite();
 let info = null;
 let cards = null;
 let feed = null;
@@ -57,6 +59,7 @@ async function begin() {
   [info] = await Promise.all([getInfo(), learnCodes()]);
   cards ??= new Cards(part("cards"));
   cards.limits = info.limits;
+  invite.info = info;
   endedSeen = null;
   const url = new URL(info.capture_url);
   part("address").textContent = url.host;

@@ -1,12 +1,35 @@
 // What `GET /info` says about the worker.
 
+const ANSWER_MS = 5_000;
+
 /** JSON from this worker; rejects when it does not answer with it in time. */
 export async function getJson(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(5_000) });
+  const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_MS) });
   // The cookie has ended, with the worker or its token: loading the page asks for the token.
   if (answer.status === 401) location.reload();
   if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
   return answer.json();
+}
+
+/**
+ * Have something done by this worker.
+ *
+ * @param {string} method of HTTP.
+ * @param {object} [body] sent as JSON.
+ * @param {string} [token] shown to it.
+ * @returns {Promise<object|null>} what it answers; rejects when it will not, with its own words
+ *   and `status`.
+ */
+export async function ask(method, path, body, token) {
+  const answer = await fetch(path, {
+    method,
+    headers: token ? { authorization: `Bearer ${token}` } : {},
+    body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
+  const told = answer.status === 204 ? null : await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(told.error), { status: answer.status });
+  return told;
 }
 
 export async function getInfo() {
@@ -14,9 +37,12 @@ export async function getInfo() {
   return { ...info, capture_url: reachable(info.capture_url) };
 }
 
-/** A worker that listens everywhere is reached under the name that this page was. */
+/**
+ * A worker that listens everywhere is reached under the name that this page was; one that
+ * names a path only, where this page was loaded from.
+ */
 function reachable(url) {
-  const parts = new URL(url);
+  const parts = new URL(url, location.href.replace(/^http/, "ws"));
   if (parts.hostname === "0.0.0.0" || parts.hostname === "[::]") {
     parts.hostname = location.hostname;
   }

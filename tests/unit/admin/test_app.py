@@ -122,6 +122,8 @@ async def test_info_says_where_rigs_connect_and_what_they_may() -> None:
         "capture_url": "ws://h:1/c",
         "has_feed": False,
         "needs_token": False,
+        "invites": False,
+        "usual_session": None,
         "limits": attrs.asdict(limits),
     }
     assert (await get(make_app(hub=Hub()), "/info")).json()["has_feed"] is True

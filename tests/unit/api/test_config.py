@@ -67,7 +67,7 @@ def test_every_limit_and_time_can_be_set_and_has_bounds(cls: Any) -> None:
     ("key", "value", "part"),
     [
         ("limit.max_fps", 1, "is no section; did you mean limits?"),
-        ("nothing.at_all", 1, "allowed are server, admin"),
+        ("nothing.at_all", 1, "allowed are server, invitations"),
         ("limits.max_fsp", 77, "(it was set to 77); did you mean max_fps?"),
         ("limits", 1, "is no SECTION.KEY"),
         ("server.port", 65_536, "0 (any free port) to 65535"),

@@ -15,10 +15,11 @@ import trio.testing
 from structlog.testing import capture_logs
 from websockets.trio.client import connect
 
-from cfw.api import Addresses
+from cfw.api import Addresses, Reload
 from cfw.api.config import Config, load_config
 from cfw.cli import workers
 from cfw.cli.workers import WorkerFailed, supervise
+from cfw.identity import Invitations
 from tests.factories import jpeg
 from tests.unit.cli.test_workers import capture
 from tests.whole.hostile.kit import PATIENCE_S, metric, until
@@ -108,6 +109,8 @@ async def supervised(
                         configured(count, **settings),
                         lambda *addresses: made.ready.extend(addresses),
                         lambda: None,
+                        Reload(),
+                        Invitations(600, 600, 10),
                     )
                 except WorkerFailed as exc:
                     made.failure = exc

@@ -81,11 +81,11 @@ async def test_a_worker_may_die_again_and_again(
         await started(made, 1)
         open_process, full = workers._open_process, [1]
 
-        async def fail(lifeline: int) -> Any:
+        async def fail(*descriptors: int) -> Any:
             if full:
                 full.pop()
                 raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
-            return await open_process(lifeline)
+            return await open_process(*descriptors)
 
         monkeypatch.setattr(workers, "_open_process", fail)
         os.kill(made.pid(0), signal.SIGKILL)

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from click.testing import CliRunner
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cfw.api.config import load_config
@@ -59,9 +61,10 @@ def soon(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def capture(url: str) -> dict[str, int]:
+def capture(url: str, token: str = "") -> dict[str, int]:
     """Send a capture of one frame; the receipt."""
-    with connect(url, proxy=None) as ws:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with connect(url, proxy=None, additional_headers=headers) as ws:
         for message in (opening(), meta(), jpeg(), closing()):
             ws.send(message)
         with pytest.raises(ConnectionClosed) as caught:
@@ -180,3 +183,62 @@ def test_the_pause_before_a_restart_doubles_up_to_a_limit() -> None:
         waited = back_off(waited, STEADY_S - 1)
     assert waited == LONGEST_S
     assert back_off(waited, STEADY_S) == SHORTEST_S
+
+
+def test_an_invitation_counts_once_whichever_worker_is_asked() -> None:
+    """Made at one, used at any, taken back at another: the supervisor keeps them all."""
+    with several(3, "--set", "invitations.enabled=true") as (_, ready):
+        assert ready["film"].endswith("/capture")
+        page, admins = ready["film"].removesuffix("/capture"), ready["admins"]
+
+        def invited(number: int) -> tuple[str, str]:
+            names = {"user_id": "ada", "session_id": "s-1"}
+            made = httpx.post(f"{admins[number % 3]}/invitations", json=names, trust_env=False)
+            assert made.status_code == 201, made.text
+            return made.json()["invitation_id"], made.json()["url"].partition("#i=")[2]
+
+        def join(secret: str) -> httpx.Response:
+            # A connection of its own each time: the kernel gives it to any of the workers.
+            body = {"invitation": secret}
+            return httpx.post(f"{page}/join", json=body, trust_env=False, timeout=20)
+
+        for number in range(6):
+            name, secret = invited(number)
+            with ThreadPoolExecutor(6) as phones:
+                answers = list(phones.map(join, [secret] * 6))
+            assert sorted(each.status_code for each in answers) == [200] + [403] * 5
+            (joined,) = (each.json() for each in answers if each.status_code == 200)
+            for _ in range(4):
+                assert capture(ready["capture"], joined["token"]) == {"frames": 1, "bytes": 200}
+            listed = httpx.get(f"{admins[(number + 1) % 3]}/invitations", trust_env=False)
+            assert listed.json()["invitations"][0]["invitation_id"] == name
+            ended = httpx.delete(
+                f"{admins[(number + 2) % 3]}/invitations/{name}", trust_env=False
+            )
+            assert ended.status_code == 204
+            for _ in range(4):
+                with pytest.raises(InvalidStatus):
+                    capture(ready["capture"], joined["token"])
+
+
+def test_invitations_outlive_a_worker() -> None:
+    """They are not its own; one that is started again knows them too."""
+    with several(1 + 1, "--set", "invitations.enabled=true") as (supervisor, ready):
+        page, admins = ready["film"].removesuffix("/capture"), ready["admins"]
+        names = {"user_id": "ada", "session_id": "s-1"}
+        made = httpx.post(f"{admins[0]}/invitations", json=names, trust_env=False).json()
+        before = {child.pid for child in supervisor.children()}
+        for child in supervisor.children():
+            child.kill()
+        soon(lambda: len({each.pid for each in supervisor.children()} - before) == 2)
+
+        def is_back() -> bool:
+            try:
+                return httpx.get(f"{page}/capture", trust_env=False).is_success
+            except httpx.HTTPError:
+                return False
+
+        soon(is_back)
+        body = {"invitation": made["url"].partition("#i=")[2]}
+        joined = httpx.post(f"{page}/join", json=body, trust_env=False)
+        assert joined.status_code == 200, joined.text

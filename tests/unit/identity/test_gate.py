@@ -82,9 +82,9 @@ def carried(token: str) -> str:
     return f"cfw.bearer.{token}"
 
 
-def let_in(gate: Gate, request: Request, stream: Any) -> set[str] | int:
+async def let_in(gate: Gate, request: Request, stream: Any) -> set[str] | int:
     """The users that a connection may open captures of, or the status of its refusal."""
-    verdict = gate.judge(request, stream)
+    verdict = await gate.judge(request, stream)
     if isinstance(verdict, HandshakeReject):
         return verdict.status
     assert isinstance(verdict, Identity)
@@ -98,21 +98,23 @@ async def test_who_is_bound_by_a_certificate_and_by_a_token_has_to_fit_both(
     """Each certificate with each token, and without one where none is asked for."""
     asking, open_to_all = Gate(Origins(()), tokens), Gate(Origins(()))
     async with connection(tmp_path, bound) as stream:
-        assert let_in(asking, asked(), stream) == 401
-        assert let_in(asking, asked(bearer(WRONG)), stream) == 401
+        assert await let_in(asking, asked(), stream) == 401
+        assert await let_in(asking, asked(bearer(WRONG)), stream) == 401
         for token, good_for in GOOD_FOR.items():
             expected = CERTIFICATES[bound] & good_for
-            assert let_in(asking, asked(bearer(token)), stream) == expected
+            assert await let_in(asking, asked(bearer(token)), stream) == expected
             in_list = asked(offered("cfw.v1", carried(token)))
-            assert let_in(asking, in_list, stream) == expected
+            assert await let_in(asking, in_list, stream) == expected
             # A token that nobody asks for binds nobody.
-            assert let_in(open_to_all, asked(bearer(token)), stream) == CERTIFICATES[bound]
+            assert (
+                await let_in(open_to_all, asked(bearer(token)), stream) == CERTIFICATES[bound]
+            )
 
 
 async def test_nobody_is_nobody_and_not_anybody(tmp_path: Path, tokens: Tokens) -> None:
     """A certificate and a token of different users leave no user, not every user."""
     async with connection(tmp_path, ("ada",)) as stream:
-        verdict = Gate(Origins(()), tokens).judge(asked(bearer(BOBS)), stream)
+        verdict = await Gate(Origins(()), tokens).judge(asked(bearer(BOBS)), stream)
     assert verdict == Identity(frozenset())
 
 
@@ -136,7 +138,7 @@ async def test_of_two_tokens_that_are_offered_either_lets_in(
         for first, second in product(known, known):
             expected = GOOD_FOR.get(first) or GOOD_FOR.get(second) or 401
             for request in places(first, second):
-                assert let_in(gate, request, stream) == expected, request
+                assert await let_in(gate, request, stream) == expected, request
 
 
 async def test_two_tokens_are_looked_up_and_no_third(tmp_path: Path, tokens: Tokens) -> None:
@@ -145,9 +147,9 @@ async def test_two_tokens_are_looked_up_and_no_third(tmp_path: Path, tokens: Tok
     async with connection(tmp_path, None) as stream:
         for wrong, expected in ((0, {"ada"}), (1, {"ada"}), (2, 401), (100, 401)):
             names = [*(carried(make_token()) for _ in range(wrong)), carried(ADAS)]
-            assert let_in(gate, asked(offered(*names)), stream) == expected
+            assert await let_in(gate, asked(offered(*names)), stream) == expected
             heads = [*(bearer(make_token()) for _ in range(wrong)), bearer(ADAS)]
-            assert let_in(gate, asked(*heads), stream) == expected
+            assert await let_in(gate, asked(*heads), stream) == expected
 
 
 OWN_HOST = "evil.example:8765"
@@ -184,7 +186,7 @@ async def test_an_origin_and_a_token(
     request = asked(*headers, *([bearer(token)] if token else []), host=OWN_HOST)
     passing = {"http://listed.example"} | ({f"http://{OWN_HOST}"} if has_tokens else set())
     async with connection(tmp_path, None) as stream:
-        answer = let_in(gate, request, stream)
+        answer = await let_in(gate, request, stream)
     if not set(origins) <= passing:
         assert answer == 403
     elif has_tokens and token != ADAS:
@@ -198,4 +200,4 @@ async def test_a_certificate_is_no_token(tmp_path: Path) -> None:
     gate = Gate(Origins(()))
     request = asked(("origin", f"https://{OWN_HOST}"), host=OWN_HOST)
     async with connection(tmp_path, ("ada",)) as stream:
-        assert let_in(gate, request, stream) == 403
+        assert await let_in(gate, request, stream) == 403

@@ -5,8 +5,16 @@ import trio
 from trio.testing import MockClock
 
 from cfw.net import describe_peer
-from cfw.wire import HandshakeReject, HandshakeRejected, Judge, PeerGone, Request
-from tests.unit.wire.peer import PATH, REQUEST, Peer, pair, serve, text
+from cfw.wire import (
+    AskedElsewhere,
+    HandshakeReject,
+    HandshakeRejected,
+    Judge,
+    PeerGone,
+    Request,
+    RequestBytes,
+)
+from tests.unit.wire.peer import PATH, REQUEST, SETTINGS, Peer, pair, serve, text
 
 
 async def refused(request: bytes, **changes: object) -> tuple[HandshakeRejected, int, str]:
@@ -102,8 +110,11 @@ async def test_refused(
 
 async def test_at_capacity(autojump_clock: MockClock) -> None:
     """A refusal decided before is the answer to a request that is otherwise good."""
-    full = HandshakeReject(503, "1000 connections are open")
-    error, status, body = await refused(REQUEST, judge=lambda _: full)
+
+    async def full(_: Request) -> HandshakeReject:
+        return HandshakeReject(503, "1000 connections are open")
+
+    error, status, body = await refused(REQUEST, judge=full)
     assert (status, body) == (503, "1000 connections are open\n")
     assert error.detail == "1000 connections are open"
 
@@ -112,7 +123,7 @@ async def test_a_judge_sees_the_request_and_has_the_last_word() -> None:
     """Of a request for this path; its answer goes out with its own headers."""
     seen: list[Request] = []
 
-    def judge(request: Request) -> HandshakeReject:
+    async def judge(request: Request) -> HandshakeReject:
         seen.append(request)
         return HandshakeReject(401, "who are you?", (("WWW-Authenticate", "Bearer"),))
 
@@ -129,6 +140,42 @@ async def test_a_judge_sees_the_request_and_has_the_last_word() -> None:
     assert (asked.method, asked.path, asked.host) == ("GET", PATH, "worker")
     await refused(changed(PATH.encode(), b"/"), judge=judge)
     assert len(seen) == 1
+
+
+async def test_a_judge_has_the_time_of_the_handshake(autojump_clock: None) -> None:
+    """Whoever it asks in turn."""
+
+    async def judge(_: Request) -> HandshakeReject:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    started = trio.current_time()
+    error, status, _ = await refused(REQUEST, judge=judge)
+    assert (status, error.status) == (408, 408)
+    assert trio.current_time() - started <= SETTINGS["handshake_s"]
+
+
+async def test_who_asks_for_another_path_is_served_elsewhere() -> None:
+    """With all that was read, for as long as it takes; the transport is closed behind it."""
+    elsewhere: list[tuple[bytes, bytes]] = []
+
+    async def serve_page(transport: trio.abc.Stream, begun: RequestBytes) -> None:
+        elsewhere.append((begun.head, begun.rest))
+        await transport.send_all(b"a page")
+
+    transport, peer = pair()
+
+    async def asked() -> None:
+        with pytest.raises(AskedElsewhere):
+            async with serve(transport, elsewhere=serve_page):
+                raise AssertionError("there is no WebSocket")
+
+    head = changed(PATH.encode(), b"/page")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked)
+        await peer.send(head, b"more")
+        assert await peer.read_rest() == b"a page"
+    assert elsewhere == [(head, b"more")]
 
 
 async def rejected(transport: trio.abc.Stream, judge: Judge) -> None:
@@ -237,7 +284,7 @@ async def test_the_target_says_whom_a_request_is_for() -> None:
     """Before the header does (RFC 9112, 3.2.2)."""
     hosts: list[str] = []
 
-    def judge(request: Request) -> None:
+    async def judge(request: Request) -> None:
         hosts.append(request.host)
 
     await let_in(REQUEST, judge=judge)

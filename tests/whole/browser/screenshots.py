@@ -1,6 +1,7 @@
 """The pictures of the README: `python -m tests.whole.browser.screenshots` makes them anew.
 
-The live page of a `cfw demo` and the capture page with the fake camera of a browser.
+The live page of a `cfw demo` and the capture page with the fake camera of a browser; and, for
+PHONES.md, how a phone is invited to `cfw serve --lan`, and what Chromium says on it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 
 import cfw
 from tests.whole.browser.chromium import Page, open_page, running_chromium
+from tests.whole.browser.test_phone import admin_of, lab
 
 PICTURES = Path(cfw.__file__).parent.parent / ".github" / "pictures"
 #: So much of the charts that they show something; the shorter capture has ended by then.
@@ -52,6 +54,39 @@ async def make(devtools: str, live_url: str, capture_url: str) -> None:
         await save(live, "live.png")
 
 
+async def make_phone(desk: str, phone: str, shown: str) -> None:
+    """The invitation, and what the browser of a phone shows one after the other."""
+    async with open_page(desk) as live, open_page(phone) as camera:
+        await resize(live, 1080, 900)
+        await live.goto(admin_of(shown))
+        await live.until("!document.querySelector('#invite-open').hidden")
+        await live.click("#invite-open")
+        await live.until("document.querySelectorAll('#invite-list li').length === 2")
+        await save(live, "invite.png")
+        await resize(camera, 390, 760)
+        link = await live.text("#invite-link")
+        await camera.call("Page.navigate", url=link)
+        await camera.until("document.querySelector('#proceed-link')")
+        shots = [await camera.screenshot()]
+        await camera.click("#details-button")
+        await trio.sleep(1)
+        shots.append(await camera.screenshot())
+        await camera.click("#proceed-link")
+        await camera.until("!document.querySelector('#turn-on').disabled")
+        await camera.click("#turn-on")
+        await camera.until("document.querySelector('#preview').videoWidth > 0")
+        await trio.sleep(1)
+        shots.append(await camera.screenshot())
+        pictures = [Image.open(BytesIO(shot)).convert("RGB") for shot in shots]
+        gap, (width, height) = 16, pictures[0].size
+        side = Image.new("RGB", (len(pictures) * (width + gap) - gap, height), "#8a938e")
+        for number, picture in enumerate(pictures):
+            side.paste(picture, (number * (width + gap), 0))
+        side.quantize(200, dither=Image.Dither.NONE).save(
+            PICTURES / "warning.png", optimize=True
+        )
+
+
 def main() -> None:
     """Start a demo and a browser, and write both files."""
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -68,6 +103,13 @@ def main() -> None:
             trio.run(make, devtools, live, capture)
         finally:
             process.terminate()
+    with (
+        TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        running_chromium(Path(folder) / "desk") as desk,
+        running_chromium(Path(folder) / "phone") as phone,
+        lab(Path(folder) / "data") as shown,
+    ):
+        trio.run(make_phone, desk, phone, shown)
 
 
 if __name__ == "__main__":
