@@ -200,26 +200,28 @@ class Capture:
         """Take its frames to the sink; returns the rig's `capture.close`."""
         async with trio.open_nursery() as nursery:
             self._filling.watch(nursery)
-            nursery.start_soon(self._reader.read, batch)
+            nursery.start_soon(self._read, nursery, batch)
             nursery.start_soon(self._recheck)
             nursery.start_soon(self.buffer.forward, sink)
             if isinstance(sink, LeasedSink):
                 nursery.start_soon(self._watch, sink)
             self._ws.ping_soon()  # read from here on without a pause: its pong is not held up
-            try:
-                close = await self._wait_close()
-            except BaseException:
-                self.note_failure()  # before the tasks and the sink have ended
-                raise
-            nursery.cancel_scope.cancel()
-        return close
+        return self._closed.receive_nowait()
 
-    async def _wait_close(self) -> CaptureClose:
-        """Wait for the rig's `capture.close`, and for the sink to take what is left then."""
-        opened, authority = self._opened, self._services.authority
-        with watching(authority, opened.user_id, opened.session_id, self._notice):
-            close = await self._closed.receive()
-        self.buffer.close()
+    async def _read(self, nursery: trio.Nursery, batch: list[str | bytes]) -> None:
+        """Take what the rig says to its end, and see that the sink takes what is left then."""
+        try:
+            opened, authority = self._opened, self._services.authority
+            with watching(authority, opened.user_id, opened.session_id, self._notice):
+                await self._reader.read(batch)
+            self.buffer.close()
+            await self._flush()
+        except BaseException:
+            self.note_failure()  # before the other tasks and the sink have ended
+            raise
+        nursery.cancel_scope.cancel()
+
+    async def _flush(self) -> None:
         flush_s = self._services.times.close_flush_s
         with hold_after(flush_s) as scope:
             await self.buffer.wait_flushed()
@@ -227,7 +229,6 @@ class Capture:
             raise ForwardFailed(
                 f"the sink did not take what was left within {flush_s:g} s (close_flush_s)"
             )
-        return close
 
     async def _recheck(self) -> None:
         """Ask the session authority whenever the core wants to know."""

@@ -172,11 +172,11 @@ MUTANTS = [
         [
             Change(
                 CAPTURE,
-                "nursery.start_soon(self._reader.read, batch)",
+                "nursery.start_soon(self._read, nursery, batch)",
                 """
                 async def read():
                     try:
-                        await self._reader.read(batch)
+                        await self._read(nursery, batch)
                     except Exception as exc:
                         await sink.finish(self._terminal(exc))
                         await trio.sleep(0.05)  # the forwarder is still running
