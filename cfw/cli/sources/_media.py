@@ -25,7 +25,7 @@ from cfw.cli.sources._records import (
 from cfw.cli.sources._source import Reading, Shot
 
 #: To start the process, connect, and see the first picture: libav looks at some seconds of it.
-OPEN_S = 20.0
+OPEN_S = 30.0
 #: A video is paced by whoever reads it, and a disk may have to spin up.
 FILE_STALL_S = 60.0
 #: For the system to end a process that was killed.
