@@ -61,6 +61,8 @@ SWEEPS = (
 )
 #: Sweeps of other people's projects, in an environment of their own.
 ELSEWHERE = "tests/sweep_elsewhere"
+#: Projects whose own test suites are swept there, too.
+SUITES = ("anyio", "tricycle", "trio-websocket")
 #: Where what is marked as hostile is.
 HOSTILE = ("tests/whole/hostile", "tests/unit/valkey")
 #: Tests of what is compiled where cfw is installed.
@@ -191,7 +193,18 @@ def sweep(session: nox.Session) -> None:
 def sweep_elsewhere(session: nox.Session) -> None:
     """Known bugs of other people's projects are found, and what is clean is."""
     session.install("-e", ".[elsewhere]")
-    session.run("python", "-m", "pytest", "--confcutdir", ELSEWHERE, *PATIENT, ELSEWHERE)
+    folder = Path(session.create_tmp(), "sdists")
+    extra = nox.project.load_toml()["project"]["optional-dependencies"]["elsewhere"]
+    suites = [pin for pin in extra if pin.partition("==")[0] in SUITES]
+    pip = ("python", "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:")
+    session.run(*pip, "-d", str(folder), *suites)
+    for archive in folder.glob("*.tar.gz"):
+        shutil.unpack_archive(archive, folder, filter="data")
+    paths = session.posargs or [ELSEWHERE]
+    env = {"CFW_SDISTS": str(folder)}
+    session.run(
+        *("python", "-m", "pytest", "--confcutdir", ELSEWHERE, *PATIENT, *paths), env=env
+    )
 
 
 @nox.session(venv_backend="none")
