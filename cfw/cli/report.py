@@ -53,7 +53,7 @@ def report_command(
         else:
             _show(camera)
     if not as_json:
-        _sum_up(aligned)
+        _sum_up(aligned, cameras)
     if svg is not None:
         try:
             svg.write_text(draw_svg(aligned), encoding="utf-8")
@@ -80,6 +80,12 @@ def _show(camera: CameraReport) -> None:
         f"  {camera.frames} frames, one in {camera.interval_ms:.2f} ms, "
         f"jitter {camera.jitter_ms:.2f} ms, {dropped} dropped",
         f"  clock: {_clock(camera)}",
+        f"  began {camera.start_ms:+.1f} ms behind the first to begin"
+        + (
+            ""
+            if camera.first_frame_ms is None
+            else f", its first frame {camera.first_frame_ms:+.1f} ms"
+        ),
     ]
     if camera.skew_ms is not None:
         drift = camera.drift_ms_per_minute
@@ -102,11 +108,18 @@ def _clock(camera: CameraReport) -> str:
     return f"{low:+.1f} to {high:+.1f} ms ahead of the worker's; the middle is taken off"
 
 
-def _sum_up(aligned: Aligned) -> None:
+def _sum_up(aligned: Aligned, cameras: list[CameraReport]) -> None:
     widths: list[Any] = [track.width_ms for track in aligned.tracks]
     known = [width for width in widths if width is not None]
+    clocks = f"; clocks are known to {max(known):.1f} ms" if known else ""
     click.echo(
         f"{len(aligned.complete)} of {len(aligned)} frames have one of every camera within "
-        f"{1000 * aligned.tolerance_s:.1f} ms"
-        + (f"; clocks are known to {max(known):.1f} ms" if known else "")
+        f"{1000 * aligned.tolerance_s:.1f} ms{clocks}"
     )
+    firsts = [each.first_frame_ms for each in cameras if each.first_frame_ms is not None]
+    if len(firsts) > 1:
+        apart_ms = max(each.start_ms for each in cameras)
+        click.echo(
+            f"they began within {apart_ms:.1f} ms of each other, and their first frames are "
+            f"{max(firsts) - min(firsts):.1f} ms apart"
+        )

@@ -31,18 +31,22 @@ class Track:
         offset_ms: how far its clock was ahead of the worker's, at least and at most; None when
             the worker did not find out, and then its times are taken as they are.
         times_ns: of its frames, by the worker's clock.
+        start_ns: when the rig says that it began, by the worker's clock.
     """
 
     recording: Recording
     offset_ms: tuple[float, float] | None
     times_ns: tuple[int, ...]
+    start_ns: int
 
     @classmethod
     def of(cls, recording: Recording) -> Track:
         """A recording, with its offset taken off."""
         offset_ms = recording.clock_offset_ms
         ahead_ns = 0 if offset_ms is None else round(sum(offset_ms) / 2 * _MS)
-        return cls(recording, offset_ms, tuple(ns - ahead_ns for ns in recording.timestamps_ns))
+        times_ns = tuple(ns - ahead_ns for ns in recording.timestamps_ns)
+        start_ns = recording.opened.timestamp_start.ns - ahead_ns
+        return cls(recording, offset_ms, times_ns, start_ns)
 
     @property
     def name(self) -> str:

@@ -34,6 +34,8 @@ class CameraReport:
             where no two belong together.
         drift_ms_per_minute: how that changes; None for less than two frames.
         unmatched: frames of the first camera to which it has none.
+        start_ms: how far it began behind the camera that began first, by `timestamp_start`.
+        first_frame_ms: how far its first frame is behind that beginning; None without one.
     """
 
     name: str
@@ -45,6 +47,8 @@ class CameraReport:
     skew_ms: float | None
     drift_ms_per_minute: float | None
     unmatched: int
+    start_ms: float
+    first_frame_ms: float | None
 
 
 def report(aligned: Aligned) -> list[CameraReport]:
@@ -54,6 +58,8 @@ def report(aligned: Aligned) -> list[CameraReport]:
 
 def _camera(aligned: Aligned, number: int, track: Track) -> CameraReport:
     skews = aligned.skews_ms(number)
+    began_ns = min(each.start_ns for each in aligned.tracks)
+    first_ns = track.times_ns[0] if track.times_ns else None
     return CameraReport(
         name=track.name,
         frames=len(track.times_ns),
@@ -64,6 +70,8 @@ def _camera(aligned: Aligned, number: int, track: Track) -> CameraReport:
         skew_ms=median(skew for _, skew in skews) if skews else None,
         drift_ms_per_minute=_slope(skews),
         unmatched=len(aligned) - len(skews),
+        start_ms=(track.start_ns - began_ns) / _MS,
+        first_frame_ms=None if first_ns is None else (first_ns - began_ns) / _MS,
     )
 
 

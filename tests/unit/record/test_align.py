@@ -15,6 +15,7 @@ import cfw.recording
 from cfw.cli import main
 from cfw.record._capture import CaptureWriter
 from cfw.recording import Recording, align, draw_svg, report
+from schemas import Timestamp
 from tests.unit.record.kit import MS, PICTURES, START_NS, closed, frame, opened
 
 FRAMES, INTERVAL_NS = 500, 33_333_333
@@ -28,16 +29,19 @@ class Camera:
         name: its rig's.
         ahead_ms: how far its clock is ahead of the worker's.
         dropped: frames that it did not take, of those that were due; never the first.
+        late_ms: how far behind the others it began.
     """
 
     name: str
     ahead_ms: float
     dropped: frozenset[int] = frozenset()
+    late_ms: float = 0.0
 
     def film(self, folder: Path, *, is_known: bool = True) -> Recording:
         """Its recording: event times by its clock, ingest times by the worker's."""
         noise = random.Random(self.name)
-        opening = opened(self.name, source=self.name, fps_target=30)
+        began = Timestamp.from_ns(START_NS + round((self.ahead_ms + self.late_ms) * MS))
+        opening = opened(self.name, source=self.name, fps_target=30, timestamp_start=began)
         writer = CaptureWriter(folder, (self.name,), opening, ("jpeg",))
         taken = [number for number in range(FRAMES) if number not in self.dropped]
         jpegs = [PICTURES[seq % len(PICTURES)] for seq in range(len(taken))]
@@ -67,7 +71,7 @@ def lost(seed: int) -> frozenset[int]:
 CAMERAS = (
     Camera("front", 0.0, lost(1)),
     Camera("left", 40.0, lost(2)),
-    Camera("top", -250.0, lost(3)),
+    Camera("top", -250.0, lost(3), late_ms=7.0),
 )
 
 
@@ -108,6 +112,15 @@ def test_frames_of_one_instant_are_paired(filmed: list[Recording]) -> None:
         assert all(abs(skew) < half_a_frame_ms for _, skew in aligned.skews_ms(camera))
     assert len(aligned) == FRAMES - len(CAMERAS[0].dropped)
     assert all(each is not None for each in aligned[0])
+
+
+def test_the_report_says_how_well_they_started_together(filmed: list[Recording]) -> None:
+    """By the worker's clock, though each rig wrote its own; with the first frame of each."""
+    cameras = report(align(filmed))
+    # The middle of the interval that the worker told is half a millisecond off the truth.
+    assert [camera.start_ms for camera in cameras] == pytest.approx([0, 0, 7], abs=1e-3)
+    for camera in cameras:
+        assert camera.first_frame_ms == pytest.approx(0, abs=2.1)
 
 
 def test_the_report_finds_offsets_and_every_dropped_frame(filmed: list[Recording]) -> None:
