@@ -96,6 +96,7 @@ class ForwardBuffer:
         if self.bytes > self.peak_bytes:
             self.peak_bytes = self.bytes
         if self.frames > self._high_frames or self.bytes > self._high_bytes:
+            # Put aside first: who is told may set it again at once.
             notify, self.on_filling = self.on_filling, _ignore
             notify()
 
@@ -107,6 +108,7 @@ class ForwardBuffer:
         """
         for _ in range(_SLICES):
             with trio.move_on_after(GRACE_S / _SLICES):
+                # Again, for what the sink has taken may be smaller than this frame.
                 while not self.has_room(meta.byte_length):
                     self._released = trio.Event()
                     await self._released.wait()

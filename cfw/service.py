@@ -259,6 +259,7 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
         )
     if abs(frame_ns - now_ingest) > terms.max_skew_ns:
         raise _skewed("timestamp_frame", message.timestamp_frame, limits, now_ingest, expected)
+    # Only the first one can be too early, as none is earlier than the one before it.
     if frame_ns > terms.latest_ns or (last is None and frame_ns < terms.earliest_ns):
         raise _apart(terms.opened.timestamp_start, message.timestamp_frame, limits, expected)
     if message.byte_length > limits.max_frame_bytes:
@@ -285,6 +286,7 @@ def handle_frame_meta(state: Active, message: CaptureFrameMeta, now_ingest: int)
             observed=total_bytes,
             limit=limits.max_total_bytes,
         )
+    # Nearly always the same ones, with one id more: then the terms are shared as well.
     if record_ids is not terms.record_ids:
         terms = attrs.evolve(terms, record_ids=record_ids)
     return Active(terms, last, state.total_bytes, message, now_ingest), ()
@@ -319,6 +321,7 @@ def handle_frame_bytes(state: Active, data: bytes, now_ingest: int) -> Decision:
         raise _too_large("width", width, opened.width, meta.seq)
     if height > opened.height:
         raise _too_large("height", height, opened.height, meta.seq)
+    # Idle is counted from one metadata to the next, so the bytes leave `meta_at` as it is.
     accepted = Active(terms, meta, state.total_bytes + len(data), None, state.meta_at)
     return accepted, (ForwardFrame(Frame(meta, data, now_ingest)),)
 
@@ -392,10 +395,12 @@ def _overdue(state: Active, event: Tick, now_ingest: int) -> DomainError | None:
     terms, pending = state.terms, state.pending
     limits, times = terms.idle.limits, terms.idle.times
     if now_ingest >= terms.duration_until:
+        # What is over the limit, and the limit: the instant of the open is kept nowhere else.
         lasted = now_ingest - terms.duration_until + ns(limits.max_duration_s)
         return _too_long(limits, lasted, "since its capture.open arrived")
     if pending is not None and now_ingest >= state.meta_at + terms.meta_to_bytes_ns:
         within = f"within {times.meta_to_bytes_s:g} s of its frame_meta (meta_to_bytes_s)"
+        # More may have arrived: the message on its way need not be the one announced.
         came = min(event.arrived_bytes, pending.byte_length)
         return ProtocolViolation(
             f"{came or 'none'} of the {pending.byte_length} bytes of the frame came {within}",
@@ -450,6 +455,7 @@ def handle_verdict(state: Active, event: SessionVerdict, now_ingest: int) -> Dec
         recheck_at = now_ingest + ns(times.session_recheck_s)
         terms = attrs.evolve(terms, recheck_at=recheck_at)
         return attrs.evolve(state, terms=terms, meta_at=now_ingest), ()
+    # An answer ends the grace; the first one that does not come begins it, and no later one.
     grace_until = None
     if event.verdict is Verdict.UNREACHABLE:
         grace_until = terms.grace_until or now_ingest + ns(times.session_grace_s)

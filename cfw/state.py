@@ -93,8 +93,10 @@ class RecordIds:
             number: how many messages were accepted before it.
         """
         numbers, known = self._numbers, record_id.lower()
+        # An id that is known behind this message is one of another course of events.
         if numbers.get(known, number) < number:
             return None
+        # As many as there were messages: nobody else has gone on from here.
         if len(numbers) == number:
             numbers[known] = number
             return self
