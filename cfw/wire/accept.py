@@ -180,6 +180,8 @@ async def accept(
             finally:
                 host.scope.cancel()
     finally:
+        if host.socket is not None:
+            host.socket.release()
         await close_now(transport)
 
 

@@ -256,6 +256,7 @@ class WebSocket:
                     nursery.start_soon(self._end_output, code, reason)
                     nursery.start_soon(self._discard)
         finally:
+            self.release()
             await close_now(self._transport)
 
     async def _end_output(self, code: int, reason: str) -> None:
@@ -309,6 +310,10 @@ class WebSocket:
             raise PeerGone("the peer went away without a close frame")
         if self._fault is not None:
             raise self._fault
+
+    def release(self) -> None:
+        """Let go of the transport, which is about to be closed."""
+        self._receiver.release()
 
     def fail(self, fault: WireError) -> None:
         self._fault = self._fault or fault

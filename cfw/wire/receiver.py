@@ -2,12 +2,14 @@
 
 import math
 import os
+import select
 import threading
 from typing import Final
 
 import trio
 
 from ._pure import Bytes
+from .readiness import Readiness
 
 # A rig that sends faster than it is read gets twice as much a read each time, up to this.
 # Measured over loopback TCP: 64 KiB costs 1.5 times the CPU of a frame of 30 kB and twice
@@ -94,8 +96,9 @@ class Receiver:
         self.held_s = 0.0
         self._transport = transport
         self._socket: trio.socket.SocketType | None = None
-        if isinstance(transport, trio.SocketStream) and hasattr(os, "readv"):
+        if isinstance(transport, trio.SocketStream) and hasattr(select, "epoll"):
             self._socket = transport.socket
+            self._readiness = Readiness(transport.socket.fileno())
         self._space = _SPACE.view
         self._read_bytes = MIN_READ_BYTES
         self._waiting = trio.CancelScope()
@@ -103,12 +106,22 @@ class Receiver:
     def wake(self) -> None:
         """End the wait that is going on, or the next one."""
         self.is_woken = True
-        self._waiting.cancel()
+        self._end_wait()
 
     def look_up(self) -> None:
         """End the wait that is going on, or the next one: its deadline is another now."""
         self.is_called = True
+        self._end_wait()
+
+    def release(self) -> None:
+        """Forget the transport, which was closed or is about to be."""
+        if self._socket is not None:
+            self._readiness.release()
+
+    def _end_wait(self) -> None:
         self._waiting.cancel()
+        if self._socket is not None:
+            self._readiness.wake()
 
     def wait(self, deadline: float) -> trio.CancelScope:
         """A scope for a wait that ends also at an instant of Trio's clock, or when woken."""
@@ -135,13 +148,11 @@ class Receiver:
 
         Cancellation: safe; at least one checkpoint, and none behind a byte that was received.
         """
-        data: Bytes | None = None
         if self._socket is None:
+            data: Bytes | None = None
             with self.wait(deadline):
                 data = await self._transport.receive_some(MIN_READ_BYTES)
             return data
-        # Mostly, a rig that sends at full speed has sent more by then: no scope is needed, and
-        # each costs as much as a small message.
         size = self._read_bytes
         if size > MIN_READ_BYTES:
             # In a scope all the same: among a thousand, a turn takes long to come. What has
@@ -150,20 +161,34 @@ class Receiver:
             with self.wait(deadline):
                 size = min(size, await _turns().wait())
             self.held_s += trio.current_time() - began
-        else:
+        elif self._readiness.may_read:
             await trio.lowlevel.checkpoint()
+        else:
+            return await self._wait_and_receive(self._socket, deadline)
         data = self._receive_nowait(self._socket, size)
         if data is None:
-            size = self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
-            with self.wait(deadline):
-                while data is None:
-                    await trio.lowlevel.wait_readable(self._socket)
-                    data = self._receive_nowait(self._socket, size)
-            if self._waiting.cancelled_caught and not self.is_woken:
-                # When the process was stopped until behind the deadline, Python's poll ends
-                # without another look.
-                data = self._receive_nowait(self._socket, size)
+            data = await self._wait_and_receive(self._socket, deadline)
         return data
+
+    async def _wait_and_receive(
+        self, socket: trio.socket.SocketType, deadline: float
+    ) -> Bytes | None:
+        """Receive what comes; the socket was found empty."""
+        size = self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
+        is_over = self._is_disturbed()
+        if is_over:
+            await trio.lowlevel.checkpoint()
+        while True:
+            if not is_over:
+                await self._readiness.wait(deadline)
+                # When the process was stopped until behind the deadline, one look is left.
+                is_over = self._is_disturbed() or trio.current_time() >= deadline
+            data = None if self.is_woken else self._receive_nowait(socket, size)
+            if data is not None or is_over:
+                return data
+
+    def _is_disturbed(self) -> bool:
+        return self.is_woken or self.is_called
 
     def slow_down(self) -> None:
         """Receive little next time: what came takes long to decode."""
@@ -173,7 +198,10 @@ class Receiver:
         try:
             count = os.readv(socket.fileno(), (self._space[:size],))
         except BlockingIOError:
+            self._readiness.note_empty()
             return None
         if count == size:
             self._read_bytes = max(self._read_bytes, min(2 * size, MAX_READ_BYTES))
+        else:
+            self._readiness.note_short()
         return self._space[:count]

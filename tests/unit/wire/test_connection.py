@@ -1,5 +1,6 @@
 """An open connection: reading, sending, closing, keepalive, and what ends it."""
 
+import os
 from typing import Any
 
 import pytest
@@ -253,9 +254,11 @@ async def test_a_peer_that_never_pauses_does_not_stop_the_clock(
     transport, peer = await tcp_pair()
     await peer.send(REQUEST)
     pongs = frame(0x8A, b"?") * 10
+    sending = peer.stream.socket.fileno()
 
     def readv(_: int, spaces: tuple[memoryview]) -> int:
         mock_clock.jump(1.0)
+        os.write(sending, b"more")
         spaces[0][: len(pongs)] = pongs
         return len(pongs)
 

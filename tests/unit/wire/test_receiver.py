@@ -2,7 +2,9 @@
 
 import contextlib
 import math
+import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from cfw.wire._pure import Bytes
 from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, TURNS, Receiver
 
 
@@ -32,10 +35,11 @@ async def test_a_read_that_was_full_makes_the_next_one_larger(
 
     def readv(_: int, spaces: tuple[memoryview]) -> int:
         asked.append(len(spaces[0]))
+        peer.send(b"more")
         return len(spaces[0]) - short
 
     monkeypatch.setattr("os.readv", readv)
-    with connected() as (receiver, _):
+    with connected() as (receiver, peer):
         for _ in range(6):
             assert len(await receiver.receive() or b"") == asked[-1] - short
         if short:
@@ -126,6 +130,111 @@ async def test_a_cancelled_wait_loses_no_byte() -> None:
         assert bytes(await receiver.receive() or b"") == b"bytes"
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_byte_is_waited_for_that_has_come(seed: int) -> None:
+    """The kernel's own events: writers in threads, in pieces and with pauses of any length,
+    against reads that are cancelled, woken and late at any time. What is lost would be waited
+    for until the test is ended."""
+
+    def write(peer: socket.socket, dice: random.Random) -> None:
+        for at in range(0, len(sent), 1_000):
+            peer.sendall(sent[at : at + 1_000])
+            if dice.random() < 0.3:
+                time.sleep(dice.random() * 0.002)
+        peer.shutdown(socket.SHUT_WR)
+
+    async def read(receiver: Receiver, dice: random.Random) -> None:
+        got = bytearray()
+        data: Bytes | None = None
+        while data is None or data:
+            data = None
+            with trio.move_on_after(dice.choice([0, 0.0005, math.inf])):
+                until = trio.current_time() + dice.choice([0, 0.0005, math.inf])
+                data = await receiver.receive(until)
+                got += data or b""
+            receiver.is_woken = receiver.is_called = False
+        receiver.release()
+        assert got == sent
+
+    sent = random.Random(seed).randbytes(100_000)
+    with contextlib.ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                receiver, peer = stack.enter_context(connected())
+                dice = random.Random(seed * 100 + number)
+                nursery.start_soon(trio.to_thread.run_sync, write, peer, dice)
+                nursery.start_soon(read, receiver, random.Random(number))
+
+
+async def test_a_socket_that_is_closed_ends_the_wait_for_it() -> None:
+    """Nobody else would wake who waits: the kernel forgets what is closed."""
+    with connected() as (receiver, _):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receiver_is_released, receiver)
+            await wait_all_tasks_blocked()
+            receiver.release()
+
+
+async def receiver_is_released(receiver: Receiver) -> None:
+    with pytest.raises(trio.ClosedResourceError):
+        await receiver.receive()
+
+
+async def test_a_socket_is_not_taken_for_one_that_had_its_number() -> None:
+    """A new connection gets the lowest number that is free; what is told of the old one, and
+    who lets go of it late, does not touch it."""
+    with connected() as (old, peer):
+        assert await old.receive(trio.current_time()) is None
+        peer.send(b"old")
+        assert old._socket is not None
+        number = old._socket.fileno()
+        old._socket.close()
+        with connected() as (new, new_peer):
+            assert new._socket is not None
+            if new._socket.fileno() != number:
+                pytest.skip("this system gives another number")
+            assert await new.receive(trio.current_time()) is None
+            old.release()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receives, new, b"new")
+                await wait_all_tasks_blocked()
+                new_peer.send(b"new")
+            new.release()
+
+
+async def receives(receiver: Receiver, data: bytes) -> None:
+    assert bytes(await receiver.receive() or b"") == data
+
+
+async def test_what_watches_sockets_ends_with_the_last_of_them() -> None:
+    """No task and no descriptor is left behind, and the next one is watched again."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    for _ in range(2):
+        with connected() as (one, _), connected() as (other, _):
+            for receiver in (one, other):
+                assert await receiver.receive(trio.current_time()) is None
+            one.release()
+            assert trio.lowlevel.current_statistics().tasks_living > before
+            other.release()
+            await wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+async def test_deadlines_that_moved_on_leave_nothing(autojump_clock: MockClock) -> None:
+    """Of thousands of alarms that are not wanted any more, few are kept; the last one rings."""
+    with connected() as (receiver, _):
+        assert await receiver.receive(trio.current_time()) is None
+        for late in range(2_000):
+            # Each is sooner than the one before, so each is an alarm of its own.
+            with trio.move_on_after(0):
+                await receiver.receive(trio.current_time() + 10_000 - late)
+        watch = receiver._readiness._watch
+        assert watch is not None
+        assert len(watch.alarms._heap) < 500
+        assert await receiver.receive(trio.current_time() + 5) is None
+        receiver.release()
+
+
 class Passes(trio.abc.Instrument):
     """Counts the passes of the event loop."""
 
@@ -146,6 +255,8 @@ async def test_a_few_of_those_that_flood_are_read_in_one_pass(
     def readv(number: int, spaces: tuple[memoryview]) -> int:
         read_in.setdefault(number, []).append(passes.number)
         # The first socket is that of a rig which never fills a read.
+        if number == slow:
+            slow_peer.send(b"more")
         return len(spaces[0]) - (number == slow)
 
     async def read(receiver: Receiver) -> None:
@@ -153,7 +264,8 @@ async def test_a_few_of_those_that_flood_are_read_in_one_pass(
             assert await receiver.receive()
 
     with contextlib.ExitStack() as stack:
-        receivers = [stack.enter_context(connected())[0] for _ in range(rigs + 1)]
+        pairs = [stack.enter_context(connected()) for _ in range(rigs + 1)]
+        receivers, slow_peer = [receiver for receiver, _ in pairs], pairs[0][1]
         assert receivers[0]._socket is not None
         slow = receivers[0]._socket.fileno()
         monkeypatch.setattr("os.readv", readv)
