@@ -7,12 +7,12 @@ import heapq
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
 
-from cfw.bench.rig import CLOSE, BenchError, Rig, message, stamped_tail
+from cfw.bench.rig import CLOSE, Album, BenchError, Rig, message, stamped_tail
 
 #: Bytes that one system call sends at most, and frames.
 CALL_BYTES = 256_000
@@ -22,6 +22,8 @@ SEND_BUFFER_BYTES = 512_000
 #: A run that lasts so much longer than asked for is given up.
 PATIENCE_S = 60.0
 _BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
+#: A poll waits for whole milliseconds; the rest of the time to a frame is slept.
+_POLL_S = 0.002
 
 
 @attrs.frozen
@@ -29,12 +31,21 @@ class Sent:
     """What came of one run.
 
     Args:
-        frames: frames of each rig, by the server's own count.
+        frames: frames of each rig, by the server's own count; by the load's where the server
+            has aborted the capture.
         seconds: from the first frame sent to the last receipt.
+        aborted: captures that the server has ended by itself.
+        left_out: frames that were not sent, as the one before was still on its way.
+        late_ms: how long after its time each paced frame was sent.
+        load_busy: what the load itself used of its core while frames were sent.
     """
 
     frames: tuple[int, ...]
     seconds: float
+    aborted: int
+    left_out: int
+    late_ms: tuple[float, ...]
+    load_busy: float
 
 
 def open_rigs(port: int, number: int, size: int) -> list[Rig]:
@@ -58,28 +69,34 @@ def drive(
     fps: float | None = None,
     flooding: Sequence[Rig] = (),
     readers: Sequence[socket.socket] = (),
+    may_abort: bool = False,
+    marks: Sequence[tuple[float, Callable[[], object]]] = (),
 ) -> Sent:
     """Send frames for a while, close every capture and count what was received.
 
     Args:
         rigs: with their captures open; closed on return.
         seconds: how long frames are sent.
-        fps: frames a second of each of `rigs`, evenly spread and stamped with the instant of
-            their last bytes; None for as many as the server takes.
+        fps: frames a second of each of `rigs`, spread evenly over the time between two of
+            them; each differs, and is stamped with the instant at which its last bytes go to
+            the kernel. None for as many as the server takes.
         flooding: more rigs, which send as many as the server takes; they do not count.
         readers: sockets whose data is read and thrown away meanwhile.
+        may_abort: count captures that the server aborts, instead of giving the run up.
+        marks: what to call when so many seconds have passed, before any capture is closed.
 
     Raises:
         BenchError: a server aborted a capture, or did not end in time.
     """
-    run = _Run(seconds)
+    album = None if fps is None or not rigs else Album(rigs[0].size)
+    run = _Run(seconds, may_abort, marks)
     scratch = bytearray(1 << 18)
     try:
+        every_s = 1 / fps if fps else 0.0
         for number, rig in enumerate(rigs):
-            first_s = None if fps is None else number / len(rigs) / fps
-            run.add(_Sender(rig, run, first_s, 0 if fps is None else 1 / fps))
+            run.add(_Sender(rig, run, album, number / len(rigs) * every_s, every_s))
         for rig in flooding:
-            run.add(_Sender(rig, run, None, 0))
+            run.add(_Sender(rig, run))
         for reader in readers:
             reader.setblocking(False)
             throw_away = partial(_throw_away, run, reader, scratch)
@@ -89,12 +106,19 @@ def drive(
         run.selector.close()
         for rig in (*rigs, *flooding):
             rig.close()
-    return Sent(tuple(map(_received, rigs)), run.took)
+    return Sent(
+        tuple(map(_received, rigs)),
+        run.took,
+        aborted=sum(rig.end is not None and rig.end.code != 1000 for rig in rigs),
+        left_out=run.left_out,
+        late_ms=tuple(run.late_ms),
+        load_busy=run.busy,
+    )
 
 
 def _received(rig: Rig) -> int:
     assert rig.end is not None
-    received = rig.end.frames
+    received = rig.end.frames if rig.end.code == 1000 else None
     if received not in (None, rig.frames):
         raise BenchError(f"{rig.frames} frames were sent and {received} received")
     return rig.frames
@@ -110,13 +134,25 @@ def _throw_away(run: _Run, reader: socket.socket, scratch: bytearray, _: int) ->
 
 
 class _Run:
-    def __init__(self, seconds: float) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        may_abort: bool,
+        marks: Sequence[tuple[float, Callable[[], object]]],
+    ) -> None:
         self.selector = selectors.DefaultSelector()
         self.due: list[tuple[float, int, _Sender]] = []
+        self.may_abort = may_abort
         self.started = time.perf_counter()
         self.until = self.started + seconds
         self.left = 0
+        self.left_out = 0
+        self.late_ms: list[float] = []
         self.took = 0.0
+        self.busy = 0.0
+        note_busy: Callable[[], object] = partial(self._note_busy, time.process_time())
+        ends = [*marks, (seconds, note_busy)]
+        self._marks = sorted(ends, key=lambda mark: mark[0])
 
     def add(self, sender: _Sender) -> None:
         self.left += 1
@@ -127,43 +163,84 @@ class _Run:
             now = time.perf_counter()
             if now > self.until + PATIENCE_S:
                 raise BenchError(f"{self.left} captures did not end within {PATIENCE_S:g} s")
-            wait = min(self.due[0][0] - now, 1.0) if self.due else 1.0
-            for key, events in self.selector.select(max(wait, 0)):
+            while self._marks and now >= self.started + self._marks[0][0]:
+                self._marks.pop(0)[1]()
+            wait = min(self._next_at() - now, 1.0)
+            # What is rounded up to whole milliseconds would make bunches of the frames.
+            poll_s = wait - _POLL_S if self.due and wait < 1.0 else wait
+            for key, events in self.selector.select(max(poll_s, 0)):
                 key.data(events)
-            now = time.perf_counter()
-            while self.due and self.due[0][0] <= now:
-                heapq.heappop(self.due)[2].frame_due()
+            self._send_due()
         self.took = time.perf_counter() - self.started
+
+    def _next_at(self) -> float:
+        at = self.due[0][0] if self.due else float("inf")
+        return min(at, self.started + self._marks[0][0]) if self._marks else at
+
+    def _send_due(self) -> None:
+        """Send the frame that is due within the time that no poll can wait for."""
+        now = time.perf_counter()
+        if self.due and 0 < (wait := self.due[0][0] - now) < _POLL_S:
+            time.sleep(wait)
+            now = time.perf_counter()
+        while self.due and self.due[0][0] <= now:
+            heapq.heappop(self.due)[2].frame_due(now)
+
+    def _note_busy(self, used_before_s: float) -> None:
+        used_s = time.process_time() - used_before_s
+        self.busy = used_s / (time.perf_counter() - self.started)
 
 
 class _Sender:
-    """Sends the frames of one rig: at their times, or whenever the socket takes more."""
+    """Sends the frames of one rig: at their times, or whenever the socket takes more.
 
-    def __init__(self, rig: Rig, run: _Run, first_s: float | None, every_s: float) -> None:
+    Args:
+        rig: with its capture open.
+        run: that it is part of.
+        album: where paced frames come from; None for full speed.
+        first_s: when the first paced frame is due, in seconds of the run.
+        every_s: from one to the next.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        run: _Run,
+        album: Album | None = None,
+        first_s: float = 0.0,
+        every_s: float = 0.0,
+    ) -> None:
         self.rig = rig
         self._run = run
+        self._album = album
         self._every_s = every_s
         self._parts: list[bytes | memoryview] = []
-        self._awaits_tail = False
+        # The last part is the end of a frame, to be stamped by the call that sends it.
+        self._has_tail = False
         self._is_closing = False
         self._at_once = min(max(CALL_BYTES // rig.size, 1), CALL_FRAMES)
         rig.sock.setblocking(False)
         rig.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._is_paced = first_s is not None
-        self.events = selectors.EVENT_READ if self._is_paced else _BOTH
-        if first_s is not None:
+        self.events = _BOTH if album is None else selectors.EVENT_READ
+        if album is not None:
             self._due = run.started + first_s
             heapq.heappush(run.due, (self._due, id(self), self))
 
-    def frame_due(self) -> None:
+    def frame_due(self, now: float) -> None:
         """Send a stamped frame now, and say when the next is due."""
+        assert self._album is not None
+        if self.rig.end is not None:
+            return
         # By its time and not by now: a load that is late sends all the same.
         if self._due >= self._run.until:
             self._close()
-        elif not self._parts:
+        elif self._parts:
             # A rig whose last frame is still on its way leaves this one out.
-            self._parts = [self.rig.next_meta(), self.rig.body]
-            self._awaits_tail = True
+            self._run.left_out += 1
+        else:
+            self._run.late_ms.append((now - self._due) * 1e3)
+            self._parts = [self.rig.next_meta(), *self._album.next_body(), b""]
+            self._has_tail = True
         if not self._is_closing:
             self._due += self._every_s
             heapq.heappush(self._run.due, (self._due, id(self), self))
@@ -176,7 +253,7 @@ class _Sender:
             if self.rig.end is not None:
                 self._finish()
                 return
-            if self.rig.pongs and not self._awaits_tail:
+            if self.rig.pongs and not self._has_tail:
                 self._parts += self.rig.pongs
                 self.rig.pongs.clear()
                 self._push()
@@ -185,9 +262,11 @@ class _Sender:
 
     def _push(self) -> None:
         """Send until there is nothing more to send or the socket takes no more."""
-        if not self._parts and not self._is_paced:
+        if not self._parts and self._album is None:
             self._refill()
         while self._parts:
+            if self._has_tail:
+                self._parts[-1] = stamped_tail(self.rig.size, time.monotonic_ns())
             try:
                 sent = self.rig.sock.sendmsg(self._parts)
             except BlockingIOError:
@@ -195,12 +274,13 @@ class _Sender:
                 return
             except (BrokenPipeError, ConnectionResetError):
                 self._parts.clear()  # what the server said of it is read next
+                self._has_tail = False
                 break
             self._drop(sent)
-            if not self._parts and self._awaits_tail:
-                self._awaits_tail = False
-                self._parts = [stamped_tail(self.rig.size, time.monotonic_ns())]
-        if self._is_paced or self._is_closing:
+            if not self._parts:
+                self._parts += self.rig.pongs
+                self.rig.pongs.clear()
+        if self._album is not None or self._is_closing:
             self._listen(selectors.EVENT_READ)
 
     def _refill(self) -> None:
@@ -214,9 +294,10 @@ class _Sender:
 
     def _close(self) -> None:
         self._is_closing = True
-        if self._awaits_tail:
-            self._awaits_tail = False
-            self._parts.append(stamped_tail(self.rig.size, time.monotonic_ns()))
+        if self._has_tail:
+            # It will be sent behind others, whenever that is.
+            self._has_tail = False
+            self._parts[-1] = stamped_tail(self.rig.size, time.monotonic_ns())
         self._parts.append(self.rig.closing())
 
     def _drop(self, sent: int) -> None:
@@ -228,6 +309,8 @@ class _Sender:
         del parts[:whole]
         if sent:
             parts[0] = memoryview(parts[0])[sent:]
+        # A stamp of which a byte is out stays what it is.
+        self._has_tail = self._has_tail and len(parts) > (1 if sent else 0)
 
     def _listen(self, events: int) -> None:
         if events != self.events:
@@ -236,7 +319,7 @@ class _Sender:
 
     def _finish(self) -> None:
         assert self.rig.end is not None
-        if self.rig.end.code != 1000:
+        if self.rig.end.code != 1000 and not self._run.may_abort:
             raise BenchError(
                 f"the server closed with {self.rig.end.code} {self.rig.end.reason}"
             )

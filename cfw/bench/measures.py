@@ -10,14 +10,20 @@ from functools import partial
 import attrs
 
 from cfw.bench.load import Sent, drive, open_rigs
+from cfw.bench.peers import BARE
 from cfw.bench.reading import cost_us, texts, ways
 from cfw.bench.rig import BenchError, Rig, connect
 from cfw.bench.servers import STALLED, Server, running, shown
 from cfw.bench.tables import Column, Sample, Table, percentile, summarise
 
-NAMES = ("rates", "delay", "abort", "idle", "memory", "flood", "viewers", "metadata")
+NAMES = (
+    *("pace", "rigs", "rates", "abort", "idle", "memory", "flood", "viewers"),
+    "metadata",
+)
+#: Measured unless told otherwise; a search for the most rigs takes minutes.
+USUALLY = tuple(name for name in NAMES if name != "rigs")
 #: Delays need servers that note them.
-_STAMPED = ("delay", "flood")
+_STAMPED = ("pace", "rigs", "flood")
 #: What the same processes are used for; memory is weighed on fresh ones.
 _GROUPS = (("idle",), ("rates", "abort", "viewers"), _STAMPED)
 #: A size and a number of rigs are left out together when a server would have to hold more.
@@ -25,6 +31,12 @@ MOST_BYTES = 500_000_000
 VIEWERS = 20
 FPS = 15.0
 FRAME_BYTES = 30_000
+#: A frame that reaches the sink so long after its last byte was sent is late.
+LATE_MS = 50.0
+#: A search for the most rigs: where it begins and ends, and how near it gets.
+FIRST_RIGS = 64
+MOST_RIGS = 4_000
+STEP = 0.05
 #: Frames before the violation that an abort is measured from.
 _FRAMES_BEFORE = 3
 #: The forward buffers that are filled, and the frames that fill them.
@@ -42,9 +54,11 @@ class Plan:
         more_connections: further numbers of rigs, for 30 kB only.
         seconds: of one run at full speed.
         rounds: runs of each server; the median counts.
-        paced_s: seconds of one run at 15 frames a second.
+        fps: frames a second of a rig that sends at a pace.
+        paced_s: seconds of one run at a pace.
         paced_rounds: rounds of those runs.
-        paced_rigs: rigs that send at 15 frames a second.
+        paced_rigs: rigs that send at a pace, for all sizes of `paced_sizes`.
+        paced_sizes: bytes of their frames.
         aborts: violations in one run.
         idle: idle connections.
     """
@@ -54,9 +68,11 @@ class Plan:
     more_connections: tuple[int, ...] = (1, 100)
     seconds: float = 1.0
     rounds: int = 3
+    fps: float = FPS
     paced_s: float = 5.0
     paced_rounds: int = 3
-    paced_rigs: int = 100
+    paced_rigs: tuple[int, ...] = (20, 100, 300)
+    paced_sizes: tuple[int, ...] = (FRAME_BYTES,)
     aborts: int = 200
     idle: int = 2_000
 
@@ -70,11 +86,22 @@ class Plan:
 
 
 SHORT = Plan(
-    more_connections=(100,), seconds=0.2, paced_s=1.0, paced_rounds=1, aborts=50, idle=300
+    more_connections=(100,),
+    seconds=0.2,
+    paced_s=1.0,
+    paced_rounds=1,
+    paced_rigs=(100,),
+    aborts=50,
+    idle=300,
 )
 USUAL = Plan(more_connections=(1, 100, 1_000))
 FULL = Plan(
-    connections=(1, 10, 100, 1_000), seconds=2.0, rounds=5, paced_s=10.0, paced_rounds=5
+    connections=(1, 10, 100, 1_000),
+    seconds=2.0,
+    rounds=5,
+    paced_s=10.0,
+    paced_rounds=5,
+    paced_rigs=(20, 100, 300, 500),
 )
 
 RATES = (
@@ -84,11 +111,26 @@ RATES = (
     Column("peak_mb", "peak MB"),
     Column("busy", "busy", 2),
 )
-DELAY = (
-    Column("p99_ms", "p99 ms", 2, is_ratio=True),
-    Column("p50_ms", "p50 ms", 2, is_ratio=True),
-    Column("max_ms", "max ms", 2),
+PACE = (
+    Column("cpu_us", "CPU µs", 1, is_ratio=True),
+    Column("user_us", "user", 1),
+    Column("system_us", "sys", 1),
     Column("busy", "busy", 2),
+    Column("p50_ms", "p50 ms", 2),
+    Column("p99_ms", "p99 ms", 2),
+    Column("max_ms", "max ms", 1),
+    Column("late", "late"),
+    Column("aborted", "abor ted"),
+    Column("load_busy", "load busy", 2),
+    Column("load_late_ms", "load late", 2),
+)
+RIGS = (
+    Column("rigs", "rigs", is_ratio=True),
+    Column("cpu_us", "CPU µs", 1),
+    Column("busy", "busy", 2),
+    Column("p99_ms", "p99 ms", 2),
+    Column("load_busy", "load busy", 2),
+    Column("load_late_ms", "load late", 2),
 )
 ABORT = (
     Column("p50_ms", "p50 ms", 2, is_ratio=True),
@@ -140,7 +182,8 @@ class Bench:
         wanted = set(measures)
         every: dict[str, Callable[[], list[Table]]] = {
             "rates": self._rates,
-            "delay": self._delay,
+            "pace": self._pace,
+            "rigs": self._rigs,
             "abort": self._abort,
             "idle": self._idle,
             "flood": self._flood,
@@ -172,16 +215,32 @@ class Bench:
             tables.append(self._table("rates", title, RATES, measure, self._names))
         return tables
 
-    def _delay(self) -> list[Table]:
+    def _pace(self) -> list[Table]:
         plan = self._plan
-        measure = partial(delay, number=plan.paced_rigs, seconds=plan.paced_s)
-        title = (
-            f"delay from the last byte of a frame to the sink, {plan.paced_rigs} rigs at "
-            f"{FPS:g} fps of {_size(FRAME_BYTES)}"
-        )
-        return [
-            self._table("delay", title, DELAY, measure, self._contracts(), plan.paced_rounds)
-        ]
+        tables = []
+        for size in plan.paced_sizes:
+            for number in plan.paced_rigs:
+                measure = partial(
+                    pace, number=number, seconds=plan.paced_s, fps=plan.fps, size=size
+                )
+                title = f"{number} rigs at {plan.fps:g} fps of {_size(size)}"
+                tables.append(
+                    self._table("pace", title, PACE, measure, self._names, plan.paced_rounds)
+                )
+        return tables
+
+    def _rigs(self) -> list[Table]:
+        plan = self._plan
+        tables = []
+        for size in plan.paced_sizes:
+            measure = partial(most_rigs, seconds=plan.paced_s, fps=plan.fps, size=size)
+            title = (
+                f"rigs at {plan.fps:g} fps of {_size(size)} that one core holds: p99 under "
+                f"{LATE_MS:g} ms, no frame left out, no capture aborted"
+            )
+            rounds = plan.paced_rounds
+            tables.append(self._table("rigs", title, RIGS, measure, self._contracts(), rounds))
+        return tables
 
     def _abort(self) -> list[Table]:
         measure = partial(abort, number=self._plan.aborts)
@@ -242,7 +301,7 @@ class Bench:
 
     def _contracts(self) -> list[str]:
         """The servers that check anything."""
-        return [name for name in self._names if name != "recv"]
+        return [name for name in self._names if name not in BARE]
 
     def _table(
         self,
@@ -307,20 +366,90 @@ def _driven(
     return sent, _since(server, before)
 
 
-def delay(server: Server, *, number: int, seconds: float) -> Sample:
-    """Let rigs send at 15 frames a second, and see how long their frames take."""
-    rigs = open_rigs(server.port, number, FRAME_BYTES)
+def pace(
+    server: Server, *, number: int, seconds: float, fps: float, size: int = FRAME_BYTES
+) -> Sample:
+    """Let rigs send at a pace, and see what a frame costs and how long it takes.
+
+    CPU is counted from the second frame of each rig to the last one, so that neither opening
+    nor closing captures is part of it.
+    """
+    rigs = open_rigs(server.port, number, size)
+    server.wait_quiet()
     server.delays_ns()
-    before = server.cpu_s()
-    sent = drive(rigs, seconds, fps=FPS)
-    used = _since(server, before)
-    delays = _delays_ms(server)
+    used: list[tuple[float, float] | None] = []
+    frames: list[int] = []
+
+    def note() -> None:
+        used.append(server.split_s())
+        frames.append(sum(rig.frames for rig in rigs))
+
+    began_s = min(1 / fps, seconds / 2)
+    marks = [(began_s, note), (seconds, note)]
+    sent = drive(rigs, seconds, fps=fps, may_abort=True, marks=marks)
+    delays = [ns / 1e6 for ns in server.delays_ns()]
     return {
-        "p50_ms": percentile(delays, 50),
-        "p99_ms": percentile(delays, 99),
-        "max_ms": max(delays),
-        "busy": None if used is None else used / sent.seconds,
+        **_costs(used, frames[1] - frames[0], seconds - began_s),
+        # A server that looks at no frame knows no delay.
+        "p50_ms": percentile(delays, 50) if delays else None,
+        "p99_ms": percentile(delays, 99) if delays else None,
+        "max_ms": max(delays) if delays else None,
+        "late": sum(delay > LATE_MS for delay in delays) + sent.left_out if delays else None,
+        "aborted": sent.aborted,
+        "load_busy": sent.load_busy,
+        "load_late_ms": percentile(sent.late_ms, 99),
     }
+
+
+def _costs(
+    used: Sequence[tuple[float, float] | None], frames: int, seconds: float
+) -> dict[str, float | None]:
+    """CPU of a frame, and the share of its core, between two looks at a server."""
+    before, after = used
+    if before is None or after is None or not frames:
+        return dict.fromkeys(("cpu_us", "user_us", "system_us", "busy"))
+    user, system = after[0] - before[0], after[1] - before[1]
+    return {
+        "cpu_us": (user + system) / frames * 1e6,
+        "user_us": user / frames * 1e6,
+        "system_us": system / frames * 1e6,
+        "busy": (user + system) / seconds,
+    }
+
+
+def most_rigs(server: Server, *, seconds: float, fps: float, size: int) -> Sample:
+    """Find how many rigs a core holds, to `STEP` of their number, by bisection.
+
+    A number that fails is tried once more, for something else may have been in its way.
+    """
+    held, refused, best = 0, 0, None
+    number = FIRST_RIGS
+    while not refused or refused - held > max(held * STEP, 1):
+        sample = _holds(server, number, seconds, fps, size)
+        if sample is None:
+            refused = number
+        else:
+            held, best = number, sample
+        if held >= MOST_RIGS:
+            break
+        number = (held + refused) // 2 if refused else min(2 * held, MOST_RIGS)
+        if not number:
+            break
+    if best is None:
+        raise BenchError("it does not hold a single rig")
+    return {"rigs": held, **best}
+
+
+def _holds(server: Server, number: int, seconds: float, fps: float, size: int) -> Sample | None:
+    """What so many rigs cost; None when they are too many."""
+    for _ in range(2):
+        sample = pace(server, number=number, seconds=seconds, fps=fps, size=size)
+        p99_ms = sample["p99_ms"]
+        if p99_ms is None:
+            raise BenchError("no frame reached the sink")
+        if p99_ms < LATE_MS and not sample["aborted"]:
+            return sample
+    return None
 
 
 def abort(server: Server, *, number: int) -> Sample:

@@ -18,6 +18,9 @@ from cfw.bench.tables import BASELINE, Column, Row, Table
 
 #: With a smaller share of its core at full speed, a server was kept waiting by others.
 BUSY_ENOUGH = 0.8
+#: A load that uses more of its core, or sends later than this, is part of what was measured.
+LOAD_BUSY = 0.8
+LOAD_LATE_MS = 5.0
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
@@ -44,7 +47,25 @@ def warnings(tables: Sequence[Table]) -> list[str]:
             f"The worker had {statistics.median(known):.0%} of its core at full speed: this "
             "machine does other work. Trust the ratios of CPU, not rates and delays."
         )
-    return found
+    return found + [_of_load(table) for table in tables if _is_load_short(table)]
+
+
+def _is_load_short(table: Table) -> bool:
+    most = _most(table, "load_busy"), _most(table, "load_late_ms")
+    return most[0] > LOAD_BUSY or most[1] > LOAD_LATE_MS
+
+
+def _of_load(table: Table) -> str:
+    return (
+        f"{table.title}: the load used {_most(table, 'load_busy'):.0%} of its core and sent "
+        f"1 % of the frames {_most(table, 'load_late_ms'):.1f} ms late or more. Frames that "
+        "come late come in bunches, which are cheaper and wait longer."
+    )
+
+
+def _most(table: Table, key: str) -> float:
+    """The largest value of a column; 0 where the table has none."""
+    return max((row.values.get(key) or 0.0 for row in table.rows.values()), default=0.0)
 
 
 def as_json(tables: Sequence[Table]) -> dict[str, Any]:

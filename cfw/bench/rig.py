@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 
 import attrs
@@ -22,6 +23,8 @@ MASK = b"\x37\xfa\x21\x3d"
 #: How `capture.close` ends, for a server that looks at nothing else.
 CLOSING_END = b'"capture.close"}'
 _EOI = b"\xff\xd9"
+#: Several times the largest cache that a processor of today shares between a few cores.
+ALBUM_BYTES = 128 * 1024 * 1024
 
 
 class BenchError(Exception):
@@ -53,23 +56,57 @@ class End:
         return frames
 
 
+_FRAME = b"\xff\xc0\x00\x11\x08\x01\xe0\x02\x80\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
+_SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+_PICTURE_HEAD = b"\xff\xd8" + _FRAME + _SCAN
+
+
 def picture(size: int) -> bytes:
     """A 640 x 480 JPEG, as far as its segments go, of exactly `size` bytes."""
-    frame = b"\xff\xc0\x00\x11\x08\x01\xe0\x02\x80\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
-    head = b"\xff\xd8" + frame + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
-    return head + bytes(size - len(head) - 2) + _EOI
+    return _PICTURE_HEAD + bytes(size - len(_PICTURE_HEAD) - 2) + _EOI
 
 
 def message(opcode: int, payload: bytes) -> bytes:
     """One masked WebSocket frame."""
-    size = len(payload)
+    return _message_head(opcode, len(payload)) + apply_mask(payload, MASK)
+
+
+def _message_head(opcode: int, size: int) -> bytes:
     if size < 126:
         head = bytes([0x80 | opcode, 0x80 | size])
     elif size < 1 << 16:
         head = struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
     else:
         head = struct.pack("!BBQ", 0x80 | opcode, 0xFF, size)
-    return head + MASK + apply_mask(payload, MASK)
+    return head + MASK
+
+
+class Album:
+    """Frames that differ, masked, in more memory than a processor's cache holds.
+
+    Args:
+        size: bytes of each frame.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._head = _message_head(BINARY, size) + apply_mask(_PICTURE_HEAD, MASK)
+        # What is random is as random under a mask.
+        self._scans = _noise()
+        self._size = size - len(_PICTURE_HEAD) - TAIL_BYTES
+        self._at = 0
+
+    def next_body(self) -> tuple[bytes, memoryview]:
+        """The message of the next frame but for its last `TAIL_BYTES`, in two parts."""
+        if self._at + self._size > len(self._scans):
+            self._at = 0
+        scan = self._scans[self._at : self._at + self._size]
+        self._at += self._size
+        return self._head, scan
+
+
+@cache
+def _noise() -> memoryview:
+    return memoryview(os.urandom(ALBUM_BYTES))
 
 
 def stamped_tail(size: int, instant_ns: int) -> bytes:
@@ -124,7 +161,6 @@ class Rig:
         #: Answers to pings, to be sent between two messages.
         self.pongs: list[bytes] = []
         self.data = message(BINARY, picture(size))
-        self.body = self.data[:-TAIL_BYTES]
         self._ids = (f"{number:08x}-0000-4000-8000-{n:012x}" for n in count())
         now = Timestamp.from_ns(time.time_ns()).text
         self._header: dict[str, object] = {

@@ -95,6 +95,19 @@ class Server:
         # clock_getcpuclockid(3): the clock of a process is made from its number.
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
+    def split_s(self) -> tuple[float, float] | None:
+        """What of `cpu_s` was its own work, and what the kernel's for it.
+
+        The kernel tells the parts in hundredths of a second; the sum is exact.
+        """
+        total = self.cpu_s()
+        if total is None:
+            return None
+        behind_name = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2]
+        user, system = map(int, behind_name.split()[11:13])
+        own = total * user / max(user + system, 1)
+        return own, total - own
+
     def resident_bytes(self) -> int | None:
         """Memory it has in use now; None where the system does not tell."""
         return self._status("VmRSS")

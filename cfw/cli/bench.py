@@ -10,7 +10,7 @@ import attrs
 import click
 from rich.console import Console
 
-from cfw.bench.measures import FULL, NAMES, SHORT, USUAL, Bench, Plan
+from cfw.bench.measures import FULL, NAMES, SHORT, USUAL, USUALLY, Bench, Plan
 from cfw.bench.peers import PEERS
 from cfw.bench.plot import svg
 from cfw.bench.report import as_json, print_tables, warnings
@@ -58,7 +58,9 @@ def _check_sinks(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -
 @click.option(
     "--connections", type=click.IntRange(1), multiple=True, help="Rigs at a time; repeatable."
 )
+@click.option("--fps", type=click.FloatRange(0.1), help="Frames a second of a rig at a pace.")
 @click.option("--seconds", type=click.FloatRange(0.05), help="Length of a run at full speed.")
+@click.option("--paced-seconds", type=click.FloatRange(0.05), help="Of a run at a pace.")
 @click.option("--rounds", type=click.IntRange(1), help="Runs of each; the median counts.")
 @click.option(
     "--json", "json_file", type=click.File("w"), help="Write everything; - for stdout."
@@ -71,7 +73,9 @@ def bench(
     workers: list[str],
     sizes: tuple[int, ...],
     connections: tuple[int, ...],
+    fps: float | None,
     seconds: float | None,
+    paced_seconds: float | None,
     rounds: int | None,
     json_file: IO[str] | None,
     svg_file: IO[str] | None,
@@ -83,8 +87,9 @@ def bench(
     The peers come with pip install 'camera-feed-worker[bench]'.
 
     \b
+    pace      CPU and delay of a frame from rigs that send at 15 fps, as cameras do
+    rigs      how many such rigs a core holds; takes minutes, so only when asked for
     rates     frames and CPU at full speed, for sizes and numbers of rigs
-    delay     from the last byte of a frame to the sink, 100 rigs at 15 fps
     abort     from a violation to the close frame
     idle      memory of a connection that waits
     memory    peak of a capture whose sink takes nothing, to its forward buffer
@@ -92,7 +97,13 @@ def bench(
     viewers   what 20 live viewers cost a capture
     metadata  what reading the metadata of a frame costs, in several ways
     """
-    chosen = _plan(plan, sizes, connections, seconds, rounds)
+    chosen = _plan(plan, sizes, connections, rounds)
+    chosen = attrs.evolve(
+        chosen,
+        fps=fps or chosen.fps,
+        seconds=seconds or chosen.seconds,
+        paced_s=paced_seconds or chosen.paced_s,
+    )
     _raise_file_limit()
     server_core, load_core = cores()
     pin(os.getpid(), load_core)
@@ -100,7 +111,7 @@ def bench(
     status = Console(stderr=True)
     with status.status("starting") as line:
         run = Bench([*workers, *others], server_core, chosen, line.update)
-        tables = run.run(measures or NAMES)
+        tables = run.run(measures or USUALLY)
     if json_file is None or json_file.name != "<stdout>":
         print_tables(tables, Console())
     for warning in warnings(tables):
@@ -116,15 +127,18 @@ def _plan(
     name: str | None,
     sizes: tuple[int, ...],
     connections: tuple[int, ...],
-    seconds: float | None,
     rounds: int | None,
 ) -> Plan:
     plan = {"short": SHORT, "full": FULL, None: USUAL}[name]
     if connections:
-        plan = attrs.evolve(plan, connections=connections, more_connections=())
+        plan = attrs.evolve(
+            plan, connections=connections, more_connections=(), paced_rigs=connections
+        )
+    if sizes:
+        plan = attrs.evolve(plan, sizes=sizes, paced_sizes=sizes)
     if rounds is not None:
         plan = attrs.evolve(plan, rounds=rounds, paced_rounds=rounds)
-    return attrs.evolve(plan, sizes=sizes or plan.sizes, seconds=seconds or plan.seconds)
+    return plan
 
 
 def _raise_file_limit() -> None:

@@ -31,6 +31,8 @@ class Peer:
         return [name for name in self.needs if find_spec(name) is None]
 
 
+#: Peers that look at nothing, so they have no part in what asks for checks or delays.
+BARE = ("receive_some", "recv")
 PEERS: Mapping[str, Peer] = {
     "trio-websocket": Peer(
         "trio_websocket_loop", ("msgspec",), "trio-websocket, 64 KiB reads, msgspec"
@@ -46,5 +48,6 @@ PEERS: Mapping[str, Peer] = {
         "FastAPI on uvicorn with uvloop, pydantic",
     ),
     "picows": Peer("picows_listener", ("picows", "msgspec"), "picows with uvloop, msgspec"),
+    "receive_some": Peer("receive_some", (), "bare receive_some on Trio, nothing parsed"),
     "recv": Peer("recv", (), "bare recv on Trio, nothing parsed: the ceiling"),
 }

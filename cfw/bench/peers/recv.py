@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
 
 import trio
 from websockets.utils import apply_mask
@@ -19,8 +21,12 @@ _SPACE = memoryview(bytearray(MAX_READ_BYTES))
 _ENDS = tuple(apply_mask(CLOSING_END, MASK[turn:] + MASK[:turn]) for turn in range(4))
 
 
-async def _read(sock: trio.socket.SocketType) -> memoryview:
-    """Bytes, to be used before the next checkpoint; empty at the end."""
+#: Bytes, to be used before the next checkpoint; empty at the end.
+Read: TypeAlias = Callable[[trio.SocketStream], Awaitable[bytes | memoryview]]
+
+
+async def _read(stream: trio.SocketStream) -> memoryview:
+    sock = stream.socket
     await trio.lowlevel.checkpoint()
     while True:
         try:
@@ -29,11 +35,11 @@ async def _read(sock: trio.socket.SocketType) -> memoryview:
             await trio.lowlevel.wait_readable(sock)
 
 
-async def _handle(stream: trio.SocketStream) -> None:
+async def _handle(read: Read, stream: trio.SocketStream) -> None:
     await stream.receive_some(65_536)
     await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
     total, tail = 0, b""
-    while data := await _read(stream.socket):
+    while data := await read(stream):
         total += len(data)
         tail = (tail + bytes(data[-len(CLOSING_END) :]))[-len(CLOSING_END) :]
         if tail in _ENDS:
@@ -46,20 +52,30 @@ async def _handle(stream: trio.SocketStream) -> None:
         pass
 
 
-async def _serve(stream: trio.SocketStream) -> None:
+async def _serve(read: Read, stream: trio.SocketStream) -> None:
     try:
         async with stream:
-            await _handle(stream)
+            await _handle(read, stream)
     except (trio.BrokenResourceError, OSError):
         pass
 
 
-async def _main(announce: Callable[[int], None]) -> None:
+async def _main(read: Read, announce: Callable[[int], None]) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=2048)
     announce(listeners[0].socket.getsockname()[1])
-    await trio.serve_listeners(_serve, listeners)
+    await trio.serve_listeners(partial(_serve, read), listeners)
+
+
+def serve(read: Read, announce: Callable[[int], None]) -> None:
+    """Serve for ever.
+
+    Args:
+        read: gives what has come on a stream.
+        announce: called with the port.
+    """
+    trio.run(_main, read, announce)
 
 
 def run(_: Consumer, announce: Callable[[int], None]) -> None:
     """Serve for ever."""
-    trio.run(_main, announce)
+    serve(_read, announce)

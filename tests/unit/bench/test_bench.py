@@ -13,14 +13,32 @@ from xml.etree import ElementTree
 import attrs
 import pytest
 
-from cfw.bench import peers, reading
+from cfw.bench import measures, peers, reading
 from cfw.bench.load import drive, open_rigs
-from cfw.bench.measures import FULL, SHORT, USUAL, Bench, Plan
+from cfw.bench.measures import (
+    FULL,
+    LATE_MS,
+    MOST_RIGS,
+    SHORT,
+    USUAL,
+    Bench,
+    Plan,
+    most_rigs,
+)
 from cfw.bench.peers.checks import TAIL_BYTES, stamp_of
 from cfw.bench.report import as_json, warnings
-from cfw.bench.rig import BINARY, TEXT, BenchError, message, picture, stamped_tail
+from cfw.bench.rig import (
+    ALBUM_BYTES,
+    BINARY,
+    TEXT,
+    Album,
+    BenchError,
+    message,
+    picture,
+    stamped_tail,
+)
 from cfw.bench.servers import STALLED, Server, cores, running, shown
-from cfw.bench.tables import BASELINE, Column, percentile, summarise
+from cfw.bench.tables import BASELINE, Column, Sample, percentile, summarise
 from cfw.jpeg import probe
 from cfw.wire.decoder import Decoder
 
@@ -33,7 +51,7 @@ TINY = Plan(
     rounds=1,
     paced_s=0.3,
     paced_rounds=1,
-    paced_rigs=3,
+    paced_rigs=(3,),
     aborts=3,
     idle=3,
 )
@@ -70,6 +88,22 @@ def test_a_stamp_survives_the_mask_wherever_it_begins(size: int) -> None:
     assert probe(data) == (640, 480)
     assert stamp_of(data) == 123_456_789
     assert stamp_of(picture(size)) == 0
+
+
+@pytest.mark.parametrize("size", [100, 30_000, 300_000])
+def test_no_two_frames_of_an_album_are_the_same(size: int) -> None:
+    """They are masked JPEGs of the size asked for, also where the album begins again."""
+    album = Album(size)
+    frames = []
+    for at in (0, None, ALBUM_BYTES - size):
+        album._at = album._at if at is None else at
+        decoder = Decoder(max_text_bytes=1, max_binary_bytes=size)
+        decoder.feed(b"".join(album.next_body()) + stamped_tail(size, 1))
+        frames += decoder.messages
+    assert {len(frame) for frame in frames} == {size}
+    assert {probe(frame) for frame in frames if isinstance(frame, bytes)} == {(640, 480)}
+    assert len(set(frames)) == 3
+    assert len(b"".join(album.next_body())) == len(message(BINARY, picture(size))) - TAIL_BYTES
 
 
 # --- tables ---------------------------------------------------------------------------------
@@ -110,6 +144,24 @@ def test_a_worker_that_is_not_compiled_is_named(
     monkeypatch.setattr("cfw.bench.report.code_in_use", lambda: code)
     assert [code in warning for warning in warnings([])] == [True] * is_said
     assert as_json([])["machine"]["worker"] == code
+
+
+@pytest.mark.parametrize(
+    ("busy", "late_ms", "is_said"),
+    [(0.8, 5.0, False), (0.81, 0.0, True), (0.0, 5.1, True), (None, None, False)],
+)
+def test_a_load_that_is_the_bottleneck_says_so(
+    monkeypatch: pytest.MonkeyPatch, busy: float | None, late_ms: float | None, is_said: bool
+) -> None:
+    """By its own CPU, or by how late it sends; any server's row is enough."""
+    monkeypatch.setattr("cfw.bench.report.code_in_use", lambda: "compiled")
+    columns = [Column("load_busy", ""), Column("load_late_ms", "")]
+    samples: dict[str, list[Sample]] = {BASELINE: [{"load_busy": 0.0, "load_late_ms": 0.0}]}
+    samples["other"] = [{"load_busy": busy, "load_late_ms": late_ms}]
+    table = summarise("pace", "5 rigs", columns, samples, {})
+    assert ["5 rigs: the load used" in warning for warning in warnings([table])] == (
+        [True] * is_said
+    )
 
 
 def test_without_the_baseline_there_are_no_ratios() -> None:
@@ -194,6 +246,58 @@ def test_a_capture_that_is_aborted_spoils_the_run(stamped: Server) -> None:
         drive(rigs, 0.2)
 
 
+def test_captures_that_are_aborted_can_be_counted(stamped: Server) -> None:
+    """Where a server's limit is looked for; the others send on to their ends."""
+    rigs = open_rigs(stamped.port, 2, 1_000)
+    rigs[1].open()
+    sent = drive(rigs, 0.25, fps=10, may_abort=True)
+    assert (sent.frames[0], sent.aborted) == (3, 1)
+
+
+def test_a_run_is_looked_at_while_nothing_is_closed(stamped: Server) -> None:
+    """What opening and closing captures costs is not what their frames cost."""
+    rigs = open_rigs(stamped.port, 2, 1_000)
+    seen: list[tuple[int, bool]] = []
+
+    def look() -> None:
+        seen.append((sum(rig.frames for rig in rigs), any(rig.end for rig in rigs)))
+
+    sent = drive(rigs, 0.3, fps=20, marks=[(0.3, look), (0.1, look)])
+    assert [is_closed for _, is_closed in seen] == [False, False]
+    assert 0 < seen[0][0] < seen[1][0] == sum(sent.frames)
+    assert len(sent.late_ms) == sum(sent.frames)
+    assert sent.load_busy > 0
+
+
+@pytest.mark.parametrize(("capacity", "found"), [(1, 1), (63, 63), (777, 760), (9_999, 4_000)])
+def test_the_most_rigs_are_found_by_bisection(
+    monkeypatch: pytest.MonkeyPatch, stamped: Server, capacity: int, found: int
+) -> None:
+    """To a twentieth; a run that something else has spoilt does not count by itself."""
+    tried: list[int] = []
+
+    def fake(_: Server, *, number: int, **__: object) -> dict[str, float]:
+        tried.append(number)
+        is_spoilt = number <= capacity and len(tried) == 2
+        late = number > capacity or is_spoilt
+        return {"p99_ms": LATE_MS if late else LATE_MS / 2, "aborted": 0, "cpu_us": 1.0}
+
+    monkeypatch.setattr(measures, "pace", fake)
+    sample = most_rigs(stamped, seconds=1, fps=15, size=1_000)
+    assert found * 0.95 <= (sample["rigs"] or 0) <= min(capacity, MOST_RIGS)
+    assert len(tried) < 40
+
+
+def test_a_server_that_holds_no_rig_is_said_to(
+    monkeypatch: pytest.MonkeyPatch, stamped: Server
+) -> None:
+    """Captures that are aborted count as not held, however soon the others' frames come."""
+    sample = {"p99_ms": 1.0, "aborted": 1.0}
+    monkeypatch.setattr(measures, "pace", lambda *_, **__: sample)
+    with pytest.raises(BenchError, match="not hold a single rig"):
+        most_rigs(stamped, seconds=1, fps=15, size=1_000)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process uses")
 def test_what_a_server_uses_is_seen_from_outside(stamped: Server) -> None:
     """CPU grows with work; the peak is at least what it has now."""
@@ -238,26 +342,34 @@ def test_the_command_measures_the_reading_of_metadata() -> None:
 
 
 @pytest.mark.slow
-def test_every_measure_has_a_table_with_every_server() -> None:
+def test_every_measure_has_a_table_with_every_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """All of them once, on the worker and a peer; and every cell has a number."""
+    monkeypatch.setattr(measures, "FIRST_RIGS", 2)
+    monkeypatch.setattr(measures, "MOST_RIGS", 4)
     names = [BASELINE, "cfw hub:", "trio-websocket", "recv"]
     tables = Bench(names, CORE, TINY, lambda _: None).run(
-        ["memory", "viewers", "flood", "idle", "abort", "delay", "rates"]
+        ["memory", "viewers", "flood", "idle", "abort", "pace", "rigs", "rates"]
     )
     assert [table.name for table in tables] == [
-        *("rates", "delay", "abort", "idle"),
+        *("pace", "rigs", "rates", "abort", "idle"),
         *["memory"] * 6,
         *("flood", "viewers"),
     ]
     for table in tables:
         assert table.problems == {}, table
-        expected = {"rates": names, "idle": names, "viewers": ["cfw hub:"]}
+        expected = dict.fromkeys(("pace", "rates", "idle"), names) | {"viewers": ["cfw hub:"]}
         expected["memory"] = [STALLED]
         assert list(table.rows) == expected.get(table.name, names[:-1])
-        for row in table.rows.values():
+        for server, row in table.rows.items():
             assert set(row.values) == {column.key for column in table.columns}
             if sys.platform == "linux":
-                assert None not in row.values.values(), table
+                # Who looks at no frame knows no delay.
+                unknown = {key for key, value in row.values.items() if value is None}
+                delays = {"p50_ms", "p99_ms", "max_ms", "late"}
+                is_bare = table.name == "pace" and server == "recv"
+                assert unknown == (delays if is_bare else set()), table
 
 
 def test_plans_leave_out_what_no_server_should_hold() -> None:

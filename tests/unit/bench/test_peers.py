@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from cfw.bench.peers import PEERS
+from cfw.bench.peers import BARE, PEERS
 from cfw.bench.rig import BINARY, End, Rig, message, picture
 from cfw.bench.servers import Server, cores, running
 
-#: The worker is held to the same table; `recv` checks nothing, which is what it is for.
-NAMES = ["cfw null:", *(name for name in PEERS if name != "recv")]
+#: The worker is held to the same table; bare reads check nothing, which is what they are for.
+NAMES = ["cfw null:", *(name for name in PEERS if name not in BARE)]
 SIZE = 1_000
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Server]]:
-    with running([*NAMES, "recv"], cores()[0]) as (started, problems):
+    with running([*NAMES, *BARE], cores()[0]) as (started, problems):
         assert problems == {}
         yield {server.name: server for server in started}
 
@@ -166,7 +166,7 @@ def test_a_capture_beyond_the_limits_is_not_opened(
     assert "frames" not in rig.end.reason
 
 
-@pytest.mark.parametrize("name", ["recv"])
+@pytest.mark.parametrize("name", BARE)
 def test_the_ceiling_ends_with_the_capture(rig: Rig, name: str) -> None:
     """It counts bytes, whatever they are, up to the closing message."""
     rig.open()
