@@ -7,7 +7,6 @@ import json
 import uuid
 from typing import Any
 
-from cfw.testing.rigs import jpeg
 from schemas import CaptureClose, CaptureFrameMeta, CaptureOpen, Timestamp, parse_input
 
 #: Where the virtual wall clock starts: 2026-05-04T10:20:30Z.
@@ -29,6 +28,20 @@ __all__ = [
 ]
 
 _numbers = itertools.count(1)
+
+
+def jpeg(size: int = 200, width: int = 640, height: int = 480, fill: int = 0x55) -> bytes:
+    """What passes for a picture of so many bytes: a frame's header, a scan, and an end."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + (2 + len(body)).to_bytes(2, "big") + body
+
+    shape = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    head = b"\xff\xd8" + segment(0xC0, b"\x08" + shape + b"\x03" + bytes(9))
+    head += segment(0xDA, b"\x01\x01\x00\x00\x3f\x00")
+    rest = size - len(head) - 2
+    assert rest >= 0, "no picture is so small"
+    return head + bytes([fill]) * rest + b"\xff\xd9"
 
 
 def at(seconds: float) -> str:

@@ -16,9 +16,9 @@ from cfw.routes import Router
 from cfw.routes.outcome import LADDER
 from cfw.routes.registry import Registry
 from cfw.testing.fakes import FailingSink, FlippingSink, RecordingSink, StallingSink
-from cfw.testing.rigs import Ending
 from cfw.testing.sweep import World
 from schemas import ErrorCode, FeedAbort, FeedClose
+from tests.raw import Ending
 from tests.sweep.peers import PICTURES, Rig, WatchedStream
 
 #: Short enough that a re-check falls into the capture, and every timeout into the heal time.
@@ -228,7 +228,7 @@ def receipt_is_true(seen: Seen) -> None:
     if told is not None and told.code == 1000 and seen.taker.captures:
         (recorded,) = seen.taker.captures
         assert isinstance(recorded.terminals[0], FeedClose), recorded.terminals
-        assert told.receipt.frames == len(recorded.frames) == seen.frames
+        assert told.receipt["frames"] == len(recorded.frames) == seen.frames
 
 
 @invariant
@@ -260,4 +260,4 @@ def left_alone_it_is_clean(seen: Seen) -> None:
     """Without a fault, a capture whose sink works is forwarded whole and has its receipt."""
     if seen.world.injected is None and not seen.has_failed:
         assert seen.told is not None
-        assert seen.told.receipt.frames == len(seen.taker.only.frames) == seen.frames
+        assert seen.told.receipt["frames"] == len(seen.taker.only.frames) == seen.frames

@@ -7,37 +7,36 @@ import math
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import attrs
 import trio
 
 from cfw.testing.bytecuts import MemoryStream
-from cfw.testing.rigs import Ending, raw_frame
 from cfw.wire import PeerClosed
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
-from tests.unit.wire.peer import REQUEST
+from tests.raw import Ending, encode
+from tests.unit.wire.peer import REQUEST, close
 
 PICTURES = [jpeg(60, fill=seq) for seq in (1, 2, 3)]
-_TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88
-NORMAL_CLOSE = raw_frame(_CLOSE, (1000).to_bytes(2, "big"))
+_TEXT, _CLOSE = 0x81, 0x88
 
 
-def conversation(frames: int, close_behind: bool) -> list[bytes]:
+@cache
+def conversation(frames: int, close_behind: bool) -> tuple[bytes, ...]:
     """What a rig writes, message by message, with the same ids in every run."""
 
     def message(number: int, fields: dict[str, Any]) -> bytes:
-        fields["record_id"] = str(uuid.UUID(int=number))
-        return raw_frame(_TEXT, json.dumps(fields).encode())
+        return encode(fields | {"record_id": str(uuid.UUID(int=number))})
 
     writes = [REQUEST, message(1, open_fields())]
     for seq, picture in enumerate(PICTURES[:frames], 1):
-        meta = message(seq + 1, meta_fields(seq, len(picture)))
-        writes.append(meta + raw_frame(_BINARY, picture))
+        writes.append(message(seq + 1, meta_fields(seq, len(picture))) + encode(picture))
     writes.append(message(99, close_fields(timestamp_end=at(1))))
     if close_behind:
-        writes.append(NORMAL_CLOSE)
-    return writes
+        writes.append(close(1000))
+    return tuple(writes)
 
 
 @attrs.define
@@ -51,7 +50,7 @@ class Rig:
     """
 
     stream: MemoryStream
-    writes: list[bytes]
+    writes: tuple[bytes, ...]
     pace_s: float
     heard: bytearray = attrs.Factory(bytearray)
     is_gone: bool = False
@@ -183,7 +182,10 @@ def told_by(heard: bytes) -> tuple[Ending | None, str]:
     """
     if not heard.startswith(b"HTTP/1.1 101"):
         return None, ""
+    _, found, said = heard.partition(b"\r\n\r\n")
+    if not found:
+        return Ending([], None, "", is_cut=True), ""
     try:
-        return Ending.parse(heard), ""
+        return Ending.parse(said), ""
     except AssertionError as exc:
         return None, str(exc)

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from cfw.routes.registry import ENDED_KEPT
 from cfw.testing.fakes import StallingSink
-from tests.unit.admin.served import PATIENCE_S
+from tests.unit.admin.served import PATIENCE_S, until
 from tests.whole.hostile.kit import worker
 from tests.whole.smoke.worker import Worker, closing, ending, opening, running
 
@@ -41,12 +42,14 @@ async def revoke_at_its_end(
         async def delete() -> None:
             answers.append(await ask(worker, "/captures/cap-1", "DELETE"))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(delete)
-            if is_released:
-                await trio.sleep(0.3)
-                assert not answers, "it does not answer before it knows"
-                sink.release.set()
+        with capture_logs() as logs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(delete)
+                if is_released:
+                    await until(lambda: "capture.revoked" in [each["event"] for each in logs])
+                    await trio.sleep(0.3)
+                    assert not answers, "it does not answer before it knows"
+                    sink.release.set()
         sink.release.set()
         return answers[0], await ending(ws)
 

@@ -17,7 +17,7 @@ import websocket
 
 from cfw.identity import make_token
 from tests.factories import jpeg
-from tests.unit.routes.kit import ending_of
+from tests.raw import ending_of
 from tests.unit.wire.peer import binary, parse_frames, text
 from tests.whole.smoke.worker import Worker, closing, meta, opening, running
 

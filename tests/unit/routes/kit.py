@@ -1,16 +1,11 @@
-"""A router on memory streams and a virtual clock, and a rig that speaks to it by hand.
+"""A router on memory streams and a virtual clock, and raw rigs that speak to it.
 
-For the router's own tests, so it does without `cfw.testing.rigs`, which is for those who test
-something else against a worker: nothing stands between router and sink here, frames are built
-and read by the definition in `tests.unit.wire.peer`, and `ending_of` takes what came over any
-stream, sockets included. What both had in common would be wrong in the router's tests and in
-the toolkit at once. A test that needs none of this takes `running_worker`.
+Nothing stands between router and sink here. A test that needs none of this takes
+`cfw.testing.rigs.running_worker`.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,61 +17,11 @@ from cfw.limits import Limits, Times
 from cfw.routes import Router
 from cfw.routes.registry import Registry
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority
-from schemas import CaptureAbort, parse_output
-from tests.factories import START_NS, jpeg, meta_fields, open_fields
-from tests.unit.wire.peer import REQUEST, Peer, binary, close, pair, parse_frames, text
+from tests.factories import START_NS, open_fields
+from tests.raw import Ending, Rig, encode, ending_of
+from tests.unit.wire.peer import REQUEST, close, pair
 
-
-@attrs.define
-class Ending:
-    """What a rig was told at the end: the abort if any, and the close frame."""
-
-    aborts: list[CaptureAbort]
-    code: int | None
-    reason: str
-
-    @property
-    def receipt(self) -> dict[str, int]:
-        assert self.code == 1000, self
-        receipt: dict[str, int] = json.loads(self.reason)
-        return receipt
-
-
-@attrs.define
-class Rig:
-    """One connection to the router under test."""
-
-    peer: Peer
-
-    async def say(self, *messages: dict[str, Any] | bytes | str) -> None:
-        """Send messages in one write: dicts as JSON text, bytes as binary."""
-        await self.peer.send(*(encode(message) for message in messages))
-
-    async def frame(self, seq: int, data: bytes | None = None, **fields: Any) -> None:
-        data = jpeg() if data is None else data
-        await self.say(meta_fields(seq, len(data), **fields), data)
-
-    async def ending(self) -> Ending:
-        """Read to the end of what the worker says; nothing may follow its close frame."""
-        return ending_of(await self.peer.read_frames())
-
-
-def encode(message: dict[str, Any] | bytes | str) -> bytes:
-    if isinstance(message, bytes):
-        return binary(message)
-    return text(message if isinstance(message, str) else json.dumps(message))
-
-
-def ending_of(frames: list[tuple[int, bytes]]) -> Ending:
-    aborts, code, reason = [], None, ""
-    for first, payload in frames:
-        assert code is None, "something follows the close frame"
-        if first == 0x88:
-            code = struct.unpack("!H", payload[:2])[0]
-            reason = payload[2:].decode()
-        elif first == 0x81:
-            aborts.append(parse_output(payload))
-    return Ending(aborts, code, reason)
+__all__ = ["Bench", "Ending", "Rig", "bench", "encode", "ending_of"]
 
 
 @attrs.define
@@ -111,7 +56,7 @@ class Bench:
         answer = await peer.read_rest()
         head, _, rest = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 ")
-        return ending_of(parse_frames(rest))
+        return Ending.parse(rest)
 
     def check_clean(self) -> None:
         """Nothing is left: no connection, no registry entry."""

@@ -68,16 +68,27 @@ def ping(payload: bytes = b"") -> bytes:
     return frame(0x89, payload)
 
 
-def parse_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Take a server's bytes apart into (first byte, payload)."""
+def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Take a server's bytes apart into (first byte, payload), and what is left of them."""
     frames = []
-    while data:
+    while len(data) > 1:
         length, start = data[1], 2
         assert length < 127, "a server frame is masked or longer than these tests send"
         if length == 126:
+            if len(data) < 4:
+                break
             length, start = struct.unpack("!H", data[2:4])[0], 4
+        if len(data) < start + length:
+            break
         frames.append((data[0], data[start : start + length]))
         data = data[start + length :]
+    return frames, data
+
+
+def parse_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Take a server's bytes apart into (first byte, payload)."""
+    frames, rest = split_frames(data)
+    assert not rest, f"a part of a frame came last: {rest!r}"
     return frames
 
 
@@ -104,7 +115,8 @@ class Peer:
     async def open(self) -> None:
         """Do the opening handshake."""
         await self.send(REQUEST)
-        assert (await self.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        head = await self.read_until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
 
     async def read_frames(self) -> list[tuple[int, bytes]]:
         """Read to the end of the server's bytes."""

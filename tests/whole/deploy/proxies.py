@@ -71,7 +71,7 @@ class Proxy:
                 await rig.shake_hands()
             except AssertionError as exc:
                 # A proxy takes a worker that was slow to answer for gone, for a while.
-                if b" 502 " not in exc.args[0]:
+                if " 502 " not in str(exc):
                     raise
                 await trio.sleep(1)
                 continue

@@ -11,7 +11,7 @@ import trio
 
 from schemas import ErrorCode
 from tests.factories import jpeg
-from tests.unit.routes.kit import Ending
+from tests.raw import Ending
 from tests.unit.wire.peer import REQUEST, binary, text
 from tests.whole.deploy.proxies import PROXIES, Proxy, running_proxy
 from tests.whole.hostile.kit import PATIENCE_S, Rig, worker
@@ -35,7 +35,7 @@ async def test_what_the_worker_says_reaches_the_rig(name: str, tmp_path: Path) -
         running_proxy(name, tmp_path, [made]) as proxy,
     ):
         rig = await proxy.rig("clean")
-        await rig.frame(30_000)
+        await rig.frame(data=jpeg(30_000))
         assert await rig.receipt() == {"frames": 1, "bytes": 30_000}
 
         rig = await proxy.rig("wrong")

@@ -18,10 +18,10 @@ import httpx
 import psutil
 import trio
 
-from tests.factories import jpeg
-from tests.unit.routes.kit import Ending, ending_of
-from tests.unit.wire.peer import REQUEST, binary, parse_frames, text
-from tests.whole.smoke.worker import closing, meta, opening
+from tests import raw
+from tests.raw import Ending
+from tests.unit.wire.peer import Peer
+from tests.whole.smoke.worker import now
 
 #: Real time that a step may take on a machine that is busy with something else.
 PATIENCE_S = 30
@@ -174,57 +174,27 @@ async def worker(
         process.stdout.close()
 
 
-@attrs.define
-class Rig:
-    """A peer that does only what it is told, on a real socket."""
+class Rig(raw.Rig):
+    """A raw rig on a real socket, under the real clock: it waits for nothing without end."""
 
-    stream: trio.SocketStream
-    capture_id: str
-    received: bytearray = attrs.Factory(bytearray)
-    seq: int = 0
-    sending: trio.Lock = attrs.Factory(trio.Lock)
+    def __init__(self, stream: trio.SocketStream, capture_id: str) -> None:
+        super().__init__(Peer(stream), capture_id, now)
+        self._sending = trio.Lock()
 
     async def shake_hands(self) -> None:
         with trio.fail_after(PATIENCE_S):
-            await self.stream.send_all(REQUEST)
-            while b"\r\n\r\n" not in self.received:
-                data = await self.stream.receive_some()
-                assert data, bytes(self.received)
-                self.received += data
-        head, _, rest = bytes(self.received).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
-        self.received[:] = rest
-
-    async def open(self, **fields: Any) -> None:
-        await self.send(text(opening(capture_id=self.capture_id, **fields)))
-
-    async def frame(self, size: int = 200) -> None:
-        """One more frame."""
-        self.seq += 1
-        told = meta(self.seq, size, capture_id=self.capture_id)
-        await self.send(text(told) + binary(jpeg(size)))
-
-    async def frames(self, count: int, size: int = 200) -> None:
-        """So many more in one write."""
-        picture, said = binary(jpeg(size)), b""
-        for _ in range(count):
-            self.seq += 1
-            said += text(meta(self.seq, size, capture_id=self.capture_id)) + picture
-        await self.send(said)
-
-    async def close(self) -> None:
-        await self.send(text(closing(capture_id=self.capture_id)))
+            await self.peer.open()
 
     async def send(self, data: bytes) -> None:
         with trio.fail_after(PATIENCE_S):
-            async with self.sending:
+            async with self._sending:
                 await self.stream.send_all(data)
 
     async def ending(self) -> Ending:
-        """Read to the end of what the worker says, and leave."""
+        """Read to the end of what the worker says, and leave; a reset is an end, too."""
         data = bytes(self.received) + await read_rest(self.stream)
         await self.stream.aclose()
-        return ending_of(parse_frames(data))
+        return Ending.parse(data)
 
     async def receipt(self) -> dict[str, int]:
         """End the capture cleanly."""

@@ -14,7 +14,7 @@ import trio
 from cfw.limits import Limits
 from schemas import ErrorCode
 from tests.factories import jpeg
-from tests.unit.routes.kit import ending_of
+from tests.raw import ending_of
 from tests.unit.wire.peer import MASK, REQUEST, binary, frame, header, parse_frames, ping, text
 from tests.whole.hostile.figures import IS_LONG, figure
 from tests.whole.hostile.kit import (

@@ -21,12 +21,13 @@ from cfw.sessions import AuthorityUnreachable, SessionStatus
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
-from tests.unit.routes.kit import Ending, bench, ending_of
-from tests.unit.wire.peer import parse_frames
+from tests.raw import Ending
+from tests.unit.routes.kit import bench
 from tests.whole.hostile.figures import IS_LONG, figure
 from tests.whole.hostile.kit import MB, Rig, Worker, read_rest, until, worker
 
 OTHERS = 99
+PICTURE = jpeg(20_000)
 
 
 # --- sinks and authorities ------------------------------------------------------------------
@@ -148,7 +149,7 @@ async def film_until_told(rig: Rig, leave: trio.Event) -> Ending:
     async def send() -> None:
         with contextlib.suppress(trio.BrokenResourceError):
             while not leave.is_set():
-                await rig.frame(20_000)
+                await rig.frame(data=PICTURE)
                 await trio.sleep(0.01)
             await rig.close()
 
@@ -157,7 +158,7 @@ async def film_until_told(rig: Rig, leave: trio.Event) -> Ending:
         data = bytes(rig.received) + await read_rest(rig.stream)
         nursery.cancel_scope.cancel()
     await rig.stream.aclose()
-    return ending_of(parse_frames(data))
+    return Ending.parse(data)
 
 
 @pytest.mark.parametrize("signals", [1, 2])

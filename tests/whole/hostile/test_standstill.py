@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from tests.factories import jpeg
+from tests.raw import encode, ending_of
 from tests.unit.identity.certificates import client_context, issued
-from tests.unit.routes.kit import ending_of
 from tests.unit.wire.peer import REQUEST, binary, frame, parse_frames, text
 from tests.whole.hostile.figures import figure
 from tests.whole.hostile.kit import Worker, read_rest, worker
@@ -165,6 +165,8 @@ async def test_one_that_floods_puts_no_time_off(tmp_path: Path, size: int) -> No
     """Whoever goes on sending when its time is over is ended then, or a moment later."""
     options = {"limits.max_duration_s": 2, "limits.max_frames": 10**9}
     options |= {"limits.max_total_bytes": 10**12, "times.message_s": 60}
+    count, picture = 100 if size < LARGE else 1, jpeg(size)
+    masked = encode(picture)
     async with worker(tmp_path, settings=options) as served, trio.open_nursery() as nursery:
         rig = await served.rig("flood")
         began = trio.current_time()
@@ -173,7 +175,8 @@ async def test_one_that_floods_puts_no_time_off(tmp_path: Path, size: int) -> No
             with trio.move_on_after(30):
                 try:
                     while True:
-                        await rig.frames(100 if size < LARGE else 1, size)
+                        metas = [encode(rig.messages(data=picture)[0]) for _ in range(count)]
+                        await rig.send(b"".join(each + masked for each in metas))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass
 

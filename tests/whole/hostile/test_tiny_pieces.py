@@ -12,6 +12,7 @@ import psutil
 import pytest
 import trio
 
+from tests.factories import jpeg
 from tests.unit.wire.peer import REQUEST, frame, ping
 from tests.whole.hostile.figures import IS_LONG, figure
 from tests.whole.hostile.kit import PATIENCE_S, Rig, Worker, worker
@@ -21,6 +22,7 @@ FPS = 15
 LASTS_S = 20.0 if IS_LONG else 3.0
 #: How late a frame may be for all that others do.
 LATE_S = 0.15
+PICTURE = jpeg(30_000)
 
 UPGRADE = REQUEST.replace(b"/camera_feed_worker/capture", b"/feed?mode=live")
 UPGRADE = UPGRADE.replace(b"Host: worker", b"Host: localhost")
@@ -109,14 +111,14 @@ async def lateness(rig: Rig, lasts_s: float) -> list[float]:
     late = []
     for number in range(round(lasts_s * FPS)):
         began = trio.current_time()
-        await rig.frame(30_000)
+        await rig.frame(data=PICTURE)
         told = b"%d" % number
         await rig.send(ping(told))
         with trio.fail_after(PATIENCE_S):
             while b"\x8a" + bytes([len(told)]) + told not in rig.received:
                 data = await rig.stream.receive_some()
                 assert data, "the rig was ended"
-                rig.received += data
+                rig.received.extend(data)
         rig.received.clear()
         late.append(trio.current_time() - began)
         await trio.sleep(max(0.0, began + 1 / FPS - trio.current_time()))

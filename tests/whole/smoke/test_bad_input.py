@@ -10,7 +10,7 @@ import trio
 
 from cfw.routes import PATH
 from tests.factories import jpeg
-from tests.unit.routes.kit import ending_of
+from tests.raw import ending_of
 from tests.unit.wire.peer import REQUEST, binary, close, frame, header, parse_frames, text
 from tests.whole.smoke.worker import Worker, closing, ending, meta, opening, running
 
