@@ -12,7 +12,7 @@ import trio
 
 from cfw.errors import ForwardFailed, LimitForwardBufferExceeded
 from cfw.limits import Limits
-from cfw.sinks import BatchSink, CaptureSink
+from cfw.sinks import BatchSink, CaptureSink, PromptSink
 from cfw.state import Frame
 from schemas import CaptureFrameMeta
 
@@ -30,14 +30,19 @@ FILLING_RATIO = 0.75
 def _ignore(*_: object) -> None: ...
 
 
+def _not_taken(frames: Sequence[Frame]) -> ForwardFailed:
+    seq = frames[0].meta.seq
+    return ForwardFailed(f"the sink did not take frame {seq}", seq=seq)
+
+
 class ForwardBuffer:
     """Frames accepted and not yet taken by the sink, bounded in number and in bytes.
 
     The frame that is being sent counts until the sink has taken it.
 
-    Each frame has a place of its own in the channel, which has as many as are promised. Lists
-    of frames in one place would spare 2 % of the CPU of a frame of 1 kB that comes among many,
-    and cost more where frames come one by one, as they do at 15 a second.
+    What a read has brought goes to the sink at once where the sink can take it so, and else
+    through a channel, in which each frame has a place of its own. Lists of frames in one place
+    would spare 2 % of the CPU of a frame of 1 kB that comes among many.
 
     Args:
         limits: `max_forward_buffer_frames` and `max_forward_buffer_bytes` bound it.
@@ -49,6 +54,10 @@ class ForwardBuffer:
         self._high_frames = FILLING_RATIO * self._max_frames
         self._high_bytes = FILLING_RATIO * self._max_bytes
         self._put, self._take = trio.open_memory_channel[Frame](self._max_frames)
+        # Accepted, and not in the channel yet.
+        self._fresh: list[Frame] = []
+        # There while the sink can take frames without a turn of the forwarder.
+        self._send_nowait: Callable[[Sequence[Frame]], bool] | None = None
         self._flushed = trio.Event()
         # Set when the sink takes something; there only while somebody waits for room.
         self._released: trio.Event | None = None
@@ -84,8 +93,14 @@ class ForwardBuffer:
         return self.frames < self._max_frames and self.bytes + size <= self._max_bytes
 
     def put(self, frame: Frame) -> None:
-        """Accept a frame that there is room for."""
-        self._put.send_nowait(frame)
+        """Accept a frame that there is room for; `hand_on` lets it go to the sink.
+
+        Raises:
+            trio.WouldBlock: as many as are promised are in it.
+        """
+        if self.frames >= self._max_frames:
+            raise trio.WouldBlock
+        self._fresh.append(frame)
         size = frame.meta.byte_length  # the core has held the bytes against it
         self.frames += 1
         self.bytes += size
@@ -100,12 +115,38 @@ class ForwardBuffer:
             notify, self.on_filling = self.on_filling, _ignore
             notify()
 
+    def hand_on(self) -> None:
+        """Let the sink have what was put; called behind the frames of each read.
+
+        At once, if the sink can take it so and nothing else is on its way; else the forwarder
+        is woken.
+
+        Raises:
+            ForwardFailed: the sink raised; the cause is chained.
+        """
+        fresh = self._fresh
+        if not fresh:
+            return
+        self._fresh = []
+        if self._send_nowait is not None and len(fresh) == self.frames:
+            try:
+                is_taken = self._send_nowait(fresh)
+            except Exception as exc:
+                raise _not_taken(fresh) from exc
+            if is_taken:
+                self._release(fresh)
+                return
+        for frame in fresh:
+            self._put.send_nowait(frame)
+
     async def wait_for_room(self, meta: CaptureFrameMeta) -> None:
         """Wait, for at most `GRACE_S`, until there is room for the frame announced.
 
         Raises:
             LimitForwardBufferExceeded: the sink has not made room by then.
+            ForwardFailed: as for `hand_on`.
         """
+        self.hand_on()
         for _ in range(_SLICES):
             with trio.move_on_after(GRACE_S / _SLICES):
                 # Again, for what the sink has taken may be smaller than this frame.
@@ -145,36 +186,43 @@ class ForwardBuffer:
 
         Cancellation: the frames being sent count as not forwarded.
         """
+        self._send_nowait = sink.send_nowait if isinstance(sink, PromptSink) else None
+        try:
+            await self._forward(sink)
+        finally:
+            self._send_nowait = None
+        self._flushed.set()
+
+    async def _forward(self, sink: CaptureSink) -> None:
         send_many = sink.send_many if isinstance(sink, BatchSink) else None
         take = self._take.receive_nowait
         while (first := await self._next()) is not None:
             frames = [first]
             if send_many is not None:
-                frames += [take() for _ in range(self.frames - 1)]
+                frames += [take() for _ in range(self.frames - len(self._fresh) - 1)]
             try:
                 if send_many is None:
                     await sink.send(first)
                 else:
                     await send_many(frames)
             except Exception as exc:
-                seq = first.meta.seq
-                raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+                raise _not_taken(frames) from exc
             self._release(frames)
             del first, frames  # else they would be held until the next ones come
-        self._flushed.set()
 
     def discard(self) -> None:
         """Drop what the sink has not taken, and release its bytes."""
         self._put.close()
         self._take.close()
+        self._fresh.clear()
         self.frames = self.bytes = 0
         self.on_filling = _ignore
 
     async def _next(self) -> Frame | None:
         """The next frame; None behind the last one."""
-        # All that is counted is there, for none is being sent. It is taken without a
-        # checkpoint: one wake-up serves all the frames of a read.
-        if self.frames:
+        # All that is counted and was handed on is there, for none is being sent. It is taken
+        # without a checkpoint: one wake-up serves all the frames of a read.
+        if self.frames > len(self._fresh):
             return self._take.receive_nowait()
         try:
             return await self._take.receive()

@@ -109,3 +109,5 @@ class Reader:
         finally:
             # A traceback holds it, and tiny messages are many times what was sent for them.
             batch.clear()
+            # What was accepted before a violation in the same read is the sink's as well.
+            buffer.hand_on()

@@ -21,6 +21,7 @@ __all__ = [
     "CaptureSink",
     "CountingSink",
     "LeasedSink",
+    "PromptSink",
     "Sink",
     "SinkFactory",
     "check_sink_url",
@@ -56,6 +57,25 @@ class BatchSink(Protocol):
 
         They count as forwarded, all of them, when this returns. When it raises or is
         cancelled, none of them does.
+
+        Raises:
+            Exception: whatever it raises ends the capture with `forward_failed`.
+        """
+
+
+@runtime_checkable
+class PromptSink(Protocol):
+    """A `CaptureSink` that can take frames without waiting; it may have this too."""
+
+    def send_nowait(self, frames: Sequence[Frame]) -> bool:
+        """Take frames at once, in order, at least one, or say that it would have to wait.
+
+        Called from the task that reads the rig, and only while no other frame of the capture
+        waits or is being sent: so a frame that comes alone needs no turn of the forwarder.
+
+        Returns:
+            True when all of them are taken; they count as forwarded then. False when none is,
+            and `send` or `send_many` will be called with them.
 
         Raises:
             Exception: whatever it raises ends the capture with `forward_failed`.

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Literal, TypeAlias, get_args
@@ -204,6 +204,9 @@ class _Lossless(Subscription):
         self._entries.append(entry)
         self._notify()
         return entry if len(self._entries) > LOSSLESS_ITEMS else None
+
+    def _has_room(self, items: int) -> bool:
+        return len(self._entries) + items <= LOSSLESS_ITEMS
 
     def _retract(self, entry: _Entry) -> None:
         self._entries.remove(entry)
@@ -405,12 +408,7 @@ class _HubCapture:
         """
         if self._is_torn:
             raise RuntimeError("a send of this capture was cancelled; only finish may follow")
-        if self.live:
-            self.frames += 1
-            self.newest = frame
-            for slot in self.up_to_date:
-                slot.subscription._refresh(slot)
-            self.up_to_date.clear()
+        self._show(frame)
         if not self.lossless:
             return
         waiting = self._put(frame)
@@ -425,6 +423,24 @@ class _HubCapture:
                     subscription._retract(entry)
             raise
         self._is_torn = False
+
+    def send_nowait(self, frames: Sequence[Frame]) -> bool:
+        """Hand frames to every subscriber, or to none where a lossless one has no room."""
+        if self._is_torn or not all(one._has_room(len(frames)) for one in self.lossless):
+            return False
+        for frame in frames:
+            self._show(frame)
+            self._put(frame)
+        return True
+
+    def _show(self, frame: Frame) -> None:
+        """Have the live ones take the newest frame, whenever they take anything."""
+        if self.live:
+            self.frames += 1
+            self.newest = frame
+            for slot in self.up_to_date:
+                slot.subscription._refresh(slot)
+            self.up_to_date.clear()
 
     async def finish(self, terminal: Terminal) -> None:
         """Hand the terminal to every subscriber; waits for the lossless ones.

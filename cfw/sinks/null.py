@@ -43,9 +43,14 @@ class NullSink:
 
     async def send_many(self, frames: Sequence[Frame]) -> None:
         """Count frames."""
+        self.send_nowait(frames)
+
+    def send_nowait(self, frames: Sequence[Frame]) -> bool:
+        """Count frames; it never has to wait."""
         self.frames += len(frames)
         for frame in frames:
             self.bytes += len(frame.data)
+        return True
 
     async def finish(self, terminal: Terminal) -> None:
         """Count a terminal."""

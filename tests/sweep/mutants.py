@@ -149,8 +149,7 @@ MUTANTS = [
                 BUFFER,
                 """
                 except Exception as exc:
-                    seq = first.meta.seq
-                    raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+                    raise _not_taken(frames) from exc
                 """,
                 """
                 except OSError:
@@ -239,11 +238,11 @@ MUTANTS = [
             Change(
                 BUFFER,
                 """
-                    raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+                    raise _not_taken(frames) from exc
                 self._release(frames)
                 """,
                 """
-                    raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+                    raise _not_taken(frames) from exc
                 """,
             ),
         ],
@@ -405,8 +404,7 @@ MUTANTS = [
                 BUFFER,
                 """
                 except Exception as exc:
-                    seq = first.meta.seq
-                    raise ForwardFailed(f"the sink did not take frame {seq}", seq=seq) from exc
+                    raise _not_taken(frames) from exc
                 self._release(frames)
                 """,
                 """

@@ -6,8 +6,8 @@ is what can be injected, at any instant; `SINKS` are the sinks it can be injecte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from cfw.repository import ForwardBuffer
 from cfw.routes import Router
 from cfw.routes.registry import Registry
 from cfw.sessions import SessionStatus
+from cfw.sinks import CaptureSink
 from cfw.state import Frame
 from cfw.testing.bytecuts import stream_pair
 from cfw.testing.fakes import (
@@ -32,6 +33,7 @@ from cfw.testing.fakes import (
     StallingSink,
 )
 from cfw.testing.sweep import World
+from schemas import FeedOpened
 from tests.factories import START_NS
 from tests.sweep.oracle import INVARIANTS, LIMITS, TIMES, Seen, left_alone_it_is_clean
 from tests.sweep.peers import BareSocket, Rig, WatchedStream, conversation, told_by
@@ -46,11 +48,40 @@ class SlowToOpen(FlippingSink):
         await super().reach(place)
 
 
+class PromptSink(FlippingSink):
+    """A sink that takes every other read at once, and has the forwarder wait with the rest."""
+
+    @asynccontextmanager
+    async def capture(self, opened: FeedOpened) -> AsyncIterator[Any]:
+        async with super().capture(opened) as taker:
+            yield _PromptTaker(self, taker)
+
+
+class _PromptTaker:
+    def __init__(self, sink: PromptSink, taker: CaptureSink) -> None:
+        self._sink = sink
+        self.send, self.finish = taker.send, taker.finish
+        self._asked = 0
+
+    def send_nowait(self, frames: Sequence[Frame]) -> bool:
+        self._asked += 1
+        if self._sink.is_stalled or self._asked % 2:
+            return False
+        recorded = self._sink.only
+        for frame in frames:
+            recorded.offer()
+            with suppress(StopIteration):  # not stalled, it does not wait
+                self._sink.reach(frame.meta.seq).send(None)
+            recorded.take(frame)
+        return True
+
+
 #: Sinks that work, until a fault tells them not to.
 WORKING: dict[str, Callable[[], RecordingSink]] = {
     "fast": FlippingSink,
     "opens slowly": SlowToOpen,
     "slow": lambda: FlippingSink(delay_s=0.03, finish_s=0.01),
+    "prompt": lambda: PromptSink(delay_s=0.004, finish_s=0.01),
 }
 SINKS = WORKING | {
     "raises once": lambda: FailingSink(at=2, times=1),

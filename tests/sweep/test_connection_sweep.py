@@ -45,6 +45,12 @@ async def test_sink_and_rig_break_at_every_instant(world: World) -> None:
     await connection(world, sink="slow")
 
 
+@sweep(at=["connection", "sink_raises"], schedules=["fifo"])
+async def test_a_sink_that_takes_some_frames_at_once(world: World) -> None:
+    """Cancelled, or with a sink that raises: what is taken at once is a frame like others."""
+    await connection(world, sink="prompt")
+
+
 @sweep(
     at=["connection"],
     schedules=["exhaustive"],

@@ -21,7 +21,7 @@ from cfw.limits import Limits, Times
 from cfw.routes import Router
 from cfw.routes.registry import Registry
 from cfw.sessions import open_authority
-from cfw.sinks import BatchSink, CaptureSink, Sink, open_sink
+from cfw.sinks import BatchSink, CaptureSink, PromptSink, Sink, open_sink
 from cfw.state import Frame
 from schemas import FeedOpened, Terminal
 
@@ -52,6 +52,23 @@ class _StampedBatches(_StampedCapture):
             self._consumer.take(frame.data)
 
 
+class _StampedPrompt(_StampedBatches):
+    """The same for a sink that can take them without waiting."""
+
+    def __init__(
+        self, inner: CaptureSink, batches: BatchSink, prompt: PromptSink, consumer: Consumer
+    ) -> None:
+        super().__init__(inner, batches, consumer)
+        self._prompt = prompt
+
+    def send_nowait(self, frames: Sequence[Frame]) -> bool:
+        is_taken = self._prompt.send_nowait(frames)
+        if is_taken:
+            for frame in frames:
+                self._consumer.take(frame.data)
+        return is_taken
+
+
 class _StampedSink:
     def __init__(self, inner: Sink, consumer: Consumer) -> None:
         self._inner = inner
@@ -64,7 +81,10 @@ class _StampedSink:
     async def _capture(self, opened: FeedOpened) -> AsyncIterator[CaptureSink]:
         async with self._inner.capture(opened) as inner:
             if isinstance(inner, BatchSink):
-                yield _StampedBatches(inner, inner, self._consumer)
+                if isinstance(inner, PromptSink):
+                    yield _StampedPrompt(inner, inner, inner, self._consumer)
+                else:
+                    yield _StampedBatches(inner, inner, self._consumer)
             else:
                 yield _StampedCapture(inner, self._consumer)
 

@@ -26,6 +26,7 @@ async def put(box: ForwardBuffer, one: Frame) -> None:
     if not box.has_room(one.meta.byte_length):
         await box.wait_for_room(one.meta)
     box.put(one)
+    box.hand_on()
 
 
 class Taker:
@@ -123,6 +124,7 @@ async def test_what_the_sink_has_taken_is_held_by_nobody() -> None:
     held = [weakref.ref(one) for one in frames]
     for one in frames:
         box.put(one)
+    box.hand_on()
     del one, frames
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, sink)
@@ -295,13 +297,16 @@ async def test_frames_of_one_read_are_one_batch() -> None:
     sink.may_go.set()
     for seq in (1, 2):
         box.put(frame(seq))
+    box.hand_on()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(box.forward, sink)
         await wait_all_tasks_blocked()
         for seq in (3, 4, 5):
             box.put(frame(seq))
+        box.hand_on()
         await wait_all_tasks_blocked()
         box.put(frame(6))
+        box.hand_on()
         box.close()
     assert sink.batches == [[1, 2], [3, 4, 5], [6]]
 
@@ -349,3 +354,107 @@ async def test_a_batch_that_fails_counts_none_of_its_frames() -> None:
     assert (box.frames_forwarded, box.frames) == (0, 3)
     box.discard()
     assert (box.frames, box.bytes) == (0, 0)
+
+
+class PromptTaker(Taker):
+    """Takes frames at once while it is told that it can."""
+
+    can = True
+
+    def send_nowait(self, frames: Sequence[Frame]) -> bool:
+        if not self.can:
+            return False
+        seqs = [one.meta.seq for one in frames]
+        if self.fails_at in seqs:
+            raise OSError("the disk is full")
+        self.taken += seqs
+        return True
+
+
+async def test_a_sink_that_can_takes_a_frame_without_a_turn_of_the_forwarder() -> None:
+    """It has the frames when `hand_on` returns, and they are counted as all others are."""
+    box, sink = buffer(), PromptTaker()
+    forwarded: list[int] = []
+    box.on_taken = lambda frames: forwarded.extend(one.meta.seq for one in frames)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        for seq in (1, 2):
+            box.put(frame(seq))
+        assert (box.frames, sink.taken) == (2, [])
+        box.hand_on()
+        assert (box.frames, box.bytes, box.frames_forwarded, box.bytes_forwarded) == (
+            *(0, 0),
+            *(2, 20),
+        )
+        assert sink.taken == forwarded == [1, 2]
+        assert box.peak_frames == 2
+        box.hand_on()
+        box.close()
+        await box.wait_flushed()
+    assert sink.taken == [1, 2]
+
+
+async def test_no_frame_overtakes_one_that_waits() -> None:
+    """What cannot be taken at once goes to the forwarder, and all behind it until it is taken,
+    however willing the sink is by then."""
+    box, sink = buffer(), PromptTaker(may_take=0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        sink.can = False
+        await put(box, frame(1))
+        sink.can = True
+        await put(box, frame(2))  # the first has not been taken by the forwarder
+        await wait_all_tasks_blocked()
+        await put(box, frame(3))  # it waits in the sink
+        assert (box.frames, sink.taken) == (3, [])
+        nursery.cancel_scope.cancel()
+    box.discard()
+    assert box.frames_forwarded == 0
+
+
+async def test_before_the_forwarder_runs_and_behind_it_nothing_is_taken_at_once() -> None:
+    """The sink is the forwarder's: what it has not begun, or ended, waits for nobody."""
+    box, sink = buffer(), PromptTaker()
+    await put(box, frame(1))
+    assert sink.taken == []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        assert sink.taken == [1]
+        nursery.cancel_scope.cancel()
+    await put(box, frame(2))
+    assert sink.taken == [1]
+    assert box.frames == 1
+
+
+async def test_a_sink_that_raises_at_once_is_forward_failed() -> None:
+    """As when the forwarder had asked it; none of the frames counts."""
+    box, sink = buffer(), PromptTaker(fails_at=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        await put(box, frame(1))
+        with pytest.raises(ForwardFailed, match="did not take frame 2") as caught:
+            await put(box, frame(2))
+        nursery.cancel_scope.cancel()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.seq == 2
+    assert (box.frames, box.frames_forwarded) == (1, 1)
+
+
+async def test_a_full_buffer_is_handed_on_before_anybody_waits_for_room() -> None:
+    """In the middle of a read, so a burst is no overflow for a sink that takes at once."""
+    box, sink = buffer(frames=2), PromptTaker()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(box.forward, sink)
+        await wait_all_tasks_blocked()
+        for seq in range(1, 6):
+            one = frame(seq)
+            if not box.has_room(one.meta.byte_length):
+                await box.wait_for_room(one.meta)
+            box.put(one)
+        box.hand_on()
+        box.close()
+    assert sink.taken == [1, 2, 3, 4, 5]

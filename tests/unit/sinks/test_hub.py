@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocked
 
+from cfw.sinks import PromptSink
 from cfw.sinks.hub import (
     LIVE_ENDED,
     LOSSLESS_ITEMS,
@@ -662,3 +663,41 @@ async def test_a_live_viewer_that_leaves_frees_the_frame() -> None:
             await capture.send(frame(3))
             assert await take(third, 2) == ["cap+", "cap3"]
             assert third.dropped == 0
+
+
+@pytest.mark.parametrize("held", [LOSSLESS_ITEMS - 3, LOSSLESS_ITEMS - 2, LOSSLESS_ITEMS - 1])
+async def test_frames_are_taken_at_once_where_every_consumer_has_room(held: int) -> None:
+    """Two frames for a lossless consumer that holds so many items: all of them or none, and
+    a live one takes the newest either way."""
+    hub = Hub()
+    with hub.subscribe() as lossless, hub.subscribe(mode="live") as live:
+        async with hub.capture(opened()) as capture:
+            assert isinstance(capture, PromptSink)
+            for seq in range(1, held):  # `opened` is one of them
+                assert capture.send_nowait([frame(seq)])
+            has_room = held + 2 <= LOSSLESS_ITEMS
+            assert capture.send_nowait([frame(held), frame(held + 1)]) is has_room
+            last = held + 1 if has_room else held - 1
+            assert await take(lossless, last + 1) == [
+                "cap+",
+                *(f"cap{n + 1}" for n in range(last)),
+            ]
+            assert (await take(live, 2))[1] == f"cap{last}"
+            assert capture.send_nowait([frame(last + 1)])
+            await capture.finish(close())
+
+
+async def test_a_capture_whose_send_was_cut_takes_nothing_at_once() -> None:
+    """Some have that frame and some do not; `send` says so."""
+    hub = Hub()
+    with hub.subscribe() as subscription:
+        async with hub.capture(opened()) as capture:
+            for seq in range(1, LOSSLESS_ITEMS):
+                await capture.send(frame(seq))
+            with trio.move_on_after(0):
+                await capture.send(frame(LOSSLESS_ITEMS))
+            await take(subscription, 5)
+            assert isinstance(capture, PromptSink)
+            assert not capture.send_nowait([frame(LOSSLESS_ITEMS)])
+            with pytest.raises(RuntimeError, match="was cancelled"):
+                await capture.send(frame(LOSSLESS_ITEMS))
