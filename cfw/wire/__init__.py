@@ -3,10 +3,10 @@
 `accept` answers the handshake and yields a `WebSocket`; what ends it is a `WireError`.
 """
 
-from .accept import Elsewhere, Judge, accept
-from .connection import WebSocket
-from .decoder import Decoder, PeerClose
-from .errors import (
+from cfw.wire.accept import Elsewhere, Judge, accept
+from cfw.wire.connection import WebSocket
+from cfw.wire.decoder import Decoder, PeerClose
+from cfw.wire.errors import (
     AskedElsewhere,
     HandshakeRejected,
     InvalidPayload,
@@ -21,7 +21,7 @@ from .errors import (
     WireError,
     WireViolation,
 )
-from .handshake import (
+from cfw.wire.handshake import (
     MAX_HEAD_BYTES,
     HandshakeReject,
     Headers,
@@ -34,8 +34,8 @@ from .handshake import (
     refuse_now,
     see_off,
 )
-from .patience import hold_after
-from .tls import shake_tls
+from cfw.wire.patience import hold_after
+from cfw.wire.tls import shake_tls
 
 __all__ = [
     "MAX_HEAD_BYTES",

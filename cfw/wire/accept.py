@@ -9,11 +9,10 @@ import trio
 from trio_websocket import wrap_server_stream
 
 from cfw.tasks.nurseries import open_plain_nursery
-
-from .connection import WebSocket
-from .decoder import Decoder
-from .errors import AskedElsewhere, HandshakeRejected, PeerGone, WireCrashed
-from .handshake import (
+from cfw.wire.connection import WebSocket
+from cfw.wire.decoder import Decoder
+from cfw.wire.errors import AskedElsewhere, HandshakeRejected, PeerGone, WireCrashed
+from cfw.wire.handshake import (
     HandshakeReject,
     Request,
     RequestBytes,
@@ -24,17 +23,17 @@ from .handshake import (
     refuse,
     upgrade_head,
 )
-from .patience import hold_after
-from .stream import WireStream
-from .tls import shake_tls
+from cfw.wire.patience import hold_after
+from cfw.wire.stream import WireStream
+from cfw.wire.tls import shake_tls
 
-# Says why a request is refused; None to let it in.
+#: Says why a request is refused; None to let it in.
 Judge: TypeAlias = Callable[[Request], Awaitable[HandshakeReject | None]]
-# Headers of the answer that lets a peer in, made when it is.
+#: Headers of the answer that lets a peer in, made when it is.
 Greet: TypeAlias = Callable[[], list[tuple[bytes, bytes]]]
-# Serves who asks for another path; has the transport, and what was read, until it returns.
+#: Serves who asks for another path; has the transport, and what was read, until it returns.
 Elsewhere: TypeAlias = Callable[[trio.abc.Stream, RequestBytes], Awaitable[object]]
-# What a request head comes to: the head to give to trio-websocket, or why there is none.
+#: What a request head comes to: the head to give to trio-websocket, or why there is none.
 _Answer: TypeAlias = Callable[[bytes], Awaitable[bytes | HandshakeReject]]
 
 

@@ -6,28 +6,28 @@ from typing import Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from .decoder import Decoder
-from .errors import (
+from cfw.wire.decoder import Decoder
+from cfw.wire.errors import (
     KeepaliveTimeout,
     MessageTimeout,
     PeerClosed,
     PeerGone,
     WireError,
 )
-from .handshake import (
+from cfw.wire.handshake import (
     close_now,
     end_half,
 )
-from .patience import Patience
-from .receiver import Receiver
-from .stream import WireStream
+from cfw.wire.patience import Patience
+from cfw.wire.receiver import Receiver
+from cfw.wire.stream import WireStream
 
-# RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
+#: RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
 
-# What a peer that goes on sending may send behind our close frame and still read it: many
-# times what the kernels of both sides hold (Linux: up to 6 MB and 4 MB), and a half second
-# of a gigabit link. One that sends on for ever costs no more than this.
+#: What a peer that goes on sending may send behind our close frame and still read it: many
+#: times what the kernels of both sides hold (Linux: up to 6 MB and 4 MB), and a half second
+#: of a gigabit link. One that sends on for ever costs no more than this.
 LINGER_BYTES: Final = 64 * 1024 * 1024
 
 

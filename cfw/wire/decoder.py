@@ -11,35 +11,35 @@ from typing import Final, Literal
 
 import attrs
 
-from ._pure import Bytes
-from .errors import InvalidPayload, MessageTooBig, ProtocolFault, WireViolation
+from cfw.wire._pure import Bytes
+from cfw.wire.errors import InvalidPayload, MessageTooBig, ProtocolFault, WireViolation
 
 try:
-    from ._native import Payload, take_messages, unmask
+    from cfw.wire._native import Payload, take_messages, unmask
 except ImportError:
-    from ._pure import Payload, take_messages, unmask
+    from cfw.wire._pure import Payload, take_messages, unmask
 
 _CONTINUATION: Final = 0x0
 _TEXT: Final = 0x1
 _FIN: Final = 0x80
 _CLOSE: Final = 0x88
 
-# The whole grammar of a first byte: which ones may begin a frame between messages, and
-# which ones inside a fragmented message. Anything else is explained by `_explain`.
+#: The whole grammar of a first byte: which ones may begin a frame between messages, and
+#: which ones inside a fragmented message. Anything else is explained by `_explain`.
 _BETWEEN: Final = frozenset({0x01, 0x02, 0x81, 0x82, 0x88, 0x89, 0x8A})
 _INSIDE: Final = frozenset({0x00, 0x80, 0x88, 0x89, 0x8A})
 
-# Section 7.4: the codes that may stand in a close frame; 3000-4999 are free to use.
+#: Section 7.4: the codes that may stand in a close frame; 3000-4999 are free to use.
 _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 _LENGTH_16: Final = Struct("!H")
 _LENGTH_64: Final = Struct("!Q")
 
-# A message in more fragments than this must have this many bytes in each, on average: an
-# empty fragment is six bytes to send and some microseconds to decode.
+#: A message in more fragments than this must have this many bytes in each, on average: an
+#: empty fragment is six bytes to send and some microseconds to decode.
 MANY_FRAGMENTS: Final = 1000
 FRAGMENT_BYTES: Final = 16
-# One call decodes so many frames: some milliseconds of tiny ones, whatever a read has brought.
+#: One call decodes so many frames: some milliseconds of tiny ones, whatever a read has brought.
 FRAMES_AT_ONCE: Final = 512
 
 

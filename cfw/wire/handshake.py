@@ -15,25 +15,25 @@ import attrs
 import h11
 import trio
 
-from .errors import PeerGone
+from cfw.wire.errors import PeerGone
 
-# As much as h11 takes, so that every head passed on is parsed.
+#: As much as h11 takes, so that every head passed on is parsed.
 MAX_HEAD_BYTES: Final = 16 * 1024
-# Browsers send some twenty. Each costs h11 some microseconds, however short it is.
+#: Browsers send some twenty. Each costs h11 some microseconds, however short it is.
 MAX_HEAD_LINES: Final = 128
-# How long a refused peer may take to read why, and to leave.
+#: How long a refused peer may take to read why, and to leave.
 REFUSE_S: Final = 1.0
 
 _READ_BYTES: Final = 64 * 1024
-# Where h11 ends a head; anything else would make two readers disagree about it.
+#: Where h11 ends a head; anything else would make two readers disagree about it.
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _TOKEN: Final = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-# What may begin a request; a TLS greeting, for one, does not, and never has an end.
+#: What may begin a request; a TLS greeting, for one, does not, and never has an end.
 _BEGINNING: Final = re.compile(_TOKEN + rb"( |\Z)|\Z")
-# Bytes above ASCII have no place in a target, but none in a query is looked at.
+#: Bytes above ASCII have no place in a target, but none in a query is looked at.
 _REQUEST_LINE: Final = re.compile(rb"(%s) ([!-~\x80-\xff]+) HTTP/1\.([0-9])\r?\n" % _TOKEN)
 _FIELD: Final = re.compile(_TOKEN + rb":")
-# As a proxy is asked for a page (RFC 9112, 3.2.2); taken from everybody.
+#: As a proxy is asked for a page (RFC 9112, 3.2.2); taken from everybody.
 _ABSOLUTE: Final = re.compile(rb"[a-z][a-z0-9+.-]*://([^/?]*)", re.IGNORECASE)
 
 #: Of a request: names in lower case, values without space around them. The text is ISO 8859-1,

@@ -8,19 +8,19 @@ from typing import Final
 
 import trio
 
-from ._pure import Bytes
-from .readiness import Readiness
+from cfw.wire._pure import Bytes
+from cfw.wire.readiness import Readiness
 
-# A rig that sends faster than it is read gets twice as much a read each time, up to this.
-# Measured over loopback TCP: 64 KiB costs 1.5 times the CPU of a frame of 30 kB and twice
-# that of one of 300 kB, 2 MiB is no better, and all of it fits the caches of a core.
+#: A rig that sends faster than it is read gets twice as much a read each time, up to this.
+#: Measured over loopback TCP: 64 KiB costs 1.5 times the CPU of a frame of 30 kB and twice
+#: that of one of 300 kB, 2 MiB is no better, and all of it fits the caches of a core.
 MAX_READ_BYTES: Final = 1024 * 1024
 MIN_READ_BYTES: Final = 64 * 1024
-# So many such rigs are read in one pass of the event loop: the frames of a pass are handed on
-# before they are out of the caches. Measured with 4 to 1 000 rigs; 2 and 8 are no better.
+#: So many such rigs are read in one pass of the event loop: the frames of a pass are handed on
+#: before they are out of the caches. Measured with 4 to 1 000 rigs; 2 and 8 are no better.
 TURNS: Final = 4
-# What all that wait for a turn may be sent in one round, so that the last of a thousand waits
-# no longer for its own than a slow sink takes for this: a second at 30 kB in 100 us.
+#: What all that wait for a turn may be sent in one round, so that the last of a thousand waits
+#: no longer for its own than a slow sink takes for this: a second at 30 kB in 100 us.
 ROUND_BYTES: Final = 256 * 1024 * 1024
 
 

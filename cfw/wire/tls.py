@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import trio
 
-from .errors import PeerGone, TlsFailed
-from .handshake import REFUSE_S, HandshakeReject, refuse, see_off
+from cfw.wire.errors import PeerGone, TlsFailed
+from cfw.wire.handshake import REFUSE_S, HandshakeReject, refuse, see_off
 
-# OpenSSL's reason -> what it means at a server.
+#: OpenSSL's reason -> what it means at a server.
 _MEANINGS: Final = {
     "HTTP_REQUEST": "plain HTTP came where TLS is spoken: the URL needs wss:// or https://",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer showed no client certificate",

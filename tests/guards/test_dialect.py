@@ -19,8 +19,6 @@ import cfw
 
 ROOT = Path(cfw.__file__).parent.parent
 ROOMS = ("cfw", "schemas", "tests")
-#: The room of the wire keeps its relative imports and bare comments until it is next rebuilt.
-WAITING = ROOT / "cfw/wire"
 #: A module, its lines, and what it is called.
 Rule: TypeAlias = Callable[[ast.Module, list[str], str], Iterator[int]]
 
@@ -134,10 +132,9 @@ def modules() -> dict[str, tuple[ast.Module, list[str], str]]:
     """All modules that the rules are for, by their path: parsed, as lines, and their names."""
     found = {}
     for path in (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))):
-        if not path.is_relative_to(WAITING):
-            place, text = path.relative_to(ROOT), path.read_text("utf-8")
-            name = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
-            found[place.as_posix()] = ast.parse(text), text.splitlines(), name
+        place, text = path.relative_to(ROOT), path.read_text("utf-8")
+        name = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
+        found[place.as_posix()] = ast.parse(text), text.splitlines(), name
     return found
 
 
