@@ -96,7 +96,7 @@ def test_every_bit_and_every_nth() -> None:
 
 
 def test_it_stands_alone() -> None:
-    """The module imports Trio, the standard library and the streams of sweeps."""
+    """It imports Trio, attrs, which Trio brings, the standard library and sweeps' streams."""
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -107,7 +107,7 @@ def test_it_stands_alone() -> None:
         for alias in node.names
     }
     names = {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert names == {"trio", "cfw.testing.sweep.streams"}
+    assert names == {"attrs", "trio", "cfw.testing.sweep.streams"}
 
 
 # --- streams --------------------------------------------------------------------------------
