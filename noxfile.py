@@ -141,7 +141,7 @@ def tests(session: nox.Session) -> None:
         return
     elsewhere = (f"--ignore={path}" for path in (*HEAVY, *SWEEPS, ELSEWHERE))
     run(session, "pytest", *WAITING, *QUICK, *elsewhere)
-    run(session, "pytest", *WAITING, *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
+    run(session, "pytest", *PARALLEL, *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
 
 
 @nox.session(venv_backend="none")

@@ -74,7 +74,8 @@ async def test_the_camera_reaches_the_live_page(
         await live.goto(admin(worker.addresses))
         await live.until("!document.querySelector('#empty').hidden")
         assert "cfw send ws://" in await live.text("#send-line")
-        await film(camera, worker.addresses)
+        # Long enough for a busy machine to look at it twice.
+        await film(camera, worker.addresses, length="8")
         await live.until(f"document.querySelector('{PICTURE}').naturalWidth === 640")
         first = await live.screenshot(PICTURE)
         # The fake camera draws the time and a turning wheel.
