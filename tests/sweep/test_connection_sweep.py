@@ -20,7 +20,7 @@ PAIRS = [
     ("sink_stalls", "server"),
 ]
 #: How many a one-frame capture has; another number means that the connection has changed.
-ORDERS = 110_592
+ORDERS = 663_552
 
 
 @sweep(at=["connection", "server"], params=grid(sink=["fast", "slow"]), sometimes=REACHED)
