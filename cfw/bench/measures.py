@@ -236,7 +236,7 @@ class Bench:
             measure = partial(most_rigs, seconds=plan.paced_s, fps=plan.fps, size=size)
             title = (
                 f"rigs at {plan.fps:g} fps of {_size(size)} that one core holds: p99 under "
-                f"{LATE_MS:g} ms, no frame left out, no capture aborted"
+                f"{LATE_MS:g} ms, no capture aborted"
             )
             rounds = plan.paced_rounds
             tables.append(self._table("rigs", title, RIGS, measure, self._contracts(), rounds))

@@ -68,7 +68,7 @@ def child(url: str, what: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc/self/fd to count in")
 @pytest.mark.parametrize("stage", ["connecting", "sending", "closing"])
 async def test_keyboard_interrupt_leaves_nothing_behind(stage: str) -> None:
     """Ctrl-C, wherever the main thread waits: it leaves at once, no thread, no socket."""
@@ -158,7 +158,7 @@ print(json.dumps([interrupted, [name for name in left if "socket" in name or "cf
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc/self/fd to count in")
 async def test_keyboard_interrupt_at_any_time() -> None:
     """A hundred captures, each interrupted a little later: never a thread or socket is left."""
 

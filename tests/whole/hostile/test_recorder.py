@@ -19,7 +19,7 @@ from tests.whole.hostile.figures import IS_LONG, figure
 from tests.whole.smoke.test_serve_command import process
 
 if sys.platform == "win32":
-    pytest.skip("ends processes by signals", allow_module_level=True)
+    pytest.skip("Windows ends no process by SIGKILL", allow_module_level=True)
 
 from tests.whole.record.test_commands import recorder
 

@@ -22,7 +22,7 @@ from tests.pictures import draw
 from tests.whole.smoke.test_serve_command import CFW, process
 
 if sys.platform == "win32":
-    pytest.skip("ends processes by signals", allow_module_level=True)
+    pytest.skip("Windows ends no process by SIGKILL", allow_module_level=True)
 
 PATIENCE_S = 60.0
 
