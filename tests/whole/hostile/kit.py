@@ -37,12 +37,14 @@ class Worker:
         capture: host and port for rigs.
         admin: URL of the admin listener.
         log_file: its standard error, JSON lines.
+        dialled: the connections that were made to it.
     """
 
     process: psutil.Popen
     capture: tuple[str, int]
     admin: str
     log_file: Path
+    dialled: list[trio.SocketStream] = attrs.field(factory=list, init=False, repr=False)
 
     @property
     def rss(self) -> int:
@@ -71,21 +73,27 @@ class Worker:
 
     async def connections(self, count: int) -> None:
         """Wait until it has so many connections, as it counts them itself."""
-        await self._settle("cfw_connections", count)
+        await self.settle("cfw_connections", count)
 
     async def captures(self, count: int) -> None:
         """Wait until so many captures run."""
-        await self._settle("cfw_captures_running", count)
+        await self.settle("cfw_captures_running", count)
 
-    async def _settle(self, name: str, count: int) -> None:
-        with trio.fail_after(PATIENCE_S):
-            while await self.metric(name) != count:  # noqa: ASYNC110 - it is another process
-                await trio.sleep(0.02)
+    async def settle(self, name: str, value: float) -> None:
+        """Wait until one number of `/metrics` is this."""
+        last = math.nan
+        with trio.move_on_after(PATIENCE_S):
+            while (last := await self.metric(name)) != value:
+                await trio.sleep(0.02)  # noqa: ASYNC110 - it is another process
+            return
+        raise AssertionError(f"{name} is {last:g} and does not become {value:g}")
 
     async def dial(self) -> trio.SocketStream:
-        """A TCP connection to the port for rigs."""
+        """A TCP connection to the port for rigs; closed with the worker if it is open still."""
         with trio.fail_after(PATIENCE_S):
-            return await trio.open_tcp_stream(*self.capture)
+            stream = await trio.open_tcp_stream(*self.capture)
+        self.dialled.append(stream)
+        return stream
 
     async def rig(self, capture_id: str | None = None) -> Rig:
         """A WebSocket, with a capture open if it has an id."""
@@ -166,7 +174,13 @@ async def worker(
         assert line, log_file.read_text()
         ready = json.loads(line)
         url = urlsplit(ready["capture"])
-        yield Worker(process, (url.hostname or "", url.port or 0), ready["admin"], log_file)
+        made = Worker(process, (url.hostname or "", url.port or 0), ready["admin"], log_file)
+        try:
+            yield made
+        finally:
+            # What a test that fails leaves open would be blamed on the next one.
+            for stream in made.dialled:
+                await trio.aclose_forcefully(stream)
     finally:
         with suppress(psutil.NoSuchProcess):
             process.kill()

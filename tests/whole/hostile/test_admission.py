@@ -52,7 +52,8 @@ async def test_a_thousand_connections_beyond_the_cap_starve_nobody(tmp_path: Pat
     told: list[str] = []
     took: list[float] = []
     waits: list[float] = []
-    async with worker(tmp_path, settings={"limits.max_connections": 5}) as made:
+    settings = {"limits.max_connections": 5, "times.idle_s": 120}
+    async with worker(tmp_path, settings=settings) as made:
         rigs = [await made.rig(f"cap-{n}") for n in range(5)]
         before = made.rss
         async with trio.open_nursery() as nursery:
@@ -70,6 +71,9 @@ async def test_a_thousand_connections_beyond_the_cap_starve_nobody(tmp_path: Pat
                     await rig.frame()
                     waits.append(trio.current_time() - began)
         idle = [await made.dial() for _ in range(100)]  # too many that ask nothing
+        # The kernel connects them before the worker takes them: one that it took only when
+        # the first rig has left would get its place.
+        await made.settle('cfw_connections_refused_total{reason="capacity"}', CROWD + 100)
         assert (await rigs.pop().receipt())["frames"] == 40
         await made.connections(4)
         began = trio.current_time()
@@ -77,13 +81,11 @@ async def test_a_thousand_connections_beyond_the_cap_starve_nobody(tmp_path: Pat
         next_in = trio.current_time() - began
         assert [(await rig.receipt())["frames"] for rig in rigs] == [40] * 4 + [0]
         grown = made.rss - before
-        refused = await made.metric('cfw_connections_refused_total{reason="capacity"}')
         lines = len(made.log("connection.refused"))
         for stream in idle:
             await stream.aclose()
     assert set(told) <= {"503", "reset"}
     assert told.count("503") >= 0.9 * CROWD
-    assert refused == CROWD + 100
     assert lines <= CROWD / 10, "a flood must not fill the log"
     figure(
         f"{CROWD} connections beyond the cap",
@@ -175,7 +177,7 @@ async def test_idle_connections_do_not_lock_the_health_check_out(tmp_path: Path)
 async def test_descriptors_used_up_and_freed(tmp_path: Path) -> None:
     """Captures go on meanwhile, the others are told 503, and afterwards all are served."""
     waits = []
-    async with worker(tmp_path, descriptors=100) as made:
+    async with worker(tmp_path, settings={"times.idle_s": 120}, descriptors=100) as made:
         rigs = [await made.rig(f"cap-{n}") for n in range(10)]
         held = [await made.dial() for _ in range(150)]
         # Let in or refused, each connection is decided on before the next.
