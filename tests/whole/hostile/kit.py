@@ -83,8 +83,9 @@ class Worker:
         """Wait until one number of `/metrics` is this."""
         last = math.nan
         with trio.move_on_after(PATIENCE_S):
-            while (last := await self.metric(name)) != value:
-                await trio.sleep(0.02)  # noqa: ASYNC110 - it is another process
+            # It is another process: nothing signals it.
+            while (last := await self.metric(name)) != value:  # noqa: ASYNC110
+                await trio.sleep(0.02)
             return
         raise AssertionError(f"{name} is {last:g} and does not become {value:g}")
 

@@ -58,6 +58,8 @@ async def running(
             monkeypatch.setattr(application, name, partial(_given, fake))
     keys: dict[str, object] = {"server.port": 0, "admin.port": 0}
     keys["sessions.static"] = ["ada:s-1"]
+    # A peer on a busy machine still reads why its capture ended.
+    keys["times.linger_s"] = 20
     keys |= {name.replace("__", "."): value for name, value in settings.items()}
     config = load_config(None, keys.items())
     shutdown, reload = Shutdown(), Reload()
