@@ -5,12 +5,31 @@ The command `cfw explain` and the pages of the admin listener show these texts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from cfw.errors import OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED
 from cfw.limits import Limits, Times
 from schemas import ErrorCode
+
+
+@attrs.frozen
+class Case:
+    """What a code means where its detail says more than the code does.
+
+    Args:
+        label: what to call it, in a word or two.
+        meaning: one sentence.
+        rig: what the rig's programmer can do.
+        operator: what whoever runs the worker can do.
+    """
+
+    label: str
+    meaning: str
+    rig: str
+    operator: str
 
 
 @attrs.frozen
@@ -23,6 +42,7 @@ class Explanation:
         rig: what the rig's programmer can do.
         operator: what whoever runs the worker can do.
         keys: the settings it depends on, as `limits.max_fps`; empty when there is none.
+        cases: detail -> what it means with exactly that detail.
     """
 
     meaning: str
@@ -30,6 +50,7 @@ class Explanation:
     rig: str
     operator: str
     keys: tuple[str, ...] = ()
+    cases: Mapping[str, Case] = attrs.Factory(dict)
 
     @property
     def defaults(self) -> dict[str, float]:
@@ -182,6 +203,15 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         "session.unanswered says why there was no answer. For a list: "
         "cfw serve --session USER:SESSION.",
         ("times.session_check_s",),
+        {
+            SESSION_UNCHECKED: Case(
+                "session unchecked",
+                "The session could not be checked.",
+                "Try again later, with the same user and session.",
+                "The session authority does not answer: the log line session.unreachable or "
+                "session.unanswered says why.",
+            )
+        },
     ),
     ErrorCode.SESSION_CLOSED: Explanation(
         "The session has ended, or could not be checked again for too long.",
@@ -193,6 +223,22 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
         "If sessions should be open, look for session.unreachable and session.unanswered "
         "in the log; raise times.session_grace_s to bridge longer outages.",
         ("times.session_recheck_s", "times.session_check_s", "times.session_grace_s"),
+        {
+            OPERATOR_ENDED: Case(
+                "ended by operator",
+                "An operator ended this capture.",
+                "Ask whoever runs the worker before you film again; the session itself is "
+                "still open.",
+                "Somebody ended it on the live page, or with DELETE /captures/CAPTURE_ID; the "
+                "log line capture.revoked names the address.",
+            ),
+            SESSION_ENDED: Case(
+                "session ended",
+                "The session has ended.",
+                "Stop sending; ask for a new session before the next capture.",
+                "Whoever runs the study has ended it; nothing is wrong with the worker.",
+            ),
+        },
     ),
     ErrorCode.SERVER_SHUTDOWN: Explanation(
         "The worker stops, and could not wait any longer for the capture to end.",

@@ -36,6 +36,8 @@ from cfw.actions import (
     RequestSessionValidation,
 )
 from cfw.errors import (
+    SESSION_ENDED,
+    SESSION_UNCHECKED,
     DomainError,
     LimitDurationExceeded,
     LimitFpsExceeded,
@@ -471,9 +473,9 @@ def _session_error(event: SessionVerdict) -> DomainError | None:
     if event.verdict is Verdict.INVALID:
         return SessionInvalid("the session is unknown or belongs to another user")
     if event.verdict is Verdict.CLOSED:
-        return SessionClosed("the session has ended")
+        return SessionClosed(SESSION_ENDED)
     if event.verdict is Verdict.UNREACHABLE and event.at_open:
-        return SessionInvalid("the session could not be checked; try again later")
+        return SessionInvalid(SESSION_UNCHECKED)
     return None
 
 

@@ -19,6 +19,8 @@ from cfw.http.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.http.routing import App, Route
 from cfw.limits import Limits
 from cfw.metrics import Metrics
+from cfw.net import group_of
+from cfw.routes.refusals import Refusals
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 from schemas import ErrorCode, Timestamp
@@ -37,6 +39,7 @@ def create_app(
     capture_url: str,
     limits: Limits,
     metrics: Metrics | None = None,
+    refusals: Refusals | None = None,
     needs_token: bool = False,
     desk: Desk | None = None,
 ) -> App:
@@ -55,20 +58,24 @@ def create_app(
         needs_token: whether a rig has to send a token, for the page that films.
         desk: where invitations are made; None for a worker that invites nobody.
         metrics: what the worker measures; None shows a worker that has measured nothing.
+        refusals: the connections that were not let in last; None for none.
     """
     measured = Metrics() if metrics is None else metrics
+    refused_last = Refusals(measured) if refusals is None else refusals
     scrape = exposition(measured, registry)
     pace = LivePace()
 
     async def healthz(_: Request) -> Response:
         return json_answer({"status": "ok"})
 
-    async def readyz(_: Request) -> Response:
+    def status() -> str:
         if not is_ready():
-            return json_answer({"status": "draining"}, 503)
-        if not measured.is_authority_reachable:
-            return json_answer({"status": "authority_unreachable"}, 503)
-        return json_answer({"status": "ready"})
+            return "draining"
+        return "ready" if measured.is_authority_reachable else "authority_unreachable"
+
+    async def readyz(_: Request) -> Response:
+        now = status()
+        return json_answer({"status": now}, 200 if now == "ready" else 503)
 
     async def show_metrics(request: Request) -> Response:
         body, content_type = scrape(request.header("accept") or "")
@@ -78,8 +85,10 @@ def create_app(
         return json_answer(
             {
                 "captures": [_fields(status) for status in registry.statuses()],
-                # Tells a reader that polls when it is time to ask for `/ended`.
+                # Tells a reader that polls when it is time to ask for `/ended`, and `/refused`.
                 "ended": registry.ends.total(),
+                "refused": refused_last.total,
+                "status": status(),
             }
         )
 
@@ -107,6 +116,9 @@ def create_app(
             }
         )
 
+    async def refused(request: Request) -> Response:
+        return json_answer({"refused": refused_last.told(group_of(request.peer))})
+
     async def info(_: Request) -> Response:
         return json_answer(
             {
@@ -130,6 +142,7 @@ def create_app(
             Route("/captures", captures),
             Route("/captures/{capture_id}", revoke, ("DELETE",)),
             Route("/ended", ended),
+            Route("/refused", refused),
             Route("/info", info),
             Route("/codes", codes),
             *invitation_routes(desk),

@@ -27,6 +27,7 @@ _FILES = (
     "cards.js",
     "chart.js",
     "codes.js",
+    "connection.js",
     "ended.css",
     "ended.js",
     "feed.js",
@@ -38,6 +39,7 @@ _FILES = (
     "live.css",
     "live.js",
     "rates.js",
+    "refused.js",
     "rig-clock.js",
     "settings.js",
 )
@@ -51,6 +53,7 @@ _FILM_FILES = (
     "format.js",
     "icon.svg",
     "join.js",
+    "refused.js",
     "settings.js",
 )
 _TYPES = {

@@ -13,6 +13,7 @@ from cfw.api.config import Config
 from cfw.film import Door, create_film_app
 from cfw.identity import Invitations
 from cfw.net import own_address
+from cfw.routes.refusals import Refusals
 from cfw.routes.session import Sessions
 from cfw.service import Verdict
 from cfw.sessions.static import parse_session
@@ -44,13 +45,16 @@ def usual_session(config: Config) -> tuple[str, str] | None:
     return next(map(parse_session, config.sessions.static), None)
 
 
-def open_pages(config: Config, access: Access, url: str) -> Elsewhere | None:
+def open_pages(
+    config: Config, access: Access, url: str, refusals: Refusals
+) -> Elsewhere | None:
     """What serves the page that films at the port for rigs; None where nobody is invited.
 
     Args:
         config: of the worker.
         access: who may connect.
         url: that of rigs.
+        refusals: the connections that were not let in last.
     """
     if access.gate.inviting is None:
         return None
@@ -60,6 +64,7 @@ def open_pages(config: Config, access: Access, url: str) -> Elsewhere | None:
         path=config.server.path,
         limits=config.limits,
         needs_token=access.server.tokens is not None,
+        refusals=refusals,
     )
     return Door(app).serve
 

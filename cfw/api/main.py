@@ -21,6 +21,7 @@ from cfw.identity import Inviting, TlsFiles, is_loopback
 from cfw.limits import Times
 from cfw.metrics import Metrics, watch_stalls
 from cfw.net import Handler, address_text, open_listeners, serve_listeners
+from cfw.routes.refusals import Refusals
 from cfw.routes.registry import Registry
 from cfw.sessions import SessionAuthority, open_authority
 from cfw.settings import about
@@ -166,6 +167,7 @@ async def _serve_connections(
         public_url = _with_path(config.server.public_url, path) or None
         url = public_url or capture_url
         registry = Registry(config.limits)
+        refusals = Refusals(metrics)
         if isinstance(sink, CountingSink):
             metrics.unreadable = lambda: sink.unreadable
         router = Router(
@@ -175,9 +177,10 @@ async def _serve_connections(
             authority=authority,
             registry=registry,
             metrics=metrics,
+            refusals=refusals,
             gate=access.gate,
             path=path,
-            pages=open_pages(config, access, url),
+            pages=open_pages(config, access, url, refusals),
         )
         async with (
             _admin(config, access, router, sink, url) as admin,
@@ -239,6 +242,7 @@ async def _admin(
         hub=hub,
         is_ready=lambda: not router.is_draining,
         metrics=router.services.metrics,
+        refusals=router.services.refusals,
         capture_url=capture_url,
         limits=config.limits,
         needs_token=access.server.tokens is not None or access.gate.inviting is not None,

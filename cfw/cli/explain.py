@@ -86,6 +86,9 @@ def _page(code: ErrorCode | int) -> str:
         f"At the rig\n{wrapped(entry.rig)}",
         f"At the worker\n{wrapped(entry.operator)}",
     ]
+    for detail, case in entry.cases.items():
+        said = wrapped(f"{case.meaning} {case.rig}")
+        blocks.append(f'With the detail "{detail}"\n{said}\n{wrapped(case.operator)}')
     if entry.keys:
         lines = [f"  {name} = {value}" for name, value in entry.defaults.items()]
         blocks.append("\n".join(["Settings, with their defaults", *lines]))

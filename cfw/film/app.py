@@ -15,7 +15,8 @@ from cfw.http.routing import App, Route
 from cfw.identity import InvitationsOutOfReach, Inviting, NotInvited
 from cfw.identity.gate import bearer
 from cfw.limits import Limits
-from cfw.net import Throttle
+from cfw.net import Throttle, group_of
+from cfw.routes.refusals import Refusals
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.film")
 
@@ -27,7 +28,13 @@ _LIMITS = (
 
 
 def create_film_app(
-    *, inviting: Inviting, capture_url: str, path: str, limits: Limits, needs_token: bool
+    *,
+    inviting: Inviting,
+    capture_url: str,
+    path: str,
+    limits: Limits,
+    needs_token: bool,
+    refusals: Refusals,
 ) -> Handler:
     """The application. A page of another origin can use up no invitation with it.
 
@@ -37,6 +44,7 @@ def create_film_app(
         path: of that URL: the page films where it was loaded from.
         limits: what a capture may cost.
         needs_token: whether there are tokens too, for who has no invitation.
+        refusals: the connections that were not let in last.
     """
     throttle = Throttle()
 
@@ -53,6 +61,11 @@ def create_film_app(
 
     async def codes(_: Request) -> Response:
         return json_answer(explained_codes())
+
+    async def refused(request: Request) -> Response:
+        # Who films learns of no other device.
+        told = refusals.told(group_of(request.peer))
+        return json_answer({"refused": [each for each in told if each["is_yours"]]})
 
     async def join(request: Request) -> Response:
         secret = _secret(request.body)
@@ -93,6 +106,7 @@ def create_film_app(
             *film_routes(capture_url),
             Route("/info", info),
             Route("/codes", codes),
+            Route("/refused", refused),
             Route("/join", join, ("POST",)),
             Route("/joined", joined),
         ]

@@ -12,6 +12,7 @@ import trio
 from cfw.limits import Limits
 from cfw.metrics import Metrics, Refusal
 from cfw.net import Throttle, address_of
+from cfw.routes.refusals import Refusals
 from cfw.wire import HandshakeReject, close_now, refuse, refuse_now
 
 #: So many refused connections are seen off at a time; others are closed behind their answer.
@@ -28,12 +29,14 @@ class Admission:
 
     Args:
         limits: `max_connections` and `max_connections_per_address`.
-        metrics: where connections and refusals are counted.
+        metrics: where connections are counted.
+        refusals: where those are remembered that are not let in.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, refusals: Refusals) -> None:
         self._limits = limits
         self._metrics = metrics
+        self._refusals = refusals
         self._by_address: Counter[str] = Counter()
         self._refusing = 0
         self._throttle = Throttle()
@@ -68,9 +71,9 @@ class Admission:
 
         Cancellation: the stream is closed at once.
         """
-        self._metrics.refused[why] += 1
+        address = address_of(stream)
+        self._refusals.record(why, 503, reason, address)
         if (unwritten := self._throttle.unwritten()) is not None:
-            address = address_of(stream)
             _log.info("connection.refused", reason=reason, address=address, unwritten=unwritten)
         answer = HandshakeReject(503, reason)
         # What saves descriptors must not hold one.

@@ -12,7 +12,7 @@ import trio
 from cfw.errors import DomainError, ProtocolViolation
 from cfw.identity import SUBPROTOCOL, Identity
 from cfw.metrics import Refusal
-from cfw.net import describe_peer
+from cfw.net import address_of, describe_peer
 from cfw.routes.capture import Capture
 from cfw.routes.ingest import IngestClock
 from cfw.routes.outcome import Outcome, Stop, not_ours, outcome_of
@@ -70,6 +70,7 @@ class Connection:
         Cancellation: passes on, after the last words to sink and rig, under their deadlines.
         """
         services, limits, times = self._services, self._services.limits, self._services.times
+        address = address_of(stream)  # a closed one has none
         self._log = self._log.bind(remote=describe_peer(stream))
         try:
             with self._stop.scope:
@@ -90,7 +91,8 @@ class Connection:
                     self._log.info("connection.opened")
                     await self._serve(ws)
         except HandshakeRejected as exc:
-            services.metrics.refused[_REFUSALS.get(exc.status, "handshake")] += 1
+            why = _REFUSALS.get(exc.status, "handshake")
+            services.refusals.record(why, exc.status, exc.detail, address)
             self._log.info("connection.refused", status=exc.status, detail=exc.detail)
         except AskedElsewhere:
             self._log.debug("connection.paged")

@@ -10,7 +10,13 @@ from itertools import chain
 import attrs
 import trio
 
-from cfw.errors import DomainError, ProtocolViolation, ServerAtCapacity, SessionClosed
+from cfw.errors import (
+    OPERATOR_ENDED,
+    DomainError,
+    ProtocolViolation,
+    ServerAtCapacity,
+    SessionClosed,
+)
 from cfw.limits import Limits
 from schemas import ErrorCode, Timestamp
 
@@ -181,7 +187,7 @@ class Registry:
         claim = self._captures.get(capture_id)
         if claim is None:
             return None
-        claim.abort(SessionClosed("an operator ended this capture"))
+        claim.abort(SessionClosed(OPERATOR_ENDED))
         return self._revocations.setdefault(capture_id, Revocation())
 
     def __len__(self) -> int:

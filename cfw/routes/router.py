@@ -21,6 +21,7 @@ from cfw.metrics import Metrics
 from cfw.net import address_of
 from cfw.routes.admission import Admission
 from cfw.routes.connection import Connection
+from cfw.routes.refusals import Refusals
 from cfw.routes.registry import Registry
 from cfw.routes.services import Services
 from cfw.routes.session import Sessions
@@ -41,6 +42,7 @@ class Router:
         authority: who says whether a user may send.
         registry: who owns which capture_id.
         metrics: where it counts; None for its own.
+        refusals: where it remembers whom it has not let in; None for its own.
         gate: who may connect; None lets everyone.
         path: of the URL, without a query; the only one that leads to a capture.
         pages: serves who asks for another path; None answers 404 there.
@@ -57,12 +59,14 @@ class Router:
         authority: SessionAuthority,
         registry: Registry,
         metrics: Metrics | None = None,
+        refusals: Refusals | None = None,
         gate: Gate | None = None,
         path: str = PATH,
         pages: Elsewhere | None = None,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         metrics = Metrics() if metrics is None else metrics
+        refusals = Refusals(metrics) if refusals is None else refusals
         self.services = Services(
             limits=limits,
             times=times,
@@ -71,6 +75,7 @@ class Router:
             sessions=Sessions(authority, times, metrics),
             registry=registry,
             metrics=metrics,
+            refusals=refusals,
             gate=Gate(Origins("*")) if gate is None else gate,
             path=path,
             pages=pages,
@@ -79,7 +84,7 @@ class Router:
         self.is_draining = False
         self._connections: set[Connection] = set()
         self._ids = itertools.count(1)
-        self._admission = Admission(limits, metrics)
+        self._admission = Admission(limits, metrics, refusals)
         self._all_gone = trio.Event()
 
     async def handle(self, stream: trio.abc.Stream) -> None:

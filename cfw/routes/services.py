@@ -9,6 +9,7 @@ import attrs
 from cfw.identity import Gate
 from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
+from cfw.routes.refusals import Refusals
 from cfw.routes.registry import Registry
 from cfw.routes.session import Sessions
 from cfw.sessions import SessionAuthority
@@ -36,6 +37,7 @@ class Services:
         sessions: asks it.
         registry: who owns which capture_id.
         metrics: where all is counted.
+        refusals: the connections that were not let in last.
         gate: who may connect.
         path: of the URL, without a query; the only one that leads to a capture.
         pages: serves who asks for another path; None answers 404 there.
@@ -53,6 +55,7 @@ class Services:
     sessions: Sessions
     registry: Registry
     metrics: Metrics
+    refusals: Refusals
     gate: Gate
     path: str
     pages: Elsewhere | None

@@ -117,6 +117,7 @@ class Capture {
    * @param {{timestamp?: string}} options when it was taken, as ISO 8601; now if left out.
    */
   async sendFrame(jpeg, { timestamp = this.now() } = {}) {
+    if (this.#isOver) await this.ended;
     this.#check();
     this.framesSent += 1;
     this.bytesSent += jpeg.size;
@@ -141,6 +142,7 @@ class Capture {
    *   taken, and its consumer after it.
    */
   async close() {
+    if (this.#isOver) await this.ended;
     if (!this.#isClosing) {
       this.#check();
       const now = this.now();
@@ -171,8 +173,11 @@ class Capture {
   #check() {
     if (this.#failure) throw this.#failure;
     if (this.#isClosing) throw new DOMException("the capture was closed", "InvalidStateError");
-    // The browser knows that it is over and has yet to say how.
-    if (!this.isOpen) throw new CaptureError("connection_lost", this.#abort ?? {});
+  }
+
+  /** The browser knows that it was ended, and says how in a moment. */
+  get #isOver() {
+    return !this.#isClosing && this.#socket.readyState !== WebSocket.OPEN;
   }
 
   #hear(data) {

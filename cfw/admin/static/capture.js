@@ -4,6 +4,7 @@ import { CaptureError, openCapture } from "./capture-client.js";
 import { learnCodes, meaning, remedies } from "./codes.js";
 import { count, plural, seconds, size } from "./format.js";
 import { join } from "./join.js";
+import { whyRefused } from "./refused.js";
 import { getInfo } from "./settings.js";
 
 const SIZES = [
@@ -199,6 +200,7 @@ function showProgress(capture, skipped, lasted, durationMs) {
 async function start() {
   const wanted = plan();
   if (camera === null && !(await tryCamera())) return;
+  const begun = performance.now();
   let isStopped = false;
   stop = () => (isStopped = true);
   show("filming");
@@ -210,7 +212,7 @@ async function start() {
     show("closing");
     reportReceipt(capture, await capture.close(), skipped);
   } catch (error) {
-    reportFailure(error);
+    await reportFailure(error, begun);
   } finally {
     show("ready");
   }
@@ -268,13 +270,21 @@ function reportReceipt(capture, { frames, bytes }, skipped) {
   ]);
 }
 
-function reportFailure(error) {
+async function reportFailure(error, begun) {
   if (!(error instanceof CaptureError)) {
     report("bad", "Capture failed", [`This page made a mistake: ${error.message}`]);
     return;
   }
   const { code, detail, seq, observed, limit } = error;
-  report("bad", meaning(code), remedies(code), [
+  const refused = code === "unreachable" ? await whyRefused(info.capture_url, begun) : null;
+  if (refused !== null) {
+    report("bad", "The worker refused the connection", [`It says: ${refused.detail}.`], [
+      ["Status", refused.status],
+      ["Detail", detail],
+    ]);
+    return;
+  }
+  report("bad", meaning(code, detail), remedies(code, detail), [
     ["Code", code],
     ["Detail", detail],
     ["Frame", seq],

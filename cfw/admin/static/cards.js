@@ -1,6 +1,6 @@
 // The running captures, each a card with its live picture.
 
-import { meaning } from "./codes.js";
+import { details, label, meaning } from "./codes.js";
 import { count, delay, instant, rate, seconds, size } from "./format.js";
 import { rigClock } from "./rig-clock.js";
 
@@ -67,7 +67,7 @@ class Card {
     this.#delayMs = this.#delayMs === null ? late : this.#delayMs + (late - this.#delayMs) / 10;
   }
 
-  update(status, now) {
+  update(status, now, isDraining) {
     this.status = status;
     this.#name(status);
     this.#samples.push({ at: now, frames: status.frames });
@@ -77,7 +77,8 @@ class Card {
     // Over less than a second a single frame would make a difference.
     const isLong = lasted > 0.9;
     this.#parts.fps.textContent = isLong ? rate((last.frames - first.frames) / lasted) : "–";
-    this.#parts.state.textContent = status.state === "active" ? "live" : status.state;
+    const isFinishing = isDraining ? "live, worker draining" : "live";
+    this.#parts.state.textContent = status.state === "active" ? isFinishing : status.state;
     this.element.dataset.state = status.state;
     // From its own two numbers: the clock of this device may be another than the worker's.
     const lasting = status.fps > 0 ? (status.frames / status.fps) * 1_000 : 0;
@@ -91,12 +92,12 @@ class Card {
   end({ error_code: code = null, detail = null, frames, bytes, ...rest }, now) {
     this.endedAt = now;
     this.element.dataset.state = code === null ? "clean" : "aborted";
-    this.#parts.state.textContent = code ?? "ended cleanly";
+    this.#parts.state.textContent = code === null ? "ended cleanly" : label(code, detail);
     this.#count(frames, bytes, null);
     this.#fill({ buffer_frames: 0, buffer_bytes: 0 });
     this.#parts.fps.textContent = "–";
-    this.#parts.meaning.textContent = code === null ? "" : meaning(code);
-    this.#parts.detail.textContent = detail ?? "";
+    this.#parts.meaning.textContent = code === null ? "" : meaning(code, detail);
+    this.#parts.detail.textContent = details(code, detail);
     this.#parts.why.hidden = code === null;
     this.#tellClock(rest);
   }
@@ -104,7 +105,7 @@ class Card {
   /** Nothing is known of it for now. */
   lose() {
     this.element.dataset.state = "lost";
-    this.#parts.state.textContent = "no contact";
+    this.#parts.state.textContent = "no contact with the worker";
     this.#parts.fps.textContent = "–";
     this.#samples = [];
   }
@@ -119,12 +120,16 @@ class Card {
       this.#isDrawing = false;
       whenDone();
     };
-    picture.onload = () => {
-      picture.hidden = false;
-      nothing.hidden = true;
+    const show = (isDecoded) => {
+      picture.hidden = !isDecoded;
+      nothing.hidden = isDecoded;
+      // The worker reads no more of a picture than where it begins and ends.
+      nothing.textContent = "No browser can decode the pictures of this rig";
+      this.element.dataset.picture = isDecoded ? "decoded" : "undecodable";
       done();
     };
-    picture.onerror = done;
+    picture.onload = () => show(true);
+    picture.onerror = () => show(false);
     picture.src = url;
   }
 
@@ -203,8 +208,10 @@ export class Cards {
   }
 
   /** Take the worker's word on what runs and what has ended. */
-  update(running, ended, now) {
-    for (const status of running) this.#card(status.capture_id, status).update(status, now);
+  update(running, ended, now, isDraining) {
+    for (const status of running) {
+      this.#card(status.capture_id, status).update(status, now, isDraining);
+    }
     const ids = new Set(running.map(({ capture_id }) => capture_id));
     for (const [id, card] of this.#cards) {
       if (ids.has(id)) {

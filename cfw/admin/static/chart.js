@@ -50,6 +50,14 @@ export class Chart {
     this.#draw(now);
   }
 
+  /** Nothing is known of now. */
+  lose() {
+    const { name } = this.#options;
+    this.#figure.querySelector("[data-now]").textContent = "–";
+    const label = `${name}: unknown now, the worker does not answer`;
+    this.#figure.querySelector("[data-svg]").setAttribute("aria-label", label);
+  }
+
   #draw(now) {
     const { name, format, least, spanMs } = this.#options;
     const values = this.#samples.map(({ value }) => value);

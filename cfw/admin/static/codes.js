@@ -27,12 +27,22 @@ export async function learnCodes() {
 
 const entry = (code) => SILENCE[code] ?? told[code];
 
+/** What a code means with this detail, where that says more than the code; or undefined. */
+const special = (code, detail) => entry(code)?.cases?.[detail];
+
+/** What to call it in a word or two: the code, or what it is with this detail. */
+export const label = (code, detail) => special(code, detail)?.label ?? code;
+
 /** What it means, to stand as a heading or within a sentence. */
-export const meaning = (code) => entry(code)?.meaning.replace(/\.$/, "") ?? code;
+export const meaning = (code, detail) =>
+  (special(code, detail) ?? entry(code))?.meaning.replace(/\.$/, "") ?? code;
+
+/** What else there is to say of it. */
+export const details = (code, detail) => (special(code, detail) ? "" : (detail ?? ""));
 
 /** What to do about it, one line for each who can do something. */
-export function remedies(code) {
-  const { rig, operator } = entry(code) ?? { rig: `the command cfw explain ${code} says it.` };
+export function remedies(code, detail) {
+  const { rig, operator } = special(code, detail) ?? entry(code) ?? { rig: `the command cfw explain ${code} says it.` };
   const lines = [`What to do: ${rig}`];
   if (operator) lines.push(`Whoever runs the worker: ${operator}`);
   return lines;

@@ -1,6 +1,6 @@
 // The captures that ended last, how often each code came, and a spoken word about new ones.
 
-import { meaning, remedies } from "./codes.js";
+import { label, meaning, remedies } from "./codes.js";
 import { clock, count, instant, plural, seconds, size } from "./format.js";
 import { identity } from "./rates.js";
 import { rigClock } from "./rig-clock.js";
@@ -113,14 +113,13 @@ export class Ended {
     if (advice !== null) {
       row.lastElementChild.append(" ", element("span", "off", `clock ${text}: ${advice}`));
     }
-    const badge = element("span", "badge", capture.error_code ?? "clean");
-    badge.dataset.kind = capture.error_code === null ? "clean" : "aborted";
+    const { error_code: code, detail } = capture;
+    const badge = element("span", "badge", code === null ? "clean" : label(code, detail));
+    badge.dataset.kind = code === null ? "clean" : "aborted";
     cell("outcome", "Outcome", badge);
-    if (capture.error_code !== null) {
-      badge.title = remedies(capture.error_code).join("\n");
-      row.lastElementChild.append(
-        element("span", "why", capture.detail ?? meaning(capture.error_code)),
-      );
+    if (code !== null) {
+      badge.title = [code, ...remedies(code, detail)].join("\n");
+      row.lastElementChild.append(element("span", "why", detail ?? meaning(code)));
     }
     cell("number frames", "Frames", count(capture.frames));
     cell("number", "Data", size(capture.bytes));
@@ -141,8 +140,8 @@ export class Ended {
       this.#timer = 0;
       const aborted = this.#news.filter(({ error_code }) => error_code !== null);
       const words = [`${plural(this.#news.length, "capture")} ended`];
-      for (const { user_id, error_code } of aborted.slice(0, 3)) {
-        words.push(`${user_id} was aborted: ${meaning(error_code)}`);
+      for (const { user_id, error_code, detail } of aborted.slice(0, 3)) {
+        words.push(`${user_id} was aborted: ${meaning(error_code, detail)}`);
       }
       if (aborted.length === 0) words.push("all cleanly");
       this.#parts.status.textContent = `${words.join("; ")}.`;

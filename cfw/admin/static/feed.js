@@ -1,7 +1,12 @@
 // One connection to `WS /feed?mode=live`, made again whenever it breaks.
 
+import { getJson } from "./settings.js";
+
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
+const PATH = "/feed?mode=live";
+/** HTTP status of what only lacks the handshake. */
+const NO_WEBSOCKET = 426;
 
 /**
  * Read the feed until the page goes away.
@@ -33,12 +38,14 @@ export class Feed {
   #connect() {
     clearTimeout(this.#timer);
     this.#inform({ state: "connecting" });
-    const url = new URL("/feed?mode=live", location.href);
+    const url = new URL(PATH, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const socket = (this.#socket = new WebSocket(url));
     let frame = null;
+    let wasOpened = false;
     socket.onopen = () => {
       this.#tries = 0;
+      wasOpened = true;
       this.#inform({ state: "live" });
     };
     socket.onmessage = ({ data }) => {
@@ -56,7 +63,19 @@ export class Feed {
       const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#tries++);
       const spread = wait * (0.75 + Math.random() / 2);
       this.#timer = setTimeout(() => this.#connect(), spread);
-      this.#inform({ state: "waiting", retryAt: performance.now() + spread, reason });
+      const status = { state: "waiting", retryAt: performance.now() + spread, reason };
+      this.#inform(status);
+      if (!wasOpened) this.#askWhy(status);
     };
+  }
+
+  /** A browser does not say why a handshake was refused; who asks without one is told. */
+  async #askWhy(waiting) {
+    try {
+      await getJson(PATH);
+    } catch ({ status, message }) {
+      const isRefused = status !== undefined && status !== NO_WEBSOCKET;
+      if (isRefused && this.#socket === null) this.#inform({ ...waiting, reason: message });
+    }
   }
 }

@@ -3,11 +3,13 @@
 import { Cards } from "./cards.js";
 import { Chart } from "./chart.js";
 import { learnCodes } from "./codes.js";
+import { Connection } from "./connection.js";
 import { Ended } from "./ended.js";
 import { Feed } from "./feed.js";
 import { count, rate } from "./format.js";
 import { Invite } from "./invite.js";
 import { Rates } from "./rates.js";
+import { showRefused } from "./refused.js";
 import { getInfo, getJson } from "./settings.js";
 
 const USUAL_PATH = "/camera_feed_worker/capture";
@@ -47,12 +49,15 @@ let info = null;
 let cards = null;
 let feed = null;
 let endedSeen = null;
+let refusedSeen = 0;
 let failures = 0;
 let isPolling = false;
 let pollAt = 0;
 let pollTimer = 0;
-let connection = { state: "connecting" };
-let spoken = "live"; // a page that loads need not say that it works
+const connection = new Connection();
+let runningNow = 0;
+let spoken = ""; // a page that loads need not say that it works
+let wasThere = true;
 
 /** Ask who it is that answers: after a break it may be another worker. */
 async function begin() {
@@ -83,21 +88,28 @@ async function look() {
   } else {
     inform({ state: "live" });
   }
-  const { captures, ended: total } = await getJson("/captures");
+  const answer = await getJson("/captures");
+  const { captures, ended: total, refused } = answer;
+  connection.answered(answer);
   if (total !== endedSeen) {
     ended.show(await getJson("/ended"));
     endedSeen = total;
   }
+  if (refused !== refusedSeen) {
+    showRefused(part("refused"), (await getJson("/refused")).refused);
+    part("refused-section").hidden = false;
+    refusedSeen = refused;
+  }
   const now = performance.now();
-  cards.update(captures, ended.list, now);
+  cards.update(captures, ended.list, now, answer.status === "draining");
   const told = rates.look([...captures, ...ended.list], now);
   if (told !== null) {
     charts.frames.add(told.frames, now);
     charts.bytes.add(told.bytes, now);
   }
-  part("running").textContent = count(captures.length);
+  runningNow = captures.length;
+  part("running").textContent = count(runningNow);
   part("empty").hidden = cards.length > 0;
-  document.title = captures.length ? `(${captures.length}) cfw live` : "cfw live";
 }
 
 function schedule(wait) {
@@ -116,45 +128,46 @@ async function poll() {
   try {
     await look();
     failures = 0;
-  } catch {
-    info = null;
+  } catch (error) {
     wait = Math.min(LONGEST_POLL_MS, POLL_MS * 2 ** failures++);
-    // Without a feed this is all the page knows of its connection.
-    if (feed === null) inform({ state: "waiting", retryAt: performance.now() + wait });
+    connection.failed(error, performance.now() + wait);
   }
   isPolling = false;
+  showConnection();
   schedule(wait);
 }
 
 function inform(status) {
-  const before = connection.state;
-  connection = status;
-  if (status.state === "waiting") {
-    info = null;
-    cards?.lose();
-    part("running").textContent = "–";
-  }
-  if (status.state === "live" && before !== "live" && failures > 0) pollSoon();
-  if (status.state !== "connecting" && status.state !== spoken) {
-    spoken = status.state;
-    part("connection-word").textContent =
-      spoken === "live" ? "Connected to the worker." : "Connection lost; trying again.";
-  }
+  const { state } = connection;
+  connection.fed(status);
+  if (status.state === "live" && state !== "live" && failures > 0) pollSoon();
   showConnection();
 }
 
+/** Say whether the worker is there: in the title, the bar, the rates and each tile. */
 function showConnection() {
-  const { state, retryAt, reason } = connection;
-  const wait = Math.ceil(Math.max(0, (retryAt ?? 0) - performance.now()) / 1_000);
-  const texts = {
-    live: "Connected",
-    connecting: "Connecting",
-    waiting: wait > 0 ? `Reconnecting in ${wait} s` : "Reconnecting",
-  };
+  const { state, title, isThere } = connection;
   document.documentElement.dataset.connection = state;
-  part("connection").textContent = texts[state];
-  part("connection").title = reason ?? "";
-  part("retry").hidden = state !== "waiting";
+  const name = runningNow > 0 && isThere ? `(${runningNow}) cfw live` : "cfw live";
+  document.title = title ? `${title} - ${name}` : name;
+  part("connection").textContent = connection.word;
+  part("absence").textContent = connection.notice;
+  part("absence").hidden = connection.notice === "";
+  part("retry").hidden = state !== "waiting" && state !== "pictureless";
+  if (wasThere && !isThere) lose();
+  wasThere = isThere;
+  if (state !== "connecting" && state !== spoken) {
+    if (spoken !== "" || state !== "live") part("connection-word").textContent = connection.spoken;
+    spoken = state;
+  }
+}
+
+/** Nothing is known of the worker for now; the one that answers next may be another. */
+function lose() {
+  info = null;
+  cards?.lose();
+  for (const chart of Object.values(charts)) chart.lose();
+  part("running").textContent = "–";
 }
 
 part("retry").onclick = () => {

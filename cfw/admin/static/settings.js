@@ -7,8 +7,18 @@ export async function getJson(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_MS) });
   // The cookie has ended, with the worker or its token: loading the page asks for the token.
   if (answer.status === 401) location.reload();
-  if (!answer.ok) throw new Error(`${path}: HTTP ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(await refusal(answer)), { status: answer.status });
   return answer.json();
+}
+
+/** The worker's own words, of an application or of a port that has no room. */
+async function refusal(answer) {
+  const text = (await answer.text()).trim();
+  try {
+    return JSON.parse(text).error;
+  } catch {
+    return text.slice(0, 200) || answer.statusText;
+  }
 }
 
 /**

@@ -7,10 +7,13 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from cfw.errors import OPERATOR_ENDED
 from cfw.explanations import EXPLANATIONS
 from cfw.http.messages import Request, Response
 from cfw.http.routing import App, Route
 from cfw.limits import Limits
+from cfw.metrics import Metrics
+from cfw.routes.refusals import REFUSED_KEPT, Refusals
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 from schemas import ErrorCode, Timestamp
@@ -63,8 +66,45 @@ async def test_captures_lists_what_runs() -> None:
         answer = await get(app, "/captures")
     # Nothing it has is left out.
     expected = attrs.asdict(status, recurse=False) | {"opened": OPENED.text}
-    assert answer.json() == {"captures": [expected], "ended": 0}
-    assert (await get(app, "/captures")).json() == {"captures": [], "ended": 0}
+    rest = {"ended": 0, "refused": 0, "status": "ready"}
+    assert answer.json() == {"captures": [expected], **rest}
+    assert (await get(app, "/captures")).json() == {"captures": [], **rest}
+
+
+async def test_captures_tells_a_page_that_the_worker_is_draining() -> None:
+    """In the words of `/readyz`: what runs is still shown, and takes no new capture."""
+    told = (await get(make_app(is_ready=lambda: False), "/captures")).json()
+    assert told["status"] == "draining"
+    metrics = Metrics(is_authority_reachable=False)
+    told = (await get(make_app(metrics=metrics), "/captures")).json()
+    assert told["status"] == "authority_unreachable"
+
+
+async def test_refused_tells_what_a_browser_does_not_tell_its_page() -> None:
+    """The newest first, with its answer and its age; which came from where it is asked."""
+    metrics = Metrics()
+    refusals = Refusals(metrics)
+    app = make_app(metrics=metrics, refusals=refusals)
+    refusals.record("capacity", 503, "no room", "127.0.0.1")
+    refusals.record("tls", None, "x" * 1_000, "192.0.2.7")
+    assert (await get(app, "/captures")).json()["refused"] == 2
+    other, ours = (await get(app, "/refused")).json()["refused"]
+    for each in (other, ours):
+        assert 0 <= each.pop("ago_s") < 60
+    assert ours == {
+        "why": "capacity",
+        "status": 503,
+        "detail": "no room",
+        "address": "127.0.0.1",
+        "is_yours": True,
+    }
+    assert (other["status"], other["is_yours"], len(other["detail"])) == (None, False, 300)
+    for _ in range(REFUSED_KEPT + 1):
+        refusals.record("capacity", 503, "no room", "127.0.0.1")
+    refused = (await get(app, "/refused")).json()["refused"]
+    assert len(refused) == REFUSED_KEPT
+    assert all(each["is_yours"] for each in refused)
+    assert metrics.refused["capacity"] == REFUSED_KEPT + 2
 
 
 async def test_codes_are_explained_in_the_words_of_cfw_explain() -> None:
@@ -78,7 +118,10 @@ async def test_codes_are_explained_in_the_words_of_cfw_explain() -> None:
             "causes": list(known.causes),
             "rig": known.rig,
             "operator": known.operator,
+            "cases": {detail: attrs.asdict(case) for detail, case in known.cases.items()},
         }
+    operator = codes[ErrorCode.SESSION_CLOSED]["cases"][OPERATOR_ENDED]
+    assert operator["meaning"] == "An operator ended this capture."
 
 
 async def test_ended_lists_how_captures_ended() -> None:

@@ -57,7 +57,8 @@ def test_every_code_is_explained() -> None:
 def test_no_entry_is_without_a_remedy(entry: Explanation) -> None:
     """What it means, why it comes, and what either side can do, in whole sentences."""
     assert entry.causes
-    for text in (entry.meaning, *entry.causes, entry.rig, entry.operator):
+    cases = [text for case in entry.cases.values() for text in attrs.astuple(case)[1:]]
+    for text in (entry.meaning, *entry.causes, entry.rig, entry.operator, *cases):
         assert re.fullmatch(r"(?s)\S.*\S[.]", text)
         assert "  " not in text
     assert "\n" not in entry.meaning
@@ -86,7 +87,8 @@ def test_page(code: ErrorCode) -> None:
     entry = EXPLANATIONS[code]
     assert result.exit_code == 0
     assert page.startswith(f"{code.value} (close code {LADDER[code][0]}) {entry.meaning}")
-    for text in (*entry.causes, entry.rig, entry.operator):
+    cases = [text for case in entry.cases.values() for text in attrs.astuple(case)[1:]]
+    for text in (*entry.causes, entry.rig, entry.operator, *entry.cases, *cases):
         assert text in page
     for key, default in entry.defaults.items():
         assert f"{key} = {default}" in page
@@ -113,7 +115,7 @@ def test_json() -> None:
     assert len(everything) == len(EXPLANATIONS)
     assert set(one) == {
         *("code", "close_code", "http_status", "meaning", "causes", "rig", "operator"),
-        "settings",
+        *("settings", "cases"),
     }
     assert (one["code"], one["close_code"], one["http_status"]) == (
         "session_closed",

@@ -194,6 +194,25 @@ async def test_who_only_films_gets_nothing_of_the_feed_or_an_admin(
         assert "max_memory_bytes" not in told["limits"]
 
 
+async def test_who_films_learns_why_it_was_refused_and_of_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What its own page could not read; other addresses are the operator's."""
+    async with inviting(monkeypatch, tmp_path) as worker:
+        with pytest.raises(InvalidStatus):
+            await film(worker, tmp_path, make_token())
+        async with operator(worker) as admin, phone(worker, tmp_path) as browser:
+            with trio.fail_after(20):
+                # Remembered once the other side is gone, which nobody here is told.
+                while not (ours := (await browser.get("/refused")).json()["refused"]):  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            (told,) = (await admin.get("/refused")).json()["refused"]
+            assert (told["status"], told["why"]) == (401, "identity")
+            assert told["detail"] == ours[0]["detail"]
+            monkeypatch.setattr("cfw.film.app.group_of", lambda _: "192.0.2.9")
+            assert (await browser.get("/refused")).json() == {"refused": []}
+
+
 async def test_a_page_of_another_origin_uses_no_invitation_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
