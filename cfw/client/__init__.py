@@ -25,8 +25,8 @@ from cfw.client._errors import (
     StartMissed,
 )
 from cfw.client._feed import Feed, open_feed
-from cfw.client._film import Film, FilmPart, film
-from cfw.client._options import CaptureOptions
+from cfw.client._film import Film, FilmOptions, FilmPart, film
+from cfw.client._options import CaptureOptions, ConnectOptions, FeedOptions
 from cfw.client._start import FilmStart
 from cfw.client._worker import Worker, ask_worker
 from cfw.client.sync import SyncCapture, SyncFeed, SyncFilm
@@ -42,11 +42,14 @@ __all__ = [
     "CaptureOptions",
     "ClockOffset",
     "ClockUnknown",
+    "ConnectOptions",
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",
+    "FeedOptions",
     "Film",
     "FilmIncomplete",
+    "FilmOptions",
     "FilmPart",
     "FilmStart",
     "FrameEncoder",

@@ -22,8 +22,8 @@ from cfw.client._clock import ClockOffset, RigClock
 from cfw.client._encode import Frame, FrameEncoder
 from cfw.client._end import Receipt, outcome_of, read_abort
 from cfw.client._errors import ConnectionLost
-from cfw.client._link import GRACE_S, Address, Link, open_link, with_token
-from cfw.client._options import CaptureOptions, Options
+from cfw.client._link import GRACE_S, Address, Link, open_link
+from cfw.client._options import CaptureOptions, CaptureSettings
 from schemas import (
     SCHEMA_VERSION,
     CaptureAbort,
@@ -289,13 +289,13 @@ def open_capture(
 
     Cancellation: leaves at once; the socket is closed, without `capture.close`.
     """
-    return run_capture(url, Options(**options), stream)
+    return run_capture(url, CaptureSettings(**options), stream)
 
 
 @asynccontextmanager
 async def run_capture(
     url: str,
-    options: Options,
+    settings: CaptureSettings,
     stream: trio.abc.Stream | None = None,
     clock: RigClock | None = None,
 ) -> AsyncIterator[Capture]:
@@ -305,34 +305,26 @@ async def run_capture(
         clock: by which the capture writes its times; None makes one.
     """
     address = Address.parse(url, CAPTURE_PATH)
-    if options.ssl_context is not None and not address.is_tls:
-        raise ValueError("an ssl_context needs a wss:// URL")
     clock = RigClock() if clock is None else clock
-    given = options.capture_id
-    header = _Header(options.user_id, str(uuid.uuid4()) if given is None else given, clock)
-    start = options.timestamp_start
+    given = settings.capture_id
+    header = _Header(settings.user_id, str(uuid.uuid4()) if given is None else given, clock)
+    start = settings.timestamp_start
     opening = restate(
-        options,
+        settings,
         CaptureOpen,
         **header.fields(),
         timestamp_start=header.now() if start is None else start,
-        fps_target=options.fps,
+        fps_target=settings.fps,
         encoding="jpeg",
     )
-    encoder = options.encoder()
+    encoder = settings.encoder()
     async with open_link(
-        address,
-        ssl_context=options.ssl_context,
-        headers=with_token(options.headers, options.token),
-        clock=clock,
-        stream=stream,
-        connect_timeout=options.connect_timeout,
-        max_message_bytes=MAX_MESSAGE_BYTES,
+        address, settings, clock=clock, stream=stream, max_message_bytes=MAX_MESSAGE_BYTES
     ) as link:
         capture = Capture(link, header, opening, encoder, start is not None)
         try:
             await capture._open(opening)
             yield capture
-            await capture._finish(options.close_timeout)
+            await capture._finish(settings.close_timeout)
         finally:
             capture._is_closed = True

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Literal
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Unpack
 from urllib.parse import urlencode
 
 import trio
 from trio_websocket import ConnectionClosed
 
 from cfw.client._errors import ConnectionLost
-from cfw.client._link import Address, Link, check_seconds, open_link, with_token
+from cfw.client._link import Address, Link, open_link
+from cfw.client._options import FeedOptions, FeedSettings
 from schemas import CameraFeedWorkerFeed, FeedFrame, SchemaError, parse_feed
 
 FEED_PATH = "/feed"
@@ -80,50 +80,38 @@ class Feed:
             raise ConnectionLost(f"what came is no feed: {exc}") from exc
 
 
-@asynccontextmanager
-async def open_feed(
+def open_feed(
     url: str,
     *,
-    capture_id: str | None = None,
-    mode: Literal["lossless", "live"] | None = None,
-    token: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    headers: Mapping[str, str] | None = None,
     stream: trio.abc.Stream | None = None,
-    connect_timeout: float = 10,
-) -> AsyncIterator[Feed]:
+    **options: Unpack[FeedOptions],
+) -> AbstractAsyncContextManager[Feed]:
     """Subscribe to the captures of a worker.
 
     Args:
         url: where the worker's admin listener is: `http://`, `https://`, `ws://` or `wss://`.
-        capture_id: the only capture to tell of; None means all.
-        mode: `lossless` gives every frame and makes captures wait for this side, which is
-            cut off when it is far too slow; `live` gives the newest frames and holds up
-            nobody; None leaves it to the worker.
-        token: lets this client in where the worker asks for one; None sends none.
-        ssl_context: for `https://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example for a proxy.
         stream: a connection to use instead of dialling, closed with the feed; None dials.
-        connect_timeout: seconds until the WebSocket has to be open.
+        options: see `FeedOptions`.
 
     Raises:
+        TypeError: there is no option of that name; at the call.
         ValueError: the URL or the timeout is none.
         AccessDenied: the worker wants another token.
         ConnectionRefused: there was no WebSocket to be had.
 
     Cancellation: leaves at once; the socket is closed, without a close frame.
     """
-    check_seconds("connect_timeout", connect_timeout)
-    address = feed_address(url, capture_id, mode)
-    if ssl_context is not None and not address.is_tls:
-        raise ValueError("an ssl_context needs an https:// or wss:// URL")
+    return run_feed(url, FeedSettings(**options), stream)
+
+
+@asynccontextmanager
+async def run_feed(
+    url: str, settings: FeedSettings, stream: trio.abc.Stream | None = None
+) -> AsyncIterator[Feed]:
+    """See `open_feed`."""
+    address = feed_address(url, settings.capture_id, settings.mode)
     async with open_link(
-        address,
-        ssl_context=ssl_context,
-        headers=with_token(headers, token),
-        stream=stream,
-        connect_timeout=connect_timeout,
-        max_message_bytes=_MAX_MESSAGE_BYTES,
+        address, settings, stream=stream, max_message_bytes=_MAX_MESSAGE_BYTES
     ) as link:
         yield Feed(link)
 

@@ -24,18 +24,15 @@ from cfw.client._clock import RigClock
 from cfw.client._encode import Frame
 from cfw.client._end import Receipt
 from cfw.client._errors import ConnectionRefused, FilmIncomplete, LimitsUnknown
-from cfw.client._link import check_seconds
-from cfw.client._options import CaptureOptions, Options
+from cfw.client._options import CaptureOptions, CaptureSettings, check_seconds
 from cfw.client._retry import PROVEN_S, Backoff, passes
 from cfw.client._start import FilmStart, find_start
-from cfw.client._worker import Worker, ask_worker
+from cfw.client._worker import Worker, ask
 from cfw.tasks.nurseries import open_plain_nursery
 from schemas import CaptureError, SchemaError, Timestamp, WorkerLimits
 
 #: Makes a connection to use instead of dialling, each time one is needed.
 Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
-#: Told of each capture that has ended.
-OnPart: TypeAlias = "Callable[[FilmPart], object]"
 
 #: What is kept of a limit in seconds for the way to the worker: a part of it, within bounds.
 _MARGIN: Final = 0.1
@@ -67,6 +64,62 @@ class FilmPart:
     bytes_sent: int
     receipt: Receipt | None = None
     failure: CaptureError | None = None
+
+
+class FilmOptions(CaptureOptions, total=False):
+    """The keyword arguments of `film` and `film_sync`, beside `CaptureOptions`.
+
+    There, `capture_id` is the first capture's; a second one is called `ID.2`. `timestamp_start`
+    is the first one's; others begin with a frame.
+
+    Args:
+        split: go on in a new capture before this one reaches a limit of the worker: in length,
+            frames, bytes, or seconds without a frame; False if it is not given. The limits are
+            asked for at each connection. The next capture runs while this one waits for its
+            receipt.
+        retry_s: after a capture was lost, how long to try to open another one, in seconds;
+            `math.inf` for ever, None not at all. Tried again is what may pass: a lost
+            connection, a worker that is away, is stopping, has no room, or whose consumer
+            failed. The first capture has to open at once.
+        start_at: an instant of the worker's clock, at which the block begins; rigs that are
+            given the same one start together, as far as each knows that clock. Text in ISO
+            8601, or a `datetime`; without an offset it is UTC. `timestamp_start` is that
+            instant by the rig's clock, and `Film.start` tells how well it is known. None
+            starts now.
+        on_part: called with each capture that has ended, lost ones included, in the thread
+            that the film lives in; it may neither wait nor raise. None tells nobody.
+    """
+
+    split: bool
+    retry_s: float | None
+    start_at: datetime | str | None
+    on_part: Callable[[FilmPart], object] | None
+
+
+@attrs.frozen(kw_only=True)
+class FilmSettings(CaptureSettings):
+    """See `FilmOptions`.
+
+    Raises:
+        ValueError: a timeout is none, or the film is to start twice.
+        SchemaError: `start_at` is none.
+    """
+
+    split: bool = False
+    retry_s: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(check_seconds)
+    )
+    start_at: datetime | str | None = None
+    on_part: Callable[[FilmPart], object] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.start is not None and self.timestamp_start is not None:
+            raise ValueError("give either start_at or timestamp_start: a film starts once")
+
+    @property
+    def start(self) -> Timestamp | None:
+        """What `start_at` says."""
+        return None if self.start_at is None else _instant(self.start_at, "start_at")
 
 
 @attrs.define(eq=False)
@@ -160,25 +213,19 @@ class Film:
     def __init__(
         self,
         url: str,
-        options: Options,
-        *,
-        split: bool,
-        retry_s: float | None,
+        settings: FilmSettings,
         dial: Dial | None,
-        on_part: OnPart | None,
         nursery: trio.Nursery,
     ) -> None:
-        self.film_id = options.capture_id or str(uuid.uuid4())
+        self.film_id = settings.capture_id or str(uuid.uuid4())
         self.start: FilmStart | None = None
         self._url = url
-        self._options = options
-        self._split = split
-        self._backoff = None if retry_s is None else Backoff(retry_s)
+        self._settings = settings
+        self._backoff = None if settings.retry_s is None else Backoff(settings.retry_s)
         self._dial = dial
-        self._on_part = on_part
         self._nursery = nursery
         self._clock = RigClock()
-        self._encoder = options.encoder()
+        self._encoder = settings.encoder()
         self._turn = trio.StrictFIFOLock()
         self._is_closed = False
         self._names = 0
@@ -274,16 +321,16 @@ class Film:
         if self._is_closed:
             raise trio.ClosedResourceError("the film has been closed")
 
-    async def begin(self, start_at: Timestamp | None) -> None:
+    async def begin(self) -> None:
         """Open the first part; with an instant, return at that instant of the worker's clock.
 
         Raises:
             CaptureError: it cannot be opened, or the instant is over.
         """
-        if start_at is None:
+        if (asked_for := self._settings.start) is None:
             await self.open_part(None)
             return
-        start = await find_start(start_at, self._clock, self._ask)
+        start = await find_start(asked_for, self._clock, self._ask)
         part = await self.open_part(start.timestamp)
         assert part.capture is not None
         until = self._clock.trio_time(start.timestamp.ns)
@@ -291,16 +338,7 @@ class Film:
         await trio.sleep_until(until)
 
     async def _ask(self) -> Worker:
-        options = self._options
-        return await ask_worker(
-            self._url,
-            token=options.token,
-            ssl_context=options.ssl_context,
-            headers=options.headers,
-            stream=await self._dialled(),
-            connect_timeout=options.connect_timeout,
-            clock=self._clock,
-        )
+        return await ask(self._url, self._settings, await self._dialled(), self._clock)
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -352,26 +390,26 @@ class Film:
         """
         self._names += 1
         name = self.film_id if self._names == 1 else f"{self.film_id}.{self._names}"
-        options = attrs.evolve(self._options, capture_id=name)
+        settings = attrs.evolve(self._settings, capture_id=name, start_at=None)
         start_ns = self._clock.now_ns()
         if start is None:
-            if options.timestamp_start is not None:
-                start_ns = _instant(options.timestamp_start, "timestamp_start").ns
+            if settings.timestamp_start is not None:
+                start_ns = _instant(settings.timestamp_start, "timestamp_start").ns
         else:
-            options = attrs.evolve(options, timestamp_start=start.text)
+            settings = attrs.evolve(settings, timestamp_start=start.text)
             start_ns = start.ns
         part = _Part(name, self.frames_sent + 1, trio.current_time(), start_ns)
-        await self._nursery.start(self._run_part, part, options)
+        await self._nursery.start(self._run_part, part, settings)
         return part
 
     async def _run_part(
-        self, part: _Part, options: Options, task_status: trio.TaskStatus[None]
+        self, part: _Part, settings: CaptureSettings, task_status: trio.TaskStatus[None]
     ) -> None:
         is_begun = False
         try:
             with part.running:
                 stream = await self._dialled()
-                async with run_capture(self._url, options, stream, self._clock) as capture:
+                async with run_capture(self._url, settings, stream, self._clock) as capture:
                     self._limit(part, capture.limits)
                     part.capture = capture
                     part.keep_time()
@@ -403,7 +441,7 @@ class Film:
 
     def _limit(self, part: _Part, limits: WorkerLimits | None) -> None:
         """What a part has to keep within, of what its worker tells."""
-        if self._split:
+        if self._settings.split:
             if limits is None:
                 raise LimitsUnknown(
                     "this worker does not tell its limits, so that a film cannot be split at "
@@ -412,7 +450,7 @@ class Film:
             part.limits = limits
         # Without `split` too, a frame that has waited for a new connection may be older than a
         # capture may be long: the frames behind it need another one.
-        if limits is not None and (self._split or self._names > 1):
+        if limits is not None and (self._settings.split or self._names > 1):
             part.longest_ns = limits.max_duration_s * _NS_PER_S
 
     def _end(self, part: _Part) -> None:
@@ -433,8 +471,8 @@ class Film:
 
     def _add(self, told: FilmPart) -> None:
         self._done.append(told)
-        if self._on_part is not None:
-            self._on_part(told)
+        if self._settings.on_part is not None:
+            self._settings.on_part(told)
         self._frames_done += told.frames_sent
         self._bytes_done += told.bytes_sent
 
@@ -484,12 +522,8 @@ def _instant(timestamp: datetime | str, name: str = "timestamp_frame") -> Timest
 def film(
     url: str,
     *,
-    split: bool = False,
-    retry_s: float | None = None,
-    start_at: datetime | str | None = None,
     dial: Dial | None = None,
-    on_part: OnPart | None = None,
-    **options: Unpack[CaptureOptions],
+    **options: Unpack[FilmOptions],
 ) -> AbstractAsyncContextManager[Film]:
     """Connect to a worker and send a film, in as many captures as it takes.
 
@@ -506,25 +540,10 @@ def film(
 
     Args:
         url: `ws://` or `wss://`; without a path, the worker's own is used.
-        split: go on in a new capture before this one reaches a limit of the worker: in length,
-            frames, bytes, or seconds without a frame. The limits are asked for at each
-            connection. The next capture runs while this one waits for its receipt.
-        retry_s: after a capture was lost, how long to try to open another one, in seconds;
-            `math.inf` for ever, None not at all. Tried again is what may pass: a lost
-            connection, a worker that is away, is stopping, has no room, or whose consumer
-            failed. The first capture has to open at once.
-        start_at: an instant of the worker's clock, at which the block begins; rigs that are
-            given the same one start together, as far as each knows that clock. Text in ISO
-            8601, or a `datetime`; without an offset it is UTC. `timestamp_start` is that
-            instant by the rig's clock, and `Film.start` tells how well it is known. None
-            starts now.
         dial: makes a connection to use instead of dialling, for example to a Unix socket,
             each time one is needed; it is closed with its capture. None dials what the URL
             says.
-        on_part: called with each capture that has ended, lost ones included; it may neither
-            wait nor raise. None tells nobody.
-        options: see `CaptureOptions`. `capture_id` is the first capture's; a second one is
-            called `ID.2`. `timestamp_start` is the first one's; others begin with a frame.
+        options: see `FilmOptions`.
 
     Raises:
         TypeError: an option is missing, or there is none of that name; at the call.
@@ -538,46 +557,18 @@ def film(
 
     Cancellation: leaves at once; sockets are closed, without `capture.close`.
     """
-    if retry_s is not None:
-        check_seconds("retry_s", retry_s)
-    made = Options(**options)
-    if start_at is not None and made.timestamp_start is not None:
-        raise ValueError("give either start_at or timestamp_start: a film starts once")
-    return run_film(
-        url,
-        made,
-        split=split,
-        retry_s=retry_s,
-        start_at=None if start_at is None else _instant(start_at, "start_at"),
-        dial=dial,
-        on_part=on_part,
-    )
+    return run_film(url, FilmSettings(**options), dial)
 
 
 @asynccontextmanager
 async def run_film(
-    url: str,
-    options: Options,
-    *,
-    split: bool,
-    retry_s: float | None,
-    start_at: Timestamp | None,
-    dial: Dial | None = None,
-    on_part: OnPart | None = None,
+    url: str, settings: FilmSettings, dial: Dial | None = None
 ) -> AsyncIterator[Film]:
     """See `film`."""
     async with open_plain_nursery() as nursery:
-        made = Film(
-            url,
-            options,
-            split=split,
-            retry_s=retry_s,
-            dial=dial,
-            on_part=on_part,
-            nursery=nursery,
-        )
+        made = Film(url, settings, dial, nursery)
         try:
-            await made.begin(start_at)
+            await made.begin()
             yield made
             await made.finish()
         finally:

@@ -12,10 +12,9 @@ of the connection until its timeout. Here the link closes the socket itself, at 
 
 from __future__ import annotations
 
-import math
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_
 
 from cfw.client._clock import ClockOffset, RigClock
 from cfw.client._errors import AccessDenied, ConnectionRefused
+from cfw.client._options import ConnectSettings
 from cfw.tasks.nurseries import first_leaf, open_plain_nursery
 from schemas import Greeting
 
@@ -34,7 +34,6 @@ GRACE_S = 2
 #: To close the socket, which needs no time unless a bug makes it wait.
 _CLOSE_S = 1
 _RECEIVE_BYTES = 65_536
-_TOKEN = re.compile(r"[!-~]+")
 _HTTP_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})")
 
 
@@ -146,29 +145,30 @@ class Link:
 @asynccontextmanager
 async def open_link(
     address: Address,
+    settings: ConnectSettings,
     *,
-    ssl_context: ssl.SSLContext | None,
-    headers: Mapping[str, str] | None,
     stream: trio.abc.Stream | None,
-    connect_timeout: float,
     max_message_bytes: int,
     clock: RigClock | None = None,
 ) -> AsyncIterator[Link]:
     """Connect, shake hands, and close the socket behind the body.
 
     Args:
+        settings: its timeout is for dialling, TLS and the handshake together.
         stream: a connection to use instead of dialling; the link closes it.
-        connect_timeout: seconds for dialling, TLS and the handshake together.
         max_message_bytes: the largest message that may be received.
         clock: of the rig, to compare with the worker's; None makes one.
 
     Raises:
+        ValueError: an `ssl_context` for a URL without TLS, or a token that is none.
         ConnectionRefused: there was no WebSocket to be had.
 
     Cancellation: leaves at once; the socket is closed, without a close frame.
     """
+    if settings.ssl_context is not None and not address.is_tls:
+        raise ValueError("an ssl_context needs a wss:// URL, or an https:// one for a feed")
     clock = RigClock() if clock is None else clock
-    extra_headers = [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
+    extra_headers = [(k.encode(), v.encode()) for k, v in settings.sent_headers().items()]
 
     # Shielded once the link is open, so that it lives exactly as long as the body, also when
     # that is cancelled from outside; the `finally` below ends it in any case.
@@ -179,9 +179,9 @@ async def open_link(
         link: Link | None = None
         try:
             async with trio.open_nursery() as nursery:
-                with trio.fail_after(connect_timeout):
+                with trio.fail_after(settings.connect_timeout):
                     transport = Transport(
-                        await _dial(address, ssl_context) if stream is None else stream
+                        await _dial(address, settings.ssl_context) if stream is None else stream
                     )
                     asked_ns = clock.now_ns()
                     with trio.CancelScope() as handshake:
@@ -223,7 +223,7 @@ async def open_link(
             fault = first_leaf(faults)
             if link is None:
                 status = None if transport is None else transport.http_status
-                raise _refused(fault, address, status, connect_timeout) from fault
+                raise _refused(fault, address, status, settings.connect_timeout) from fault
             link.fault = fault
         finally:
             closing = transport or stream
@@ -299,26 +299,3 @@ def _root(exc: BaseException) -> BaseException:
     while exc.__cause__ is not None:
         exc = first_leaf(exc.__cause__)
     return exc
-
-
-def with_token(
-    headers: Mapping[str, str] | None, token: str | None
-) -> Mapping[str, str] | None:
-    """Headers that carry a token, if there is one.
-
-    Raises:
-        ValueError: it is no token, or the headers carry one already; it is not repeated.
-    """
-    if token is None:
-        return headers
-    if not _TOKEN.fullmatch(token):
-        raise ValueError("a token has no spaces and only ASCII; this one is none, or is empty")
-    if any(name.lower() == "authorization" for name in headers or ()):
-        raise ValueError("give either a token or the header Authorization")
-    return {**(headers or {}), "Authorization": f"Bearer {token}"}
-
-
-def check_seconds(name: str, value: float) -> None:
-    """Raise ValueError for a timeout that is none."""
-    if not 0 < value <= math.inf:
-        raise ValueError(f"{name} must be a number of seconds above 0, not {value!r}")

@@ -1,21 +1,59 @@
-"""What a capture is opened with: told once, for `open_capture` and its twin without Trio."""
+"""What captures and feeds are opened with: told once, for those of Trio and their twins.
+
+The `...Options` are the keyword arguments of a call, for type checkers and whoever reads; the
+`...Settings` are the same with their defaults.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 import ssl
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 import attrs
 
 from cfw.client._encode import Color, Encoder, FrameEncoder
-from cfw.client._link import check_seconds
 from schemas import Annotation, Modality
 
+_TOKEN = re.compile(r"[!-~]+")
 
-class CaptureOptions(TypedDict, total=False):
-    """The keyword arguments of `open_capture` and `open_capture_sync`.
+
+class ConnectOptions(TypedDict, total=False):
+    """How a worker is connected to: keyword arguments of everything here that does.
+
+    Args:
+        token: lets this client in where the worker asks for one; None sends none.
+        ssl_context: for `wss://`, and for `https://` to read a feed; None checks certificates
+            against the system's.
+        headers: sent with the handshake, for example for a proxy.
+        connect_timeout: seconds until the WebSocket has to be open; 10 if it is not given.
+    """
+
+    token: str | None
+    ssl_context: ssl.SSLContext | None
+    headers: Mapping[str, str] | None
+    connect_timeout: float
+
+
+class FeedOptions(ConnectOptions, total=False):
+    """The keyword arguments of `open_feed` and `open_feed_sync`, beside `ConnectOptions`.
+
+    Args:
+        capture_id: the only capture to tell of; None means all.
+        mode: `lossless` gives every frame and makes captures wait for this side, which is
+            cut off when it is far too slow; `live` gives the newest frames and holds up
+            nobody; None leaves it to the worker.
+    """
+
+    capture_id: str | None
+    mode: Literal["lossless", "live"] | None
+
+
+class CaptureOptions(ConnectOptions, total=False):
+    """The keyword arguments of `open_capture` and `open_capture_sync`, beside `ConnectOptions`.
 
     Args:
         user_id: who sends, 1 to 128 characters.
@@ -34,10 +72,6 @@ class CaptureOptions(TypedDict, total=False):
             these that is installed. Frames that are JPEGs need none.
         quality: of those JPEGs, 1 to 100; 85 if it is not given.
         color: order of the channels in arrays, `rgb` if it is not given; OpenCV's is `bgr`.
-        token: lets this client in where the worker asks for one; None sends none.
-        ssl_context: for `wss://`; None checks certificates against the system's.
-        headers: sent with the handshake, for example for a proxy.
-        connect_timeout: seconds until the WebSocket has to be open; 10 if it is not given.
         close_timeout: seconds from the end of the block until the receipt has to be there; 20
             if it is not given.
     """
@@ -56,20 +90,57 @@ class CaptureOptions(TypedDict, total=False):
     encode: Encoder
     quality: int
     color: Color
-    token: str | None
-    ssl_context: ssl.SSLContext | None
-    headers: Mapping[str, str] | None
-    connect_timeout: float
     close_timeout: float
 
 
-def _check_seconds(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    check_seconds(attribute.name, value)
+def check_seconds(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    """Raise ValueError for a number of seconds that is none."""
+    if not 0 < value <= math.inf:
+        raise ValueError(f"{attribute.name} must be a number of seconds above 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
-class Options:
-    """The same with their defaults.
+class ConnectSettings:
+    """See `ConnectOptions`.
+
+    Raises:
+        ValueError: the timeout is none.
+    """
+
+    token: str | None = attrs.field(default=None, repr=False)
+    ssl_context: ssl.SSLContext | None = None
+    headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    connect_timeout: float = attrs.field(default=10, validator=check_seconds)
+
+    def sent_headers(self) -> Mapping[str, str]:
+        """The headers of the handshake, with the token if there is one.
+
+        Raises:
+            ValueError: it is no token, or the headers carry one already; it is not repeated.
+        """
+        headers = self.headers or {}
+        if self.token is None:
+            return headers
+        if not _TOKEN.fullmatch(self.token):
+            raise ValueError(
+                "a token has no spaces and only ASCII; this one is none, or is empty"
+            )
+        if any(name.lower() == "authorization" for name in headers):
+            raise ValueError("give either a token or the header Authorization")
+        return {**headers, "Authorization": f"Bearer {self.token}"}
+
+
+@attrs.frozen(kw_only=True)
+class FeedSettings(ConnectSettings):
+    """See `FeedOptions`."""
+
+    capture_id: str | None = None
+    mode: Literal["lossless", "live"] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CaptureSettings(ConnectSettings):
+    """See `CaptureOptions`.
 
     Raises:
         ValueError: a timeout is none.
@@ -89,11 +160,7 @@ class Options:
     encode: Encoder = "auto"
     quality: int = 85
     color: Color = "rgb"
-    token: str | None = attrs.field(default=None, repr=False)
-    ssl_context: ssl.SSLContext | None = None
-    headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
-    connect_timeout: float = attrs.field(default=10, validator=_check_seconds)
-    close_timeout: float = attrs.field(default=20, validator=_check_seconds)
+    close_timeout: float = attrs.field(default=20, validator=check_seconds)
 
     def encoder(self) -> FrameEncoder:
         """What makes JPEGs of this capture's arrays; see there for what it raises."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Mapping
+from typing import Unpack
 
 import attrs
 import trio
 
 from cfw.client._capture import CAPTURE_PATH, MAX_MESSAGE_BYTES
 from cfw.client._clock import ClockOffset, RigClock
-from cfw.client._link import GRACE_S, Address, check_seconds, open_link, with_token
+from cfw.client._link import GRACE_S, Address, open_link
+from cfw.client._options import ConnectOptions, ConnectSettings
 from schemas import WorkerLimits
 
 
@@ -31,12 +31,9 @@ class Worker:
 async def ask_worker(
     url: str,
     *,
-    token: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    headers: Mapping[str, str] | None = None,
     stream: trio.abc.Stream | None = None,
-    connect_timeout: float = 10,
     clock: RigClock | None = None,
+    **options: Unpack[ConnectOptions],
 ) -> Worker:
     """Connect to a worker, hear what it says of itself, and leave without a capture.
 
@@ -45,8 +42,9 @@ async def ask_worker(
             print(worker.limits.max_width, worker.limits.max_height)
 
     Args:
-        url: as for `open_capture`, and so are the other arguments.
+        url: as for `open_capture`, and so is the stream.
         clock: what the worker's clock is compared with; None for this machine's.
+        options: see `ConnectOptions`.
 
     Raises:
         ValueError: the URL or the timeout is none.
@@ -55,16 +53,20 @@ async def ask_worker(
 
     Cancellation: leaves at once; the socket is closed.
     """
-    check_seconds("connect_timeout", connect_timeout)
-    address = Address.parse(url, CAPTURE_PATH)
-    if ssl_context is not None and not address.is_tls:
-        raise ValueError("an ssl_context needs a wss:// URL")
+    return await ask(url, ConnectSettings(**options), stream, clock)
+
+
+async def ask(
+    url: str,
+    settings: ConnectSettings,
+    stream: trio.abc.Stream | None,
+    clock: RigClock | None,
+) -> Worker:
+    """See `ask_worker`."""
     async with open_link(
-        address,
-        ssl_context=ssl_context,
-        headers=with_token(headers, token),
+        Address.parse(url, CAPTURE_PATH),
+        settings,
         stream=stream,
-        connect_timeout=connect_timeout,
         max_message_bytes=MAX_MESSAGE_BYTES,
         clock=clock,
     ) as link:

@@ -14,24 +14,21 @@ one Trio loop only, which a notebook or a web server may have already.
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import trio
 
 from cfw.client._capture import Capture, run_capture
 from cfw.client._encode import Frame
 from cfw.client._end import Receipt
-from cfw.client._feed import Feed
-from cfw.client._feed import open_feed as open_feed_async
-from cfw.client._film import Film, FilmPart, OnPart
-from cfw.client._film import film as film_async
-from cfw.client._options import CaptureOptions, Options
+from cfw.client._feed import Feed, run_feed
+from cfw.client._film import Film, FilmOptions, FilmPart, FilmSettings, run_film
+from cfw.client._options import CaptureOptions, CaptureSettings, FeedOptions, FeedSettings
 from cfw.client.sync import Background, Open
 from schemas import CameraFeedWorkerFeed
 
@@ -310,62 +307,32 @@ def open_capture(url: str, **options: Unpack[CaptureOptions]) -> AioCapture:
     Cancellation: the socket is closed, without `capture.close`; then it is raised, and the
     thread has ended.
     """
-    return AioCapture(partial(run_capture, url, Options(**options)))
+    return AioCapture(partial(run_capture, url, CaptureSettings(**options)))
 
 
-def film(
-    url: str,
-    *,
-    split: bool = False,
-    retry_s: float | None = None,
-    start_at: datetime | str | None = None,
-    on_part: OnPart | None = None,
-    **options: Unpack[CaptureOptions],
-) -> AioFilm:
+def film(url: str, **options: Unpack[FilmOptions]) -> AioFilm:
     """Connect to a worker and send a film, in as many captures as it takes.
 
     What it is told, raises and does is that of `cfw.client.film`.
 
     Args:
-        url: as there, and so are the other arguments.
-        on_part: called in a thread of the film's.
-        options: see `cfw.client.CaptureOptions`.
+        url: as there.
+        options: see `cfw.client.FilmOptions`.
 
     Cancellation: as for `open_capture`.
     """
-    made = partial(film_async, url, split=split, retry_s=retry_s, start_at=start_at)
-    made(**options)  # what is wrong with them is told at the call
-    return AioFilm(partial(made, on_part=on_part, **options))
+    return AioFilm(partial(run_film, url, FilmSettings(**options)))
 
 
-def open_feed(
-    url: str,
-    *,
-    capture_id: str | None = None,
-    mode: Literal["lossless", "live"] | None = None,
-    token: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    headers: Mapping[str, str] | None = None,
-    connect_timeout: float = 10,
-) -> AioFeed:
+def open_feed(url: str, **options: Unpack[FeedOptions]) -> AioFeed:
     """Subscribe to the captures of a worker.
 
     What it is told, raises and does is that of `cfw.client.open_feed`.
 
     Args:
-        url: as there, and so are the other arguments.
+        url: as there.
+        options: see `cfw.client.FeedOptions`.
 
     Cancellation: the socket is closed; then it is raised, and the thread has ended.
     """
-    return AioFeed(
-        partial(
-            open_feed_async,
-            url,
-            capture_id=capture_id,
-            mode=mode,
-            token=token,
-            ssl_context=ssl_context,
-            headers=headers,
-            connect_timeout=connect_timeout,
-        )
-    )
+    return AioFeed(partial(run_feed, url, FeedSettings(**options)))

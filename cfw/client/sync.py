@@ -17,27 +17,24 @@ end; `cfw.client.aio` is the same for asyncio:
 from __future__ import annotations
 
 import atexit
-import ssl
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack
 
 import trio
 
 from cfw.client._capture import Capture, run_capture
 from cfw.client._encode import Frame
 from cfw.client._end import Receipt
-from cfw.client._feed import Feed
-from cfw.client._feed import open_feed as open_feed_async
-from cfw.client._film import Film, FilmPart, OnPart
-from cfw.client._film import film as film_async
-from cfw.client._options import CaptureOptions, Options
+from cfw.client._feed import Feed, run_feed
+from cfw.client._film import Film, FilmOptions, FilmPart, FilmSettings, run_film
+from cfw.client._options import CaptureOptions, CaptureSettings, FeedOptions, FeedSettings
 from cfw.client._start import FilmStart
 from schemas import CameraFeedWorkerFeed
 
@@ -360,18 +357,10 @@ def open_capture(url: str, **options: Unpack[CaptureOptions]) -> SyncCapture:
     Interruption: Ctrl-C leaves at once; the socket is closed, without `capture.close`, and
     the thread has ended.
     """
-    return SyncCapture(partial(run_capture, url, Options(**options)))
+    return SyncCapture(partial(run_capture, url, CaptureSettings(**options)))
 
 
-def film(
-    url: str,
-    *,
-    split: bool = False,
-    retry_s: float | None = None,
-    start_at: datetime | str | None = None,
-    on_part: OnPart | None = None,
-    **options: Unpack[CaptureOptions],
-) -> SyncFilm:
+def film(url: str, **options: Unpack[FilmOptions]) -> SyncFilm:
     """Connect to a worker and send a film, in as many captures as it takes.
 
         with film_sync("ws://127.0.0.1:8765", split=True, retry_s=600, user_id="ada",
@@ -384,27 +373,15 @@ def film(
     the thread that calls it, which may be any but that of a Trio loop.
 
     Args:
-        url: as there, and so are the other arguments.
-        on_part: called in a thread of the film's.
-        options: see `cfw.client.CaptureOptions`.
+        url: as there.
+        options: see `cfw.client.FilmOptions`.
 
     Interruption: as for `open_capture`.
     """
-    made = partial(film_async, url, split=split, retry_s=retry_s, start_at=start_at)
-    made(**options)  # what is wrong with them is told at the call
-    return SyncFilm(partial(made, on_part=on_part, **options))
+    return SyncFilm(partial(run_film, url, FilmSettings(**options)))
 
 
-def open_feed(
-    url: str,
-    *,
-    capture_id: str | None = None,
-    mode: Literal["lossless", "live"] | None = None,
-    token: str | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    headers: Mapping[str, str] | None = None,
-    connect_timeout: float = 10,
-) -> SyncFeed:
+def open_feed(url: str, **options: Unpack[FeedOptions]) -> SyncFeed:
     """Subscribe to the captures of a worker.
 
         with open_feed_sync("http://127.0.0.1:8766") as feed:
@@ -415,19 +392,9 @@ def open_feed(
     blocks the thread that calls it, which may be any but that of a Trio loop.
 
     Args:
-        url: as there, and so are the other arguments.
+        url: as there.
+        options: see `cfw.client.FeedOptions`.
 
     Interruption: Ctrl-C leaves at once; the socket is closed.
     """
-    return SyncFeed(
-        partial(
-            open_feed_async,
-            url,
-            capture_id=capture_id,
-            mode=mode,
-            token=token,
-            ssl_context=ssl_context,
-            headers=headers,
-            connect_timeout=connect_timeout,
-        )
-    )
+    return SyncFeed(partial(run_feed, url, FeedSettings(**options)))

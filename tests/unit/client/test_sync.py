@@ -27,14 +27,21 @@ from cfw.client import (
     CaptureOptions,
     ConnectionLost,
     ConnectionRefused,
+    ConnectOptions,
+    FeedOptions,
+    FilmOptions,
     LimitDurationExceeded,
     Receipt,
     SessionClosed,
     SyncCapture,
+    aio,
     open_capture,
     open_capture_sync,
+    open_feed,
+    open_feed_sync,
 )
-from cfw.client._options import Options
+from cfw.client._film import FilmSettings
+from cfw.client._options import CaptureSettings, ConnectSettings, FeedSettings
 from schemas import CaptureClose, CaptureFrameMeta, CaptureOpen, ErrorCode, SchemaError
 from tests.unit.client.fake_worker import (
     JPEG,
@@ -104,21 +111,49 @@ def test_the_same_arguments() -> None:
     )
 
 
-def test_the_options_are_what_is_opened_with() -> None:
+TYPED: dict[type, type] = {
+    ConnectOptions: ConnectSettings,
+    FeedOptions: FeedSettings,
+    CaptureOptions: CaptureSettings,
+    FilmOptions: FilmSettings,
+}
+
+
+@pytest.mark.parametrize("options", TYPED, ids=lambda options: options.__name__)
+def test_the_options_are_what_is_opened_with(options: type) -> None:
     """Name by name the same types; what must be given is what has no default; all are told."""
-    fields = attrs.fields_dict(Options)
-    assert get_type_hints(CaptureOptions) == get_type_hints(Options)
-    hints = get_type_hints(CaptureOptions, include_extras=True)
+    settings = TYPED[options]
+    fields = attrs.fields_dict(settings)
+    assert get_type_hints(options) == get_type_hints(settings)
+    hints = get_type_hints(options, include_extras=True)
     required = {name for name, hint in hints.items() if get_origin(hint) is Required}
     assert required == {
         name for name, field in fields.items() if field.default is attrs.NOTHING
     }
-    words = re.split(r"^        (\w+): ", str(CaptureOptions.__doc__), flags=re.MULTILINE)[1:]
-    told = dict(zip(words[::2], words[1::2], strict=True))
+    # Each tells its own, and says whose others it has; a typed dict knows no bases.
+    bases = {TYPED[each]: each for each in TYPED}
+    above = [bases[each] for each in settings.__mro__ if each in bases]
+    if len(above) > 1:
+        assert f"beside `{above[1].__name__}`" in " ".join(str(options.__doc__).split())
+    told: dict[str, str] = {}
+    for each in reversed(above):
+        words = re.split(r"^        (\w+): ", str(each.__doc__), flags=re.MULTILINE)[1:]
+        told |= dict(zip(words[::2], words[1::2], strict=True))
     assert [*told] == [*fields]
     for name, field in fields.items():
         if field.default not in (None, attrs.NOTHING):
             assert f"{field.default}" in told[name], f"{name}: its default is not told"
+
+
+@pytest.mark.parametrize("open_one", [open_feed, open_feed_sync, aio.open_feed])
+def test_a_slip_in_an_option_of_a_feed_is_told_at_the_call(
+    open_one: Callable[..., object],
+) -> None:
+    """Before there is a thread or a connection: a name, a timeout."""
+    with pytest.raises(TypeError, match="captrue_id"):
+        open_one("http://127.0.0.1:1", captrue_id="c1")
+    with pytest.raises(ValueError, match="connect_timeout must be"):
+        open_one("http://127.0.0.1:1", connect_timeout=0)
 
 
 @pytest.mark.parametrize("open_one", [open_capture, open_capture_sync])
