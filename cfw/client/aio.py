@@ -23,13 +23,12 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 import trio
 
+from cfw.client._block import Block, CaptureBlock, FilmBlock, Open
 from cfw.client._capture import Capture, run_capture
 from cfw.client._encode import Frame
-from cfw.client._end import Receipt
 from cfw.client._feed import Feed, run_feed
-from cfw.client._film import Film, FilmOptions, FilmPart, FilmSettings, run_film
+from cfw.client._film import Film, FilmOptions, FilmSettings, run_film
 from cfw.client._options import CaptureOptions, CaptureSettings, FeedOptions, FeedSettings
-from cfw.client.sync import Background, Open
 from schemas import CameraFeedWorkerFeed
 
 __all__ = ["AioCapture", "AioFeed", "AioFilm", "film", "open_capture", "open_feed"]
@@ -106,19 +105,13 @@ class _Ended(Exception):
     """An iteration has ended; a future takes no StopAsyncIteration."""
 
 
-class _Block(Generic[_T]):
-    """A block for an `async with` statement of asyncio, used once."""
+class _Awaited(Block[_T]):
+    """For an `async with` statement of asyncio, used once."""
 
-    _name = "capture"
-
-    def __init__(self, open_one: Open[_T]) -> None:
-        self._background = Background(open_one)
-        self._is_entered = self._is_closed = False
+    _statement = "an async with statement"
 
     async def __aenter__(self) -> Self:
-        if self._is_entered:
-            raise RuntimeError(f"this {self._name} has been used; open another one")
-        self._is_entered = True
+        self._enter()
         try:
             await self._in_thread(self._background.start)
             self._raise_failure()
@@ -180,27 +173,8 @@ class _Block(Generic[_T]):
             raise asyncio.CancelledError
         return result, call.is_cancelled  # type: ignore[return-value]
 
-    def _closed(self) -> trio.ClosedResourceError:
-        return trio.ClosedResourceError(f"the {self._name} has been closed")
 
-    @property
-    def _value(self) -> _T:
-        if self._background.value is None:
-            raise RuntimeError(
-                f"the {self._name} is not open; use it in an async with statement"
-            )
-        return self._background.value
-
-    def _raise_failure(self) -> None:
-        failure, self._background.failure = self._background.failure, None
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                del failure  # its traceback holds this frame
-
-
-class AioCapture(_Block[Capture]):
+class AioCapture(_Awaited[Capture], CaptureBlock):
     """A capture; `open_capture` makes it. See `cfw.client.Capture`."""
 
     async def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
@@ -213,31 +187,9 @@ class AioCapture(_Block[Capture]):
         """
         await self._call(self._value.send_frame, frame, timestamp)
 
-    @property
-    def capture_id(self) -> str:
-        """Its name at the worker and in the feed."""
-        return self._value.capture_id
 
-    @property
-    def frames_sent(self) -> int:
-        """Frames given to `send_frame` and not refused by it."""
-        return self._value.frames_sent
-
-    @property
-    def bytes_sent(self) -> int:
-        """Of those frames together."""
-        return self._value.bytes_sent
-
-    @property
-    def receipt(self) -> Receipt | None:
-        """What the worker confirmed; None until the block has ended without an exception."""
-        return self._value.receipt
-
-
-class AioFilm(_Block[Film]):
+class AioFilm(_Awaited[Film], FilmBlock):
     """A film; `film` makes it. See `cfw.client.Film`."""
-
-    _name = "film"
 
     async def send_frame(self, frame: Frame, timestamp: datetime | str | None = None) -> None:
         """Send one frame, and wait until the connection has taken it.
@@ -249,21 +201,11 @@ class AioFilm(_Block[Film]):
         """
         await self._call(self._value.send_frame, frame, timestamp)
 
-    @property
-    def parts(self) -> tuple[FilmPart, ...]:
-        """The captures so far, in order."""
-        return self._value.parts
 
-    @property
-    def receipt(self) -> Receipt:
-        """What the worker has confirmed so far, of all captures together."""
-        return self._value.receipt
-
-
-class AioFeed(_Block[Feed]):
+class AioFeed(_Awaited[Feed]):
     """A feed; `open_feed` makes it. See `cfw.client.Feed`."""
 
-    _name = "feed"
+    _name, _opener = "feed", "open_feed"
 
     def __init__(self, open_one: Open[Feed]) -> None:
         super().__init__(open_one)

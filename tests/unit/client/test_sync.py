@@ -29,11 +29,13 @@ from cfw.client import (
     ConnectionRefused,
     ConnectOptions,
     FeedOptions,
+    Film,
     FilmOptions,
     LimitDurationExceeded,
     Receipt,
     SessionClosed,
     SyncCapture,
+    SyncFilm,
     aio,
     open_capture,
     open_capture_sync,
@@ -154,6 +156,25 @@ def test_a_slip_in_an_option_of_a_feed_is_told_at_the_call(
         open_one("http://127.0.0.1:1", captrue_id="c1")
     with pytest.raises(ValueError, match="connect_timeout must be"):
         open_one("http://127.0.0.1:1", connect_timeout=0)
+
+
+def shown(kind: type) -> set[str]:
+    """The properties of a class, each with a return type and words of its own."""
+    found = inspect.getmembers(kind, lambda each: isinstance(each, property))
+    names = {name for name, _ in found if not name.startswith("_")}
+    assert all(each.__doc__ for name, each in found if name in names)
+    assert all("return" in get_type_hints(each.fget) for name, each in found if name in names)
+    return names
+
+
+def test_each_form_shows_all_that_the_async_one_shows() -> None:
+    """Every attribute of a capture and a film can be read in a script and under asyncio."""
+    of_capture = set(re.findall(r"^        (\w+): ", str(Capture.__doc__), flags=re.MULTILINE))
+    assert of_capture >= {"capture_id", "receipt", "limits", "offset"}
+    assert shown(SyncCapture) == shown(aio.AioCapture) == of_capture
+    of_film = shown(Film) | {"film_id", "start"}
+    assert of_film >= {"parts", "receipt", "lost", "frames_sent", "bytes_sent"}
+    assert shown(SyncFilm) == shown(aio.AioFilm) == of_film
 
 
 @pytest.mark.parametrize("open_one", [open_capture, open_capture_sync])
