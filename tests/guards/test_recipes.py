@@ -65,13 +65,21 @@ def test_every_limit_and_time_has_a_test_that_sets_it(name: str) -> None:
 
 @pytest.mark.parametrize("group", POINTS)
 def test_every_opener_is_an_entry_point(group: str) -> None:
-    """What a module of the room opens is found by a scheme, and every scheme opens."""
+    """What a module or a room within opens is found by a scheme, and every scheme opens."""
     room = ROOT.joinpath(*group.split("."))
     openers = {
         f"{group}.{path.stem}:{node.name}"
         for path in room.glob("[!_]*.py")
         for node in ast.parse(path.read_text("utf-8")).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("open_")
+    }
+    openers |= {
+        f"{group}.{path.parent.name}:{name.name}"
+        for path in room.glob("[!_]*/__init__.py")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+        if name.name.startswith("open_")
     }
     assert openers == set(POINTS[group].values())
 

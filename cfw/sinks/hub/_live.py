@@ -1,0 +1,187 @@
+"""**live**: the newest frame, and no capture ever waits.
+
+The capture keeps that frame once for all of them, so it costs nothing for one who has not
+taken the frame before it. What a subscriber has not taken of a capture is at most its opened,
+one frame and its terminal, in that order. A capture whose opened was taken gets its terminal
+told, always. Of those that began *and* ended while the consumer was away, the newest
+LIVE_ENDED are kept; older ones are forgotten as a whole (`forgotten` counts them), so a
+consumer never sees half a capture. Ended captures are told first, so what a stalled consumer
+can hold is bounded by the captures that run at one time plus LIVE_ENDED.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from cfw.sinks.hub._subscription import FeedItem, Subscription
+from cfw.state import Frame
+from schemas import FeedOpened, Terminal
+
+#: Captures of which a live subscriber saw nothing, kept for when it comes back.
+LIVE_ENDED = 16
+
+
+@attrs.define(eq=False)
+class _Slot:
+    """What the consumer has not taken of one capture; it is taken in this order.
+
+    Attributes:
+        subscription: whose it is.
+        lane: where the newest frame is looked up; None when no more will come.
+        seen: frames of the capture that were taken, replaced, or there before.
+        frame: the last frame, once no more will come.
+    """
+
+    subscription: Live
+    lane: LiveLane | None
+    opened: FeedOpened | None
+    seen: int
+    dropped: int = 0
+    frame: Frame | None = None
+    terminal: Terminal | None = None
+
+    def take(self) -> FeedItem | None:
+        item: FeedItem | None
+        if self.opened is not None:
+            item, self.opened = self.opened, None
+        elif self.lane is not None:
+            item = self._newest(self.lane)
+        elif self.frame is not None:
+            item, self.frame = self.frame, None
+        else:
+            item, self.terminal = self.terminal, None
+        return item
+
+    def settle(self, terminal: Terminal | None) -> None:
+        """Keep what the lane holds for it, and look no more there."""
+        if self.lane is not None:
+            self.frame, self.lane = self._newest(self.lane), None
+        self.terminal = terminal
+
+    def _newest(self, lane: LiveLane) -> Frame | None:
+        unseen, self.seen = lane.frames - self.seen, lane.frames
+        self.dropped += max(unseen - 1, 0)
+        return lane.newest if unseen else None
+
+    def is_empty(self) -> bool:
+        if self.lane is not None and self.lane.frames > self.seen:
+            return False
+        return self.opened is None and self.frame is None and self.terminal is None
+
+
+class Live(Subscription):
+    """Gets the newest frame of each capture."""
+
+    def __init__(self, capture_id: str | None) -> None:
+        super().__init__(capture_id)
+        self._dropped = 0
+        self._running: dict[LiveLane, _Slot] = {}
+        # Ordered sets of slots that are not empty.
+        self._fresh: dict[_Slot, None] = {}
+        self._ended: dict[_Slot, None] = {}
+
+    @property
+    def dropped(self) -> int:
+        running = self._running.items()
+        waiting = sum(max(lane.frames - slot.seen - 1, 0) for lane, slot in running)
+        return self._dropped + sum(slot.dropped for _, slot in running) + waiting
+
+    def _join(self, lane: LiveLane) -> _Slot:
+        slot = self._running[lane] = _Slot(self, lane, lane.opened, lane.frames)
+        self._refresh(slot)
+        return slot
+
+    def _refresh(self, slot: _Slot) -> None:
+        """There is something to take again."""
+        self._fresh[slot] = None
+        self._notify()
+
+    def _leave_lane(self, lane: LiveLane, terminal: Terminal | None) -> None:
+        """Nothing more comes of a capture; None when its end is not to be told."""
+        slot = self._running.pop(lane)
+        slot.settle(terminal)
+        self._dropped += slot.dropped
+        if not slot.is_empty():
+            self._end_slot(slot)
+        if terminal is not None:
+            self._notify()
+
+    def _end_slot(self, slot: _Slot) -> None:
+        self._fresh.pop(slot, None)
+        self._ended[slot] = None
+        untold = [ended for ended in self._ended if ended.opened is not None]
+        if len(untold) > LIVE_ENDED:
+            del self._ended[untold[0]]
+            self.forgotten += 1
+            self._dropped += untold[0].frame is not None
+
+    def _is_ready(self) -> bool:
+        return bool(self._ended or self._fresh)
+
+    def _take(self) -> FeedItem:
+        # One ended capture to its end, then the next; running ones take turns.
+        slots = self._ended or self._fresh
+        slot = next(iter(slots))
+        item = slot.take()
+        assert item is not None, "a slot is listed only while it holds something"
+        if slot.is_empty():
+            del slots[slot]
+            if slot.lane is not None:
+                slot.lane.up_to_date[slot] = None
+        elif slots is self._fresh:
+            del slots[slot]
+            slots[slot] = None
+        return item
+
+    def _clear(self) -> None:
+        self._running.clear()
+        self._fresh.clear()
+        self._ended.clear()
+
+
+class LiveLane:
+    """The newest frame of one capture, kept once for all that want no more.
+
+    Attributes:
+        opened: what each of them gets first.
+        slots: what each of them has not taken.
+        up_to_date: the slots of those that have taken the newest frame.
+        frames: how many there were while somebody looked.
+        newest: the last of them.
+    """
+
+    def __init__(self, opened: FeedOpened) -> None:
+        self.opened = opened
+        self.slots: dict[Live, _Slot] = {}
+        self.up_to_date: dict[_Slot, None] = {}
+        self.frames = 0
+        self.newest: Frame | None = None
+
+    def join(self, subscriber: Live) -> None:
+        """Let it have the capture from here on."""
+        self.slots[subscriber] = subscriber._join(self)
+
+    def leave(self, subscriber: Live) -> None:
+        """Nothing more comes; what it holds it can still take."""
+        if subscriber in self.slots:
+            self._leave(subscriber, None)
+
+    def put(self, frame: Frame) -> None:
+        """There is a newer frame; somebody is there."""
+        self.frames += 1
+        self.newest = frame
+        if self.up_to_date:
+            for slot in self.up_to_date:
+                slot.subscription._refresh(slot)
+            self.up_to_date.clear()
+
+    def finish(self, terminal: Terminal | None) -> None:
+        """Have all of them leave, and told the terminal if there is one."""
+        for subscriber in [*self.slots]:
+            self._leave(subscriber, terminal)
+
+    def _leave(self, subscriber: Live, terminal: Terminal | None) -> None:
+        self.up_to_date.pop(self.slots.pop(subscriber), None)
+        subscriber._leave_lane(self, terminal)
+        if not self.slots:
+            self.newest = None
