@@ -18,14 +18,13 @@ from cfw.cli._streams import put_result
 from cfw.cli.access import Access, accessed
 from cfw.cli.shared import MOST_CAPTURES, Keeper, is_shared_feed
 from cfw.cli.termination import Termination
-from cfw.client import ConnectionLost, open_feed
+from cfw.client import ConnectionLost, FeedOpening, FeedOutage, open_feed
 from cfw.plugins import redact_url
 from cfw.printable import printable
 from cfw.record import (
     DEFAULT_PATTERN,
     Listener,
     Listeners,
-    Opening,
     Recorder,
     RecorderMetrics,
     Written,
@@ -142,7 +141,7 @@ def record(
 
 def _opening(
     url: str, group: str | None, consumer: str | None, capture_id: str | None, access: Access
-) -> tuple[Opening, list[Listener]]:
+) -> tuple[FeedOpening, list[Listener]]:
     """What opens the feed, and who has to hear what has been recorded of it."""
     if not is_shared_feed(url):
         if group or consumer:
@@ -233,15 +232,11 @@ class _Told(Listener):
         self._slow_s = 0.0
         self._strays: set[str] = set()
 
-    def connected(self, after_s: float | None) -> None:
-        if after_s is None:
-            self._say("connected; waiting for captures")
-        else:
-            missed = "what began and ended in them was missed"
-            self._say(f"connected again after {after_s:.1f} s; {missed}")
+    def connected(self, outage: FeedOutage | None) -> None:
+        self._say("connected; waiting for captures" if outage is None else f"{outage}")
 
-    def lost(self, reason: str) -> None:
-        self._say(f"the feed was lost: {reason}; trying again")
+    def lost(self, outage: FeedOutage) -> None:
+        self._say(f"the feed was lost: {outage}")
 
     def began(self, opened: FeedOpened) -> None:
         self._say(f"{opened.capture_id}: recording, of {opened.user_id}")

@@ -14,18 +14,14 @@ import trio
 from cfw.cli.access import Access, accessed
 from cfw.cli.shared import ToldFeed, is_shared_feed
 from cfw.cli.termination import Termination
-from cfw.client import AccessDenied, ConnectionLost, open_feed
+from cfw.client import ConnectionLost, FeedOpening, FeedOutage, follow_feed, open_feed
 from cfw.plugins import OutOfReach, redact_url
 from cfw.printable import printable
 from cfw.tasks.nurseries import open_plain_nursery
 from schemas import FeedAbort, FeedClose, to_json
 
 _Write: TypeAlias = Callable[[bytes], None]
-_Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
-#: Seconds before a feed that was lost is opened again, doubled up to the longest.
-PAUSE_S = 0.5
-LONGEST_PAUSE_S = 10.0
 #: A write that takes so many seconds holds captures up: their buffer is of about 2 s.
 HELD_UP_S = 1.0
 
@@ -129,7 +125,7 @@ def _feed(
     capture_id: str | None,
     mode: Literal["lossless", "live"] | None,
     access: Access,
-) -> tuple[_Opening, str]:
+) -> tuple[FeedOpening, str]:
     if group or consumer:
         raise ValueError("--group and --consumer need a valkey:// URL")
     mode = mode or "lossless"
@@ -150,7 +146,7 @@ def _shared_feed(
     consumer: str | None,
     capture_id: str | None,
     mode: Literal["lossless", "live"] | None,
-) -> tuple[_Opening, str]:
+) -> tuple[FeedOpening, str]:
     if capture_id or mode:
         raise ValueError(
             "--capture-id and --mode need the URL of an admin listener; a group shares all "
@@ -198,7 +194,15 @@ class _Copy:
         """Whether there is more to come."""
         return self._captures is None or self.ended < self._captures
 
-    async def take(self, message: Any, jpeg: bytes | None) -> None:
+    async def read(self, feed: Any) -> bool:
+        """Copy a feed to its end; whether all has come that is wanted."""
+        async for message, jpeg in feed:
+            await self._take(message, jpeg)
+            if not self.is_wanted:
+                return True
+        return False
+
+    async def _take(self, message: Any, jpeg: bytes | None) -> None:
         """Write a message, and say how a capture has ended that was aborted."""
         is_mjpeg = self._output == "mjpeg"
         data = jpeg if is_mjpeg else f"{printable(to_json(message))}\n".encode()
@@ -233,52 +237,30 @@ class _Copy:
 
 
 async def _tap(
-    opening: _Opening, words: str, copy: _Copy, reconnect: bool, termination: Termination
+    opening: FeedOpening, words: str, copy: _Copy, reconnect: bool, termination: Termination
 ) -> None:
     """Copy the feed until it or the count of captures ends, or for as long as it comes back.
 
     Raises:
         ConnectionLost: it was lost, and is not to be waited for or never was there.
     """
+
+    def opened(outage: FeedOutage | None) -> None:
+        now = f"connected to {words}; waiting for captures"
+        click.echo(now if outage is None else f"{outage}", err=True)
+
+    def lost(outage: FeedOutage) -> None:
+        click.echo(printable(f"{outage}"), err=True)
+
     with termination.heard():
         async with open_plain_nursery() as nursery:
             nursery.start_soon(copy.watch)
-            await _follow(opening, words, copy, reconnect)
-
-
-async def _follow(opening: _Opening, words: str, copy: _Copy, reconnect: bool) -> None:
-    lost_at: float | None = None
-    is_patient, pause_s = False, PAUSE_S
-    while True:
-        reason = "the worker closed the feed"
-        try:
+            if reconnect:
+                await follow_feed(opening, copy.read, on_open=opened, on_loss=lost)
+                return
             async with opening() as feed:
-                click.echo(_connected(words, lost_at), err=True)
-                lost_at, pause_s, is_patient = None, PAUSE_S, reconnect
-                async for message, jpeg in feed:
-                    await copy.take(message, jpeg)
-                    if not copy.is_wanted:
-                        return
-        except AccessDenied:
-            raise
-        except ConnectionLost as exc:
-            if not is_patient:
-                raise
-            reason = str(exc)
-        if not is_patient:
-            return
-        if lost_at is None:
-            lost_at = trio.current_time()
-            click.echo(printable(f"{reason}; trying again"), err=True)
-        await trio.sleep(pause_s)
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-
-def _connected(words: str, lost_at: float | None) -> str:
-    if lost_at is None:
-        return f"connected to {words}; waiting for captures"
-    away_s = trio.current_time() - lost_at
-    return f"connected again after {away_s:.1f} s; what was sent meanwhile is missing"
+                opened(None)
+                await copy.read(feed)
 
 
 def _stdout() -> _Write:

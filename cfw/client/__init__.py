@@ -26,6 +26,7 @@ from cfw.client._errors import (
 )
 from cfw.client._feed import Feed, open_feed
 from cfw.client._film import Film, FilmOptions, FilmPart, film
+from cfw.client._follow import FeedOpening, FeedOutage, follow_feed
 from cfw.client._options import CaptureOptions, ConnectOptions, FeedOptions
 from cfw.client._start import FilmStart
 from cfw.client._worker import Worker, ask_worker
@@ -46,7 +47,9 @@ __all__ = [
     "ConnectionLost",
     "ConnectionRefused",
     "Feed",
+    "FeedOpening",
     "FeedOptions",
+    "FeedOutage",
     "Film",
     "FilmIncomplete",
     "FilmOptions",
@@ -64,6 +67,7 @@ __all__ = [
     "ask_worker",
     "film",
     "film_sync",
+    "follow_feed",
     "open_capture",
     "open_capture_sync",
     "open_feed",

@@ -25,7 +25,7 @@ from cfw.client._encode import Frame
 from cfw.client._end import Receipt
 from cfw.client._errors import ConnectionRefused, FilmIncomplete, LimitsUnknown
 from cfw.client._options import CaptureOptions, CaptureSettings, check_seconds
-from cfw.client._retry import PROVEN_S, Backoff, passes
+from cfw.client._retry import Backoff, passes
 from cfw.client._start import FilmStart, find_start
 from cfw.client._worker import Worker, ask
 from cfw.tasks.nurseries import open_plain_nursery
@@ -480,9 +480,7 @@ class Film:
         if self._backoff is None or not passes(failure):
             self._fatal = self._fatal or failure
             return
-        if trio.current_time() - part.opened_at >= PROVEN_S:
-            self._backoff.succeeded()
-        self._backoff.failed(failure)
+        self._backoff.failed(failure, trio.current_time() - part.opened_at)
 
     async def finish(self) -> None:
         """Close the last part, and wait for every receipt.

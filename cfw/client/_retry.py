@@ -1,4 +1,4 @@
-"""Which losses a film survives, and how long it waits before it opens again."""
+"""Which losses a film survives, and how long everything here waits before it opens again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas import (
 #: From one attempt to the next, at first and at most; see `Backoff.pause` for the jitter.
 PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
-#: A capture that ran for so long shows that the trouble before it was over.
+#: A capture or a feed that lasted for so long shows that the trouble before it was over.
 PROVEN_S: Final = 5.0
 #: What passes by itself. A session that is closed, a rule that is broken and a limit that is
 #: reached are there again in the next capture.
@@ -63,8 +63,10 @@ class Backoff:
         """Whether something has failed, and nothing succeeded since."""
         return self._last is not None
 
-    def failed(self, failure: CaptureError) -> None:
-        """Something was lost, or could not be opened."""
+    def failed(self, failure: CaptureError, lasted_s: float = 0.0) -> None:
+        """Something was lost after so many seconds, or could not be opened."""
+        if lasted_s >= PROVEN_S:
+            self.succeeded()
         if self._last is None:
             self._since = trio.current_time()
         self._last = failure
@@ -77,7 +79,7 @@ class Backoff:
     async def pause(self) -> None:
         """Wait before an attempt: from half of what has been reached to all of it.
 
-        So rigs that lost a worker at the same instant do not all come back at one.
+        So those who lost a worker at the same instant do not all come back at one.
 
         Raises:
             CaptureError: the last failure, when the time is over.

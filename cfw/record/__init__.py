@@ -16,7 +16,7 @@ from cfw.record._capture import Written
 from cfw.record._events import Listener, Listeners
 from cfw.record._metrics import RecorderMetrics
 from cfw.record._names import DEFAULT_PATTERN, check_pattern, recording_name
-from cfw.record._recorder import ROOM_BYTES, Opening, Recorder
+from cfw.record._recorder import ROOM_BYTES, Recorder
 from cfw.record._salvage import Salvaged, salvage, salvage_all
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "ROOM_BYTES",
     "Listener",
     "Listeners",
-    "Opening",
     "Recorder",
     "RecorderMetrics",
     "Salvaged",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cfw.client import FeedOutage
 from cfw.record._capture import Written
 from schemas import FeedOpened
 
@@ -14,10 +15,10 @@ class Listener:
     They are called between two steps of the recorder: none may wait or raise.
     """
 
-    def connected(self, after_s: float | None) -> None:
-        """The feed is read; `after_s` seconds after it was lost, None for the first time."""
+    def connected(self, outage: FeedOutage | None) -> None:
+        """The feed is read, after it was away; None for the first time."""
 
-    def lost(self, reason: str) -> None:
+    def lost(self, outage: FeedOutage) -> None:
         """The feed has ended; what comes from now on is missed."""
 
     def began(self, opened: FeedOpened) -> None:
@@ -48,13 +49,13 @@ class Listeners(Listener):
     def __init__(self, *others: Listener) -> None:
         self._others = others
 
-    def connected(self, after_s: float | None) -> None:
+    def connected(self, outage: FeedOutage | None) -> None:
         for other in self._others:
-            other.connected(after_s)
+            other.connected(outage)
 
-    def lost(self, reason: str) -> None:
+    def lost(self, outage: FeedOutage) -> None:
         for other in self._others:
-            other.lost(reason)
+            other.lost(outage)
 
     def began(self, opened: FeedOpened) -> None:
         for other in self._others:

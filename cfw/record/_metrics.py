@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from cfw.client import FeedOutage
 from cfw.record._capture import Written
 from cfw.record._events import Listener
 
@@ -41,10 +42,10 @@ class RecorderMetrics(Listener):
         server, _ = start_http_server(port, addr="127.0.0.1", registry=self.registry)
         return int(server.server_port)
 
-    def connected(self, after_s: float | None) -> None:
+    def connected(self, outage: FeedOutage | None) -> None:
         self._connected.set(1)
 
-    def lost(self, reason: str) -> None:
+    def lost(self, outage: FeedOutage) -> None:
         self._connected.set(0)
         self._losses.inc()
 

@@ -10,7 +10,6 @@ their terminals tell. Nothing is dropped here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 import trio
 
-from cfw.client import AccessDenied, ConnectionLost
+from cfw.client import FeedOpening, FeedOutage, follow_feed
 from cfw.record._capture import CaptureWriter, Written
 from cfw.record._events import Listener
 from cfw.record._names import DEFAULT_PATTERN, check_pattern, recording_name
@@ -34,11 +33,7 @@ ROOM_BYTES: Final = 128 * 1024 * 1024
 _FRAME_BYTES = 2_000
 #: Threads that write at a time; a disk is not quicker for more.
 THREADS: Final = 8
-#: From one attempt to reach a worker to the next, at first and at most.
-PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
-#: Makes what one reads from: `cfw.client.open_feed`, or another feed of its kind.
-Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 _Frame: TypeAlias = tuple[FeedFrame, bytes]
 
 
@@ -126,7 +121,7 @@ class Recorder:
         self._reading = trio.CancelScope()
 
     async def run(
-        self, opening: Opening, *, reading: trio.CancelScope, is_patient: bool = False
+        self, opening: FeedOpening, *, reading: trio.CancelScope, is_patient: bool = False
     ) -> None:
         """Record until there are captures enough, or `reading` is cancelled.
 
@@ -162,31 +157,25 @@ class Recorder:
 
     # --- the feed -----------------------------------------------------------------------------
 
-    async def _follow(self, opening: Opening, nursery: trio.Nursery, is_patient: bool) -> None:
-        lost_at: float | None = None
-        pause_s = PAUSE_S
-        while True:
-            try:
-                async with opening() as feed:
-                    since = None if lost_at is None else trio.current_time() - lost_at
-                    self._listener.connected(since)
-                    is_patient, pause_s = True, PAUSE_S
-                    lost_at = None
-                    async for message, jpeg in feed:
-                        await self._take(message, jpeg, nursery)
-                reason = "the worker has closed the feed"
-            except AccessDenied:
-                raise
-            except ConnectionLost as exc:
-                if not is_patient:
-                    raise
-                reason = str(exc)
-            if lost_at is None:
-                lost_at = trio.current_time()
-                self._listener.lost(reason)
-                self._end_all(f"the feed was lost: {reason}")
-            await trio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    async def _follow(
+        self, opening: FeedOpening, nursery: trio.Nursery, is_patient: bool
+    ) -> None:
+        async def read(feed: Any) -> bool:
+            async for message, jpeg in feed:
+                await self._take(message, jpeg, nursery)
+            return False
+
+        def lost(outage: FeedOutage) -> None:
+            self._listener.lost(outage)
+            self._end_all(f"the feed was lost: {outage.reason}")
+
+        await follow_feed(
+            opening,
+            read,
+            on_open=self._listener.connected,
+            on_loss=lost,
+            is_patient=is_patient,
+        )
 
     async def _take(self, message: Any, jpeg: bytes | None, nursery: trio.Nursery) -> None:
         capture_id = message.capture_id

@@ -13,7 +13,7 @@ import trio
 from prometheus_client import generate_latest
 
 import cfw.record
-from cfw.client import AccessDenied, ConnectionLost, ConnectionRefused
+from cfw.client import AccessDenied, ConnectionLost, ConnectionRefused, FeedOutage
 from cfw.record import Listener, Listeners, Recorder, RecorderMetrics, Written
 from cfw.record import _capture as writing
 from tests.unit.record.kit import PICTURES, closed, frames, opened
@@ -39,11 +39,11 @@ class Heard(Listener):
         self.slow_s = 0.0
         self.most_waiting = 0
 
-    def connected(self, after_s: float | None) -> None:
+    def connected(self, outage: FeedOutage | None) -> None:
         self.connections += 1
 
-    def lost(self, reason: str) -> None:
-        self.reasons.append(reason)
+    def lost(self, outage: FeedOutage) -> None:
+        self.reasons.append(outage.reason)
 
     def ended(self, written: Written) -> None:
         self.written.append(written)
@@ -127,7 +127,7 @@ async def test_a_worker_that_was_never_there_is_an_error(tmp_path: Path) -> None
     with pytest.raises(ConnectionRefused):
         await recorded(tmp_path, gone)
     _, heard = await recorded(tmp_path, [], gone, gone, whole())
-    assert heard.reasons == ["the worker has closed the feed"]
+    assert heard.reasons == ["the worker closed the feed"]
     with pytest.raises(AccessDenied):
         await recorded(tmp_path, [], AccessDenied("no", status=401))
 

@@ -224,7 +224,7 @@ def test_the_recorder_joins_again_after_a_restart_of_the_worker(tmp_path: Path) 
             assert "the feed was lost" in one.say("cut: cut")
         port = ready["admin"].rpartition(":")[2]
         with process("--admin-port", port) as (_, again):
-            assert "what began and ended in them was missed" in one.say("connected again")
+            assert "what was sent meanwhile is missing" in one.say("connected again")
             with rig(again["capture"], "--frames", "3", "--capture-id", "after") as running:
                 running.communicate(timeout=PATIENCE_S)
             one.say("after: whole")
