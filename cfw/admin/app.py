@@ -17,7 +17,7 @@ from cfw.admin.pictures import picture_routes
 from cfw.explanations import explained_codes
 from cfw.http.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.http.routing import App, Route
-from cfw.limits import Limits
+from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
 from cfw.net import group_of
 from cfw.routes.refusals import Refusals
@@ -38,6 +38,7 @@ def create_app(
     is_ready: Callable[[], bool],
     capture_url: str,
     limits: Limits,
+    times: Times,
     metrics: Metrics | None = None,
     refusals: Refusals | None = None,
     needs_token: bool = False,
@@ -55,6 +56,7 @@ def create_app(
             then, and while the session authority is out of reach.
         capture_url: where rigs connect, for the page that films.
         limits: what a capture may cost, for the pages to show and to keep.
+        times: how long it may stand still, likewise.
         needs_token: whether a rig has to send a token, for the page that films.
         desk: where invitations are made; None for a worker that invites nobody.
         metrics: what the worker measures; None shows a worker that has measured nothing.
@@ -127,7 +129,7 @@ def create_app(
                 "needs_token": needs_token,
                 "invites": desk is not None,
                 "usual_session": desk and desk.usual,
-                "limits": attrs.asdict(limits),
+                "limits": attrs.asdict(limits) | {"idle_s": times.idle_s},
             }
         )
 

@@ -18,43 +18,46 @@ from cfw.http.messages import Request, Response
 from cfw.http.routing import Route
 
 _PAGES = {"/": "live.html", "/capture": "capture.html"}
-_FILES = (
+#: What the page that films loads.
+_FILM_FILES = (
     "base.css",
+    "camera.js",
     "capture-client.js",
     "capture.css",
     "capture.js",
+    "codes.js",
+    "encoder-worker.js",
+    "encoder.js",
+    "film-words.js",
+    "film.js",
+    "format.js",
+    "icon.svg",
+    "join.js",
+    "jpeg-maker.js",
+    "pauses.js",
+    "pictures.js",
+    "refused.js",
+    "settings.js",
+    "shoot.js",
+    "thinner.js",
+    "wake-lock.js",
+)
+#: And the live page with it.
+_FILES = (
+    *_FILM_FILES,
     "cards.css",
     "cards.js",
     "chart.js",
-    "codes.js",
     "connection.js",
     "ended.css",
     "ended.js",
     "feed.js",
-    "format.js",
-    "icon.svg",
     "invite.css",
     "invite.js",
-    "join.js",
     "live.css",
     "live.js",
     "rates.js",
-    "refused.js",
     "rig-clock.js",
-    "settings.js",
-)
-#: What the page that films loads.
-_FILM_FILES = (
-    "base.css",
-    "capture-client.js",
-    "capture.css",
-    "capture.js",
-    "codes.js",
-    "format.js",
-    "icon.svg",
-    "join.js",
-    "refused.js",
-    "settings.js",
 )
 _TYPES = {
     ".css": "text/css; charset=utf-8",

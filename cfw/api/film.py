@@ -14,6 +14,7 @@ from cfw.film import Door, create_film_app
 from cfw.identity import Invitations
 from cfw.net import own_address
 from cfw.routes.refusals import Refusals
+from cfw.routes.services import limits_told
 from cfw.routes.session import Sessions
 from cfw.service import Verdict
 from cfw.sessions.static import parse_session
@@ -62,7 +63,7 @@ def open_pages(
         inviting=access.gate.inviting,
         capture_url=url,
         path=config.server.path,
-        limits=config.limits,
+        limits=limits_told(config.limits, config.times),
         needs_token=access.server.tokens is not None,
         refusals=refusals,
     )

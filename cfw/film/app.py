@@ -14,17 +14,11 @@ from cfw.http.origin import own_pages_only
 from cfw.http.routing import App, Route
 from cfw.identity import InvitationsOutOfReach, Inviting, NotInvited
 from cfw.identity.gate import bearer
-from cfw.limits import Limits
 from cfw.net import Throttle, group_of
 from cfw.routes.refusals import Refusals
+from schemas import WorkerLimits
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.film")
-
-#: What a page has to know to keep within; the rest is the operator's.
-_LIMITS = (
-    *("max_duration_s", "max_fps", "max_width", "max_height", "max_pixels"),
-    *("max_frames", "max_frame_bytes", "max_total_bytes"),
-)
 
 
 def create_film_app(
@@ -32,7 +26,7 @@ def create_film_app(
     inviting: Inviting,
     capture_url: str,
     path: str,
-    limits: Limits,
+    limits: WorkerLimits,
     needs_token: bool,
     refusals: Refusals,
 ) -> Handler:
@@ -42,7 +36,7 @@ def create_film_app(
         inviting: keeps the invitations.
         capture_url: where rigs connect, for the policy of the page.
         path: of that URL: the page films where it was loaded from.
-        limits: what a capture may cost.
+        limits: what a page has to know to keep within; the rest is the operator's.
         needs_token: whether there are tokens too, for who has no invitation.
         refusals: the connections that were not let in last.
     """
@@ -55,7 +49,7 @@ def create_film_app(
                 "has_feed": False,
                 "needs_token": needs_token,
                 "needs_invitation": True,
-                "limits": {name: getattr(limits, name) for name in _LIMITS},
+                "limits": attrs.asdict(limits),
             }
         )
 

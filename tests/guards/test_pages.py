@@ -189,6 +189,7 @@ def test_operations_tells_every_path_of_the_admin_listener() -> None:
         is_ready=lambda: True,
         capture_url="ws://127.0.0.1:8765/",
         limits=Limits(),
+        times=Times(),
     )
     assert set(told) == {path for path in app.routes if not path.startswith("/static/")}
 

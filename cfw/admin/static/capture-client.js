@@ -18,6 +18,8 @@ const SUBPROTOCOL = "cfw.v1";
 const MAX_WAITING_BYTES = 600_000;
 /** The worker gives its sink 5 s to take what is left, and a slow line needs some too. */
 const RECEIPT_MS = 15_000;
+/** A browser itself would wait for minutes. */
+const CONNECT_MS = 15_000;
 const LOOK_AGAIN_MS = 5;
 const NO_CLOSE_FRAME = [1005, 1006];
 
@@ -42,18 +44,36 @@ function toText(ms) {
   return `${new Date(Math.floor(micros / 1_000)).toISOString().slice(0, -1)}${digits}Z`;
 }
 
-class Clock {
-  // Never goes back, unlike the clock on the wall; but it stands still while a computer
-  // sleeps, so it is set by that once, at the beginning.
+/**
+ * The clock of a rig. It never goes back, unlike the one on the wall; but it stands still while a
+ * computer sleeps, so it is set by that once, at the beginning.
+ */
+export class Clock {
   #offset = performance.timeOrigin;
 
   constructor() {
-    const behind = Date.now() - (performance.timeOrigin + performance.now());
+    const behind = this.#behind();
     if (Math.abs(behind) > 100) this.#offset += behind;
   }
 
-  now() {
-    return toText(this.#offset + performance.now());
+  /** The event time of a moment of `performance.now()`, as text; of this one if left out. */
+  at(moment) {
+    return toText(this.ms(moment));
+  }
+
+  /** The same in milliseconds since 1970. */
+  ms(moment = performance.now()) {
+    return this.#offset + moment;
+  }
+
+  /** Go on to where the clock on the wall is, after a sleep; between two captures, not in one. */
+  catchUp() {
+    const behind = this.#behind();
+    if (behind > 1_000) this.#offset += behind;
+  }
+
+  #behind() {
+    return Date.now() - (this.#offset + performance.now());
   }
 }
 
@@ -64,7 +84,7 @@ class Capture {
   /** Resolves with the receipt, rejects with a CaptureError; whatever ends the capture. */
   ended;
   #socket;
-  #clock = new Clock();
+  #clock;
   #fixed;
   #lastTime = "";
   #maxWaitingBytes;
@@ -74,6 +94,7 @@ class Capture {
 
   constructor(socket, options) {
     const { userId, sessionId, captureId, maxWaitingBytes = MAX_WAITING_BYTES } = options;
+    this.#clock = options.clock ?? new Clock();
     /** The name of the capture at the worker. */
     this.captureId = captureId ?? crypto.randomUUID();
     this.#socket = socket;
@@ -104,7 +125,7 @@ class Capture {
 
   /** The event time of this moment. */
   now() {
-    return this.#clock.now();
+    return this.#clock.at();
   }
 
   /**
@@ -138,15 +159,18 @@ class Capture {
   /**
    * End the capture.
    *
+   * @param {{isFrameLast?: boolean}} options whether it ends with its last frame, by event time,
+   *   rather than now.
    * @returns {Promise<{frames: number, bytes: number}>} the receipt: what the worker has
    *   taken, and its consumer after it.
    */
-  async close() {
+  async close({ isFrameLast = false } = {}) {
     if (this.#isOver) await this.ended;
     if (!this.#isClosing) {
       this.#check();
       const now = this.now();
-      this.#say("capture.close", { timestamp_end: now > this.#lastTime ? now : this.#lastTime });
+      const isAtFrame = this.#lastTime > now || (isFrameLast && this.#lastTime);
+      this.#say("capture.close", { timestamp_end: isAtFrame ? this.#lastTime : now });
       this.#isClosing = true;
     }
     const timer = setTimeout(() => this.#socket.close(), RECEIPT_MS);
@@ -157,8 +181,8 @@ class Capture {
     }
   }
 
-  #open({ width, height, fps, modality, source, performerId, annotation }) {
-    const [timestamp_start, performer_id] = [this.now(), performerId];
+  #open({ width, height, fps, modality, source, performerId, annotation, timestampStart }) {
+    const [timestamp_start, performer_id] = [timestampStart ?? this.now(), performerId];
     this.#say("capture.open", {
       ...{ timestamp_start, fps_target: fps, width, height, encoding: "jpeg" },
       ...{ modality, source, performer_id, annotation },
@@ -211,7 +235,9 @@ class Capture {
  * @param {string} url the worker's, with its path.
  * @param {{userId: string, sessionId: string, width: number, height: number, fps: number,
  *   token?: string, captureId?: string, modality?: string, source?: string, performerId?: string,
- *   annotation?: {intent: string}, maxWaitingBytes?: number}} options who films, and what.
+ *   annotation?: {intent: string}, timestampStart?: string, clock?: Clock,
+ *   maxWaitingBytes?: number}} options who films, and what. `clock` is for captures that share
+ *   one; `timestampStart` is now if left out.
  * @returns {Promise<Capture>}
  */
 export async function openCapture(url, options) {
@@ -219,11 +245,13 @@ export async function openCapture(url, options) {
   const socket = token
     ? new WebSocket(url, [SUBPROTOCOL, `cfw.bearer.${token}`])
     : new WebSocket(url);
+  const timer = setTimeout(() => socket.close(), CONNECT_MS);
   await new Promise((resolve, reject) => {
     socket.onopen = resolve;
     // A browser does not tell a page why.
     const hint = token ? ", or the token is not one of its own" : "";
     socket.onclose = () => reject(new CaptureError("unreachable", { detail: `at ${url}${hint}` }));
   });
+  clearTimeout(timer);
   return new Capture(socket, options);
 }

@@ -1,63 +1,69 @@
-// The page that films: camera, form, one capture, and what the worker said.
+// The page that films: its form, its camera, and what it shows of a film.
 
-import { CaptureError, openCapture } from "./capture-client.js";
+import { Camera, frameSize, sizesFor } from "./camera.js";
+import { CaptureError } from "./capture-client.js";
 import { learnCodes, meaning, remedies } from "./codes.js";
-import { count, plural, seconds, size } from "./format.js";
+import { Encoder } from "./encoder.js";
+import { longestCapture } from "./film.js";
+import {
+  cameraProblem,
+  cameraText,
+  factsOf,
+  limitsText,
+  progressText,
+  rescuedText,
+  resultText,
+} from "./film-words.js";
 import { join } from "./join.js";
 import { whyRefused } from "./refused.js";
 import { getInfo } from "./settings.js";
+import { Shoot } from "./shoot.js";
 
-const SIZES = [
-  [1920, 1080],
-  [1280, 720],
-  [640, 480],
-  [640, 360],
-  [480, 360],
-  [320, 240],
-  [160, 120],
-];
-const QUALITY = 0.8;
-const LEAST_QUALITY = 0.3;
+/** As far as a form has to know: a film ends when somebody stops it, or with its invitation. */
+const LONGEST_FILM_S = 86_400;
+const USUAL_FILM_S = 3_600;
+const USUAL_FPS = 15;
 const REMEMBERED = ["user", "session"];
 
 const part = (name) => document.querySelector(`#${name}`);
 const video = part("preview");
-const canvas = document.createElement("canvas");
+const encoder = new Encoder();
 
 let info = null;
 let invited = null;
 let camera = null;
-let isFilming = false;
-let stop = () => {};
+let opening = Promise.resolve();
+let shoot = null;
 
 // --- the form ------------------------------------------------------------------------------
 
 function fillForm() {
-  const { max_width, max_height, max_pixels, max_fps, max_duration_s } = info.limits;
-  const fits = SIZES.filter(
-    ([width, height]) =>
-      width <= max_width && height <= max_height && width * height <= max_pixels,
-  );
-  // Limits smaller than every usual size still leave something to choose.
-  if (fits.length === 0) {
-    const side = Math.floor(Math.min(max_width, max_height, Math.sqrt(max_pixels)));
-    fits.push([side, side]);
-  }
-  for (const [width, height] of fits) {
-    part("size").add(new Option(`${width} × ${height}`, `${width}x${height}`));
-  }
+  const { max_fps } = info.limits;
+  fillSizes(null);
   part("fps").max = max_fps;
-  part("fps").value = Math.min(15, max_fps);
-  // The worker counts until it has read the close, so the page stops a little before.
-  const longest = max_duration_s - Math.min(1, max_duration_s / 10);
-  part("duration").max = part("duration").value = Math.min(longest, 3_600);
+  part("fps").value = Math.min(USUAL_FPS, max_fps);
+  const longest = longestCapture(info.limits);
+  part("duration").max = LONGEST_FILM_S;
+  // What fits one capture, as people count.
+  part("duration").value = Math.min(longest < 1 ? longest : Math.floor(longest), USUAL_FILM_S);
   part("duration").min = Math.min(1, longest);
   part("fps-limit").textContent = `1 to ${max_fps}`;
-  part("duration-limit").textContent = `up to ${longest} s`;
+  part("duration-limit").textContent = `one capture: up to ${longest} s`;
+  part("limits").textContent = limitsText(info, longest);
   const asksForToken = info.needs_token && invited === null;
   part("token-field").hidden = !asksForToken;
   part("token").required = asksForToken;
   part("worker").textContent = new URL(info.capture_url).host;
+}
+
+/** Offer what both the worker and the camera can do; what was chosen stays if it is there. */
+function fillSizes(most) {
+  const before = part("size").value;
+  const options = sizesFor(info.limits, most).map(
+    ([width, height]) => new Option(`${width} × ${height}`, `${width}x${height}`),
+  );
+  part("size").replaceChildren(...options);
+  if (options.some(({ value }) => value === before)) part("size").value = before;
 }
 
 function remember() {
@@ -73,13 +79,13 @@ function remember() {
 function plan() {
   const [width, height] = part("size").value.split("x").map(Number);
   return {
-    width,
-    height,
+    chosen: { width, height },
     fps: part("fps").valueAsNumber,
     durationMs: part("duration").valueAsNumber * 1_000,
     userId: part("user").value,
     sessionId: part("session").value,
     token: invited?.token ?? (info.needs_token ? part("token").value : undefined),
+    source: "browser",
   };
 }
 
@@ -105,128 +111,113 @@ async function signIn() {
 
 // --- the camera ----------------------------------------------------------------------------
 
-const CAMERA_PROBLEMS = {
-  NotAllowedError: "The browser may not use the camera. Allow it beside the address, then try again.",
-  NotFoundError: "This device has no camera that the browser can see.",
-  NotReadableError: "Another program uses the camera. Close it, then try again.",
-};
-
 async function turnOn() {
-  const { width, height, fps } = plan();
-  const device = part("camera").value;
-  const wishes = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: fps } };
-  if (device) wishes.deviceId = { exact: device };
-  for (const track of camera?.getTracks() ?? []) track.stop();
-  camera = await navigator.mediaDevices.getUserMedia({ video: wishes, audio: false });
-  video.srcObject = camera;
-  await video.play();
+  const { chosen, fps } = plan();
+  camera?.close();
+  camera = null;
+  const opened = await Camera.open({ deviceId: part("camera").value, ...chosen, fps });
+  await opened.show(video);
+  camera = opened;
+  // Told to the film that runs as well, which ends with it.
+  opened.track.addEventListener("ended", () => camera === opened && turnOff());
   part("off").hidden = true;
+  fillSizes(opened.most);
+  part("torch").hidden = !opened.hasTorch;
+  part("torch").setAttribute("aria-pressed", "false");
+  describeCamera();
   await listCameras();
 }
 
+function turnOff() {
+  camera = null;
+  video.srcObject = null;
+  part("off").hidden = false;
+  part("torch").hidden = true;
+  part("delivers").textContent = "";
+}
+
+/** Also when a phone is turned, which turns its pictures. */
+function describeCamera() {
+  if (camera === null || video.videoWidth === 0) return;
+  const picture = { width: video.videoWidth, height: video.videoHeight };
+  const frame = frameSize(picture, info.limits, plan().chosen);
+  part("delivers").textContent = cameraText(picture, camera.fps, frame);
+}
+
 async function listCameras() {
-  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(
-    ({ kind }) => kind === "videoinput",
-  );
-  const current = camera.getVideoTracks()[0].getSettings().deviceId;
+  const cameras = await Camera.list();
   const options = cameras.map(
     ({ deviceId, label }, index) => new Option(label || `Camera ${index + 1}`, deviceId),
   );
   part("camera").replaceChildren(...options);
-  part("camera").value = current;
+  part("camera").value = camera?.deviceId ?? "";
   part("camera-field").hidden = cameras.length < 2;
 }
 
-async function tryCamera() {
-  try {
-    await turnOn();
-    return true;
-  } catch (error) {
-    const text = CAMERA_PROBLEMS[error.name] ?? `The camera does not start: ${error.message}`;
-    report("bad", "No camera", [text]);
-    return false;
-  }
-}
-
-// --- one capture ---------------------------------------------------------------------------
-
-/** What the camera sees now, cut to the shape that was chosen. */
-function picture({ width, height }, quality) {
-  const scale = Math.max(width / video.videoWidth, height / video.videoHeight);
-  const [wide, high] = [width / scale, height / scale];
-  const [left, top] = [(video.videoWidth - wide) / 2, (video.videoHeight - high) / 2];
-  canvas.getContext("2d").drawImage(video, left, top, wide, high, 0, 0, width, height);
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
-}
-
-/** Send frames until the time is over, a limit is near, or somebody says stop. */
-async function film(capture, { fps, durationMs, ...shape }, isStopped) {
-  const { max_frames, max_frame_bytes, max_total_bytes } = info.limits;
-  const period = 1_000 / fps;
-  const begun = performance.now();
-  let [due, quality, skipped] = [begun, QUALITY, 0];
-  [canvas.width, canvas.height] = [shape.width, shape.height];
-  while (!isStopped() && capture.framesSent < max_frames) {
-    const timestamp = capture.now();
-    const jpeg = await picture(shape, quality);
-    if (capture.bytesSent + jpeg.size > max_total_bytes) break;
-    if (jpeg.size <= max_frame_bytes) {
-      await capture.sendFrame(jpeg, { timestamp });
-    } else {
-      quality = Math.max(LEAST_QUALITY, quality - 0.1);
-      skipped += 1;
+/** One after the other: two that are opened at once would be in each other's way. */
+function tryCamera() {
+  opening = opening.then(async () => {
+    try {
+      await turnOn();
+    } catch (error) {
+      turnOff();
+      report("bad", "No camera", [cameraProblem(error)]);
     }
-    due += period;
-    // A line or a device that is too slow costs frames, never memory.
-    const missed = Math.max(0, Math.floor((performance.now() - due) / period));
-    skipped += missed;
-    due += missed * period;
-    showProgress(capture, skipped, performance.now() - begun, durationMs);
-    if (due - begun >= durationMs) break;
-    const pause = new Promise((resolve) => setTimeout(resolve, due - performance.now()));
-    await Promise.race([pause, capture.ended]);
-  }
-  return skipped;
+  });
+  return opening;
 }
 
-function showProgress(capture, skipped, lasted, durationMs) {
-  part("progress").value = Math.min(1, lasted / durationMs);
-  part("left").textContent = `${seconds(durationMs - lasted)} left`;
-  const lost = skipped ? `, ${count(skipped)} skipped` : "";
-  part("sent").textContent =
-    `${plural(capture.framesSent, "frame")}, ${size(capture.bytesSent)} sent${lost}`;
+async function toggleTorch() {
+  const isLit = part("torch").getAttribute("aria-pressed") !== "true";
+  try {
+    await camera.setTorch(isLit);
+    part("torch").setAttribute("aria-pressed", String(isLit));
+  } catch {
+    part("torch").hidden = true; // it says that it has one, and has none
+  }
 }
+
+// --- a film --------------------------------------------------------------------------------
 
 async function start() {
+  await opening;
+  if (camera === null) await tryCamera();
+  if (camera === null) return;
   const wanted = plan();
-  if (camera === null && !(await tryCamera())) return;
   const begun = performance.now();
-  let isStopped = false;
-  stop = () => (isStopped = true);
+  shoot = new Shoot(video, camera, encoder, info, wanted);
   show("filming");
-  report("plain", "Filming", [`For ${plural(wanted.durationMs / 1_000, "second")} at most.`]);
-  try {
-    const source = "browser";
-    const capture = await openCapture(info.capture_url, { ...wanted, source });
-    const skipped = await film(capture, wanted, () => isStopped);
+  report("plain", "Filming", []);
+  const outcome = await shoot.run((state) => showProgress(state, wanted.durationMs));
+  shoot = null;
+  if (outcome.failure === null) reportResult(outcome);
+  else await reportFailure(outcome, begun);
+  show("ready");
+}
+
+function showProgress(state, durationMs) {
+  if (state.isFinishing) {
     show("closing");
-    reportReceipt(capture, await capture.close(), skipped);
-  } catch (error) {
-    await reportFailure(error, begun);
-  } finally {
-    show("ready");
+    return;
   }
+  const { left, sent, now } = progressText(state, durationMs);
+  part("progress").value = Math.min(1, state.lastedMs / durationMs);
+  part("left").textContent = left;
+  part("sent").textContent = sent;
+  // Said once: a text that is set again is read out again.
+  if (part("now").textContent !== now) part("now").textContent = now;
 }
 
 // --- what the person is told ---------------------------------------------------------------
 
 function show(state) {
-  isFilming = state !== "ready";
   document.documentElement.dataset.state = state;
+  const isFilming = state !== "ready";
   part("fields").disabled = isFilming;
   part("go").disabled = state === "closing";
   part("go").textContent = { ready: "Start capture", filming: "Stop", closing: "Finishing" }[state];
   part("running").hidden = !isFilming;
+  part("now").textContent = "";
   if (state === "closing") part("left").textContent = "waiting for the receipt";
 }
 
@@ -247,30 +238,16 @@ function report(kind, title, lines, facts = []) {
     return paragraph;
   });
   result.replaceChildren(heading, ...paragraphs, ...(list.children.length ? [list] : []));
+  if (kind !== "plain") result.scrollIntoView({ block: "nearest" });
 }
 
-function reportReceipt(capture, { frames, bytes }, skipped) {
-  const isAll = frames === capture.framesSent && bytes === capture.bytesSent;
-  const lines = [
-    isAll
-      ? `The worker took ${plural(frames, "frame")}, ${size(bytes)}, and passed on every one.`
-      : `The worker took ${count(frames)} of ${plural(capture.framesSent, "frame")}.`,
-  ];
-  if (skipped) {
-    const pictures = plural(skipped, "picture was", "pictures were");
-    lines.push(`${pictures} skipped before sending: this device or its network was busy.`);
-  }
-  if (skipped > frames / 10) {
-    lines.push("Choose a smaller picture or fewer frames a second.");
-  }
-  report(isAll ? "good" : "bad", isAll ? "Capture complete" : "Capture incomplete", lines, [
-    ["Frames", count(frames)],
-    ["Bytes", count(bytes)],
-    ["Capture", capture.captureId],
-  ]);
+function reportResult(outcome) {
+  const { kind, title, lines } = resultText(outcome);
+  report(kind, title, lines, factsOf(outcome));
 }
 
-async function reportFailure(error, begun) {
+async function reportFailure(outcome, begun) {
+  const error = outcome.failure;
   if (!(error instanceof CaptureError)) {
     report("bad", "Capture failed", [`This page made a mistake: ${error.message}`]);
     return;
@@ -278,13 +255,15 @@ async function reportFailure(error, begun) {
   const { code, detail, seq, observed, limit } = error;
   const refused = code === "unreachable" ? await whyRefused(info.capture_url, begun) : null;
   if (refused !== null) {
-    report("bad", "The worker refused the connection", [`It says: ${refused.detail}.`], [
+    const lines = [`It says: ${refused.detail}.`, ...rescuedText(outcome)];
+    report("bad", "The worker refused the connection", lines, [
       ["Status", refused.status],
       ["Detail", detail],
     ]);
     return;
   }
-  report("bad", meaning(code, detail), remedies(code, detail), [
+  const lines = [...remedies(code, detail), ...rescuedText(outcome)];
+  report("bad", meaning(code, detail), lines, [
     ["Code", code],
     ["Detail", detail],
     ["Frame", seq],
@@ -314,12 +293,20 @@ async function begin() {
 }
 
 part("turn-on").onclick = async () => {
-  if (await tryCamera()) part("go").focus();
+  await tryCamera();
+  if (camera !== null) part("go").focus();
 };
-part("size").onchange = part("camera").onchange = () => camera && tryCamera();
+part("torch").onclick = toggleTorch;
+for (const name of ["size", "camera", "fps"]) {
+  part(name).onchange = () => {
+    if (camera !== null && shoot === null && part(name).checkValidity()) tryCamera();
+  };
+}
+video.onresize = describeCamera;
+navigator.mediaDevices?.addEventListener("devicechange", () => camera && listCameras());
 part("form").onsubmit = (event) => {
   event.preventDefault();
-  if (isFilming) stop();
+  if (shoot) shoot.stop();
   else start();
 };
 

@@ -12,7 +12,7 @@ import trio
 from cfw.admin import AdminServer, create_app, serve_admin
 from cfw.http.messages import Handler
 from cfw.http.routing import App
-from cfw.limits import Limits
+from cfw.limits import Limits, Times
 from cfw.routes.registry import Registry
 from cfw.sinks.hub import Hub
 
@@ -43,6 +43,7 @@ def make_app(**options: Any) -> App:
         "is_ready": lambda: True,
         "capture_url": "ws://127.0.0.1:8765/camera_feed_worker/capture",
         "limits": Limits(),
+        "times": Times(),
     }
     return create_app(**usual | options)
 

@@ -11,7 +11,7 @@ from cfw.errors import OPERATOR_ENDED
 from cfw.explanations import EXPLANATIONS
 from cfw.http.messages import Request, Response
 from cfw.http.routing import App, Route
-from cfw.limits import Limits
+from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
 from cfw.routes.refusals import REFUSED_KEPT, Refusals
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
@@ -159,15 +159,16 @@ async def test_ended_lists_how_captures_ended() -> None:
 
 async def test_info_says_where_rigs_connect_and_what_they_may() -> None:
     """The URL, whether there is a feed, whether a rig needs a token, every limit."""
-    limits = Limits(max_fps=7)
-    answer = await get(make_app(limits=limits, capture_url="ws://h:1/c"), "/info")
+    limits, times = Limits(max_fps=7), Times(idle_s=3)
+    app = make_app(limits=limits, times=times, capture_url="ws://h:1/c")
+    answer = await get(app, "/info")
     assert answer.json() == {
         "capture_url": "ws://h:1/c",
         "has_feed": False,
         "needs_token": False,
         "invites": False,
         "usual_session": None,
-        "limits": attrs.asdict(limits),
+        "limits": attrs.asdict(limits) | {"idle_s": 3},
     }
     assert (await get(make_app(hub=Hub()), "/info")).json()["has_feed"] is True
     assert (await get(make_app(needs_token=True), "/info")).json()["needs_token"] is True

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 import trio
@@ -14,6 +15,8 @@ from websockets.exceptions import InvalidStatus
 
 from cfw.api.config import ConfigError, load_config
 from cfw.identity import make_token
+from cfw.limits import Limits, Times
+from cfw.routes.services import limits_told
 from tests.factories import jpeg
 from tests.unit.film.kit import (
     USER,
@@ -190,8 +193,8 @@ async def test_who_only_films_gets_nothing_of_the_feed_or_an_admin(
             page = (await browser.get("/")).text
             assert "/static/capture.js" in page
             told = (await browser.get("/info")).json()
-        assert "max_connections" not in told["limits"]
-        assert "max_memory_bytes" not in told["limits"]
+        # What every rig is told, and nothing of the operator's.
+        assert told["limits"] == attrs.asdict(limits_told(Limits(), Times()))
 
 
 async def test_who_films_learns_why_it_was_refused_and_of_nobody_else(

@@ -50,9 +50,12 @@ async def film(
 
 
 async def result(page: Page) -> tuple[str, dict[str, str]]:
-    """What the capture page says when it is over: its kind, and its facts by name."""
+    """What the capture page says when it is over: its kind, and its facts by name.
+
+    "good" and "warn" have a receipt for every frame; on a busy machine pictures are skipped.
+    """
     kind = await page.until(
-        "(kind => ['good', 'bad'].includes(kind) && kind)"
+        "(kind => ['good', 'warn', 'bad'].includes(kind) && kind)"
         "(document.querySelector('#result').dataset.kind)"
     )
     facts = await page.run(
@@ -89,7 +92,8 @@ async def test_the_camera_reaches_the_live_page(
             "Live picture of ada, session s-1"
         )
         kind, facts = await result(camera)
-        assert kind == "good"
+        assert kind in {"good", "warn"}
+        assert (kind == "good") <= ("Skipped" not in facts)
         assert int(facts["Frames"]) > 15
         await live.until("document.querySelector('#ended-rows tr')")
         assert await live.text("#ended-rows .badge") == "clean"
@@ -173,7 +177,10 @@ async def test_behind_a_proxy_the_live_page_names_what_rigs_use(
 async def test_stopping_early_and_limits_of_the_form(
     devtools: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stop gives a receipt too; no size, rate or length beyond the limits can be chosen."""
+    """Stop gives a receipt too; no size, rate or length beyond the limits can be chosen.
+
+    A film may be longer than a capture; what fits one is what is offered.
+    """
     limits: dict[str, Any] = {
         "limits__max_width": 320,
         "limits__max_fps": 5,
@@ -185,13 +192,13 @@ async def test_stopping_early_and_limits_of_the_form(
             "[...document.querySelectorAll('#size option')].map(o => o.value)"
         )
         assert sizes == ["320x240", "160x120"]
-        assert await page.run("[fps.max, fps.value, duration.max]") == ["5", "5", "59"]
+        assert await page.run("[fps.max, fps.value, duration.max]") == ["5", "5", "86400"]
         await page.until("document.querySelector('#sent').textContent.startsWith('3 frames')")
         await page.click("#go")
         kind, facts = await result(page)
-        assert kind == "good"
+        assert kind in {"good", "warn"}
         assert 3 <= int(facts["Frames"]) <= 5
-        await page.type("#duration", "60")
+        await page.type("#duration", "86401")
         await page.click("#go")
         assert await page.run("duration.validity.rangeOverflow")
         assert await page.text("#go") == "Start capture"

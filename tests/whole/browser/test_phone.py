@@ -130,7 +130,10 @@ async def films(page: Page, link: str) -> dict[str, str]:
     await page.until("document.querySelector('#preview').videoWidth > 0")
     await page.run("document.querySelector('#duration').value = '1'")
     await page.click("#go")
-    await page.until("document.querySelector('#result').dataset.kind === 'good'")
+    # Amber when the machine was too busy for every picture; each that was sent is confirmed.
+    await page.until(
+        "['good', 'warn'].includes(document.querySelector('#result').dataset.kind)"
+    )
     names = "[...document.querySelectorAll('#result dt')]"
     facts: dict[str, str] = await page.run(
         f"Object.fromEntries({names}.map(dt => [dt.textContent, dt.nextSibling.textContent]))"

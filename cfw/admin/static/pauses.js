@@ -1,0 +1,123 @@
+// Times in which a camera gave no picture, and why, as far as a page can know.
+
+/** Without a reason, only what is as long is a pause; what is shorter makes a slow camera. */
+const STILL_MS = 1_000;
+/** A page that did not run for so long, though it was seen, was asleep with its device. */
+const ASLEEP_MS = 3_000;
+const LOOK_MS = 250;
+
+/** What explains more stands further behind. */
+const CAUSES = ["still", "muted", "asleep", "hidden"];
+
+export class Pauses {
+  /** Those that are over: why, how long, and when they began. */
+  list = [];
+  #track;
+  #react;
+  #period;
+  #lastPicture;
+  #current = null;
+  #isHidden = false;
+  #lookedAt = Date.now();
+  #controls = new AbortController();
+  #timer;
+
+  /**
+   * @param {MediaStreamTrack} track of the camera.
+   * @param {number} period of its pictures, in ms, as far as they are asked for.
+   * @param {{away: () => void, back: () => void, ended: () => void}} react called at once: when
+   *   the page is hidden, frozen or left; when it is seen again; when the camera is gone.
+   */
+  constructor(track, period, react) {
+    this.#track = track;
+    this.#react = react;
+    this.#period = period;
+    this.#lastPicture = performance.now();
+    this.#timer = setInterval(() => this.look(), LOOK_MS);
+    this.#listen(track, { mute: () => this.#begin("muted"), ended: () => react.ended() });
+    const [gone, seen] = [() => this.#hide(), () => this.#see()];
+    this.#listen(document, { freeze: gone, resume: seen, visibilitychange: seen });
+    this.#listen(window, { pagehide: gone, pageshow: seen });
+    if (track.muted) this.#begin("muted");
+    this.#see();
+  }
+
+  /** Why there is no picture now: hidden, asleep, muted, or still; null while there are some. */
+  get cause() {
+    return this.#current?.cause ?? null;
+  }
+
+  /** A new picture came, at this moment of `performance.now()`. */
+  picture(at) {
+    const current = this.#current;
+    this.#lastPicture = Math.max(at, this.#lastPicture);
+    if (current === null || at < current.since) return; // taken before, and only came now
+    this.#current = null;
+    this.#note(current, at);
+  }
+
+  /** Nothing more is filmed: a pause that is under way ends here. */
+  stop() {
+    this.look();
+    if (this.#current) this.#note(this.#current, performance.now());
+    this.#current = null;
+    clearInterval(this.#timer);
+    this.#controls.abort();
+  }
+
+  /** See what no event tells: pictures that do not come, and a device that slept. */
+  look() {
+    const [wall, now] = [Date.now(), performance.now()];
+    const unseen = wall - this.#lookedAt - LOOK_MS;
+    this.#lookedAt = wall;
+    // By the clock on the wall: the other one may have slept too.
+    if (unseen > ASLEEP_MS && !this.#isHidden) {
+      this.#begin("asleep", now - unseen);
+      this.#react.away();
+      this.#react.back();
+    }
+    const silent = now - this.#lastPicture;
+    if (silent > Math.max(STILL_MS, 3 * this.#period)) this.#begin("still", this.#lastPicture);
+  }
+
+  #begin(cause, since = performance.now()) {
+    const current = this.#current;
+    if (current === null) {
+      this.#current = { cause, since };
+    } else {
+      if (CAUSES.indexOf(cause) > CAUSES.indexOf(current.cause)) current.cause = cause;
+      current.since = Math.min(current.since, since);
+    }
+  }
+
+  #note({ cause, since }, until) {
+    const ms = until - since;
+    // Muted for less than a picture or two is nothing that is missed.
+    if (cause === "hidden" || ms > 2 * this.#period) this.list.push({ cause, ms });
+  }
+
+  #see() {
+    if (document.visibilityState === "hidden") this.#hide();
+    else this.#show();
+  }
+
+  #hide() {
+    this.#begin("hidden");
+    if (this.#isHidden) return;
+    this.#isHidden = true;
+    this.#react.away();
+  }
+
+  #show() {
+    if (!this.#isHidden) return;
+    this.#isHidden = false;
+    this.#lookedAt = Date.now(); // timers of a page that is hidden are late
+    this.#react.back();
+  }
+
+  #listen(target, handlers) {
+    for (const [name, handler] of Object.entries(handlers)) {
+      target.addEventListener(name, handler, { signal: this.#controls.signal });
+    }
+  }
+}
