@@ -4,7 +4,9 @@ Text `capture.opened`, then for each frame text `capture.frame` and one binary m
 the JPEG, then text `capture.close` or `capture.abort`. `?capture_id=` narrows it to one
 capture; `?mode=lossless` (the default) gives every frame and makes captures wait for the
 reader, `?mode=live` gives the newest frame of each and never does: while the worker is busy
-it gives fewer frames, down to one a second (see `_pace`).
+it gives fewer frames, down to one a second (see `_pace`). With `&frames=asked` it gives only
+those that the reader asks for, with text `{"ask": ["CAPTURE_ID", ...]}`: one of each capture,
+the newest or the next, so that a page gets what is looked at, as fast as it can show it.
 
 It closes with 1001 when the worker stops, and with 1008, saying why, when the request is
 wrong or a lossless reader was too slow.
@@ -12,6 +14,7 @@ wrong or a lossless reader was too slow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -37,6 +40,8 @@ from schemas import FeedOpened, SchemaError, check_field, to_json
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
+#: Which frames are told.
+FRAMES = ("all", "asked")
 #: For the reader to answer the close frame, so that it is not lost in a reset.
 LINGER_S = 1.0
 #: What a reader sends is ignored; but in this time not more than so many frames, of messages,
@@ -92,7 +97,8 @@ async def _serve(
                 end = _End(1008, subscription)
             else:
                 live = pace if params.get("mode") == "live" else None
-                end = await _run(ws, subscription, live, send_stall_s)
+                asked = subscription if params.get("frames") == "asked" else None
+                end = await _run(ws, subscription, live, asked, send_stall_s)
             await ws.close(end.code, _fit(end.reason), linger_s=end.linger_s)
 
 
@@ -100,20 +106,26 @@ async def _serve(
 def _subscribe(params: Mapping[str, str], hub: Hub | None) -> Iterator[Subscription | str]:
     """What the query asks for, or why it cannot be had."""
     mode = params.get("mode", "lossless")
-    capture_id = params.get("capture_id")
-    wrong = _problem(mode, capture_id)
+    capture_id, frames = params.get("capture_id"), params.get("frames", "all")
+    wrong = _problem(mode, capture_id, frames)
     if wrong is not None:
         yield wrong
     elif hub is None:
         yield "this worker's sink is not hub:, so it has no feed"
     else:
-        with hub.subscribe(capture_id=capture_id, mode=cast(Mode, mode)) as subscription:
+        with hub.subscribe(
+            capture_id=capture_id, mode=cast(Mode, mode), only_asked=frames == "asked"
+        ) as subscription:
             yield subscription
 
 
-def _problem(mode: str, capture_id: str | None) -> str | None:
+def _problem(mode: str, capture_id: str | None, frames: str) -> str | None:
     if mode not in get_args(Mode):
         return f"mode must be one of {', '.join(get_args(Mode))}"
+    if frames not in FRAMES:
+        return f"frames must be one of {', '.join(FRAMES)}"
+    if frames == "asked" and mode != "live":
+        return "frames=asked needs mode=live; lossless has every frame"
     if capture_id is not None:
         try:
             check_field(FeedOpened, "capture_id", capture_id)
@@ -123,7 +135,11 @@ def _problem(mode: str, capture_id: str | None) -> str | None:
 
 
 async def _run(
-    ws: WebSocket, subscription: Subscription, live: LivePace | None, send_stall_s: float
+    ws: WebSocket,
+    subscription: Subscription,
+    live: LivePace | None,
+    asked: Subscription | None,
+    send_stall_s: float,
 ) -> _End:
     """Tell the reader and listen to it, until one of them has an end."""
     end = _End(1011)
@@ -135,7 +151,7 @@ async def _run(
 
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, partial(_listen, ws))
+            nursery.start_soon(run, partial(_listen, ws, asked))
             await run(partial(_tell, ws, subscription, live, send_stall_s))
     except Exception:
         # The reader learns that it was not its fault, and nothing else.
@@ -143,13 +159,18 @@ async def _run(
     return end
 
 
-async def _listen(ws: WebSocket) -> _End:
-    """Ignore what the reader sends, and notice when it leaves or does nothing but send."""
+async def _listen(ws: WebSocket, asked: Subscription | None) -> _End:
+    """Notice when the reader leaves or does nothing but send.
+
+    What it sends is what it asks for, or is ignored where frames come unasked.
+    """
     try:
         while True:
             heard, until = ws.frames_received, trio.current_time() + TALK_S
             while trio.current_time() < until:
-                await ws.receive_batch(until=until)
+                said = await ws.receive_batch(until=until)
+                if asked is not None and not all(_ask(asked, message) for message in said):
+                    return _End(1008, 'say {"ask": ["CAPTURE_ID", ...]} and nothing else')
                 if ws.frames_received - heard > MAX_TALK_FRAMES:
                     text = f"over {MAX_TALK_FRAMES} frames within {TALK_S:g} s; a feed is read"
                     return _End(1008, text)
@@ -159,6 +180,19 @@ async def _listen(ws: WebSocket) -> _End:
         return _End(1000, linger_s=0)
     except (KeepaliveTimeout, MessageTimeout, WireViolation) as exc:
         return _End(exc.close_code, exc.detail)
+
+
+def _ask(subscription: Subscription, message: str | bytes) -> bool:
+    """Do what the reader says; False when that is none of what it may say."""
+    try:
+        said = json.loads(message)
+    except (ValueError, RecursionError):
+        return False
+    ids = said.get("ask") if isinstance(said, dict) else None
+    if not isinstance(ids, list) or not all(type(each) is str for each in ids):
+        return False
+    subscription.ask(ids)
+    return True
 
 
 async def _tell(

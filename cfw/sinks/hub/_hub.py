@@ -119,7 +119,11 @@ class Hub:
 
     @contextmanager
     def subscribe(
-        self, *, capture_id: str | None = None, mode: Mode = "lossless"
+        self,
+        *,
+        capture_id: str | None = None,
+        mode: Mode = "lossless",
+        only_asked: bool = False,
     ) -> Iterator[Subscription]:
         """Get captures for as long as the context lasts, those already running included.
 
@@ -131,14 +135,18 @@ class Hub:
             capture_id: the only capture to get; None for all.
             mode: `lossless` for every frame, at the price that captures wait; `live` for
                 the newest frame of each capture.
+            only_asked: of mode `live`; frames are told only of captures that `ask` names.
 
         Raises:
-            ValueError: no such mode.
+            ValueError: no such mode, or `only_asked` without mode `live`.
         """
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}; not {mode!r}")
-        subscription: Lossless | Live
-        subscription = Live(capture_id) if mode == "live" else Lossless(capture_id)
+        if only_asked and mode != "live":
+            raise ValueError("only_asked needs mode live: lossless has every frame")
+        subscription: Lossless | Live = (
+            Live(capture_id, only_asked=only_asked) if mode == "live" else Lossless(capture_id)
+        )
         if self._is_closed:
             subscription._stop(StopAsyncIteration)
         else:

@@ -7,9 +7,14 @@ told, always. Of those that began *and* ended while the consumer was away, the n
 LIVE_ENDED are kept; older ones are forgotten as a whole (`forgotten` counts them), so a
 consumer never sees half a capture. Ended captures are told first, so what a stalled consumer
 can hold is bounded by the captures that run at one time plus LIVE_ENDED.
+
+Who wants it `only_asked` gets no frame of a capture but one each time that it asks: the newest, or
+else the next. Captures at which nobody looks wake nobody.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import attrs
 
@@ -27,12 +32,14 @@ class _Slot:
 
     Attributes:
         subscription: whose it is.
+        is_wanted: whether a frame is to be told.
         lane: where the newest frame is looked up; None when no more will come.
         seen: frames of the capture that were taken, replaced, or there before.
         frame: the last frame, once no more will come.
     """
 
     subscription: Live
+    is_wanted: bool
     lane: LiveLane | None
     opened: FeedOpened | None
     seen: int
@@ -46,6 +53,7 @@ class _Slot:
             item, self.opened = self.opened, None
         elif self.lane is not None:
             item = self._newest(self.lane)
+            self.is_wanted = not self.subscription.only_asked
         elif self.frame is not None:
             item, self.frame = self.frame, None
         else:
@@ -55,25 +63,44 @@ class _Slot:
     def settle(self, terminal: Terminal | None) -> None:
         """Keep what the lane holds for it, and look no more there."""
         if self.lane is not None:
-            self.frame, self.lane = self._newest(self.lane), None
+            self.frame = self._newest(self.lane) if self.is_wanted else None
+            self.lane = None
         self.terminal = terminal
+
+    def ask(self, lane: LiveLane) -> None:
+        """Want the newest frame; those before it were never missed."""
+        if not self.is_wanted:
+            self.is_wanted = True
+            self.seen = max(self.seen, lane.frames - 1)
 
     def _newest(self, lane: LiveLane) -> Frame | None:
         unseen, self.seen = lane.frames - self.seen, lane.frames
         self.dropped += max(unseen - 1, 0)
         return lane.newest if unseen else None
 
+    @property
+    def replaced(self) -> int:
+        """Frames that were wanted and that a newer one has replaced."""
+        if self.lane is None or not self.is_wanted:
+            return self.dropped
+        return self.dropped + max(self.lane.frames - self.seen - 1, 0)
+
     def is_empty(self) -> bool:
-        if self.lane is not None and self.lane.frames > self.seen:
+        if self.is_wanted and self.lane is not None and self.lane.frames > self.seen:
             return False
         return self.opened is None and self.frame is None and self.terminal is None
 
 
 class Live(Subscription):
-    """Gets the newest frame of each capture."""
+    """Gets the newest frame of each capture.
 
-    def __init__(self, capture_id: str | None) -> None:
+    Attributes:
+        only_asked: each time that it asks for it.
+    """
+
+    def __init__(self, capture_id: str | None, *, only_asked: bool = False) -> None:
         super().__init__(capture_id)
+        self.only_asked = only_asked
         self._dropped = 0
         self._running: dict[LiveLane, _Slot] = {}
         # Ordered sets of slots that are not empty.
@@ -82,12 +109,25 @@ class Live(Subscription):
 
     @property
     def dropped(self) -> int:
-        running = self._running.items()
-        waiting = sum(max(lane.frames - slot.seen - 1, 0) for lane, slot in running)
-        return self._dropped + sum(slot.dropped for _, slot in running) + waiting
+        return self._dropped + sum(slot.replaced for slot in self._running.values())
+
+    def ask(self, capture_ids: Iterable[str]) -> None:
+        if not self.only_asked:
+            super().ask(capture_ids)
+        wanted = frozenset(capture_ids)
+        for lane, slot in self._running.items():
+            if lane.opened.capture_id not in wanted:
+                continue
+            slot.ask(lane)
+            if not slot.is_empty():
+                self._refresh(slot)
+            else:
+                lane.up_to_date[slot] = None
 
     def _join(self, lane: LiveLane) -> _Slot:
-        slot = self._running[lane] = _Slot(self, lane, lane.opened, lane.frames)
+        slot = self._running[lane] = _Slot(
+            self, not self.only_asked, lane, lane.opened, lane.frames
+        )
         self._refresh(slot)
         return slot
 
@@ -126,7 +166,7 @@ class Live(Subscription):
         assert item is not None, "a slot is listed only while it holds something"
         if slot.is_empty():
             del slots[slot]
-            if slot.lane is not None:
+            if slot.lane is not None and slot.is_wanted:
                 slot.lane.up_to_date[slot] = None
         elif slots is self._fresh:
             del slots[slot]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import trio
@@ -48,6 +49,17 @@ class Subscription(ABC):
 
     def __aiter__(self) -> Subscription:
         return self
+
+    def ask(self, capture_ids: Iterable[str]) -> None:
+        """Get one frame of each of these captures: the newest, or else the next that comes.
+
+        Of a subscription that was made with `only_asked`. An id that no running capture has is
+        passed over, and one that was asked for already is not asked for twice.
+
+        Raises:
+            TypeError: it gets frames unasked.
+        """
+        raise TypeError("only a subscription with only_asked=True is asked")
 
     async def __anext__(self) -> FeedItem:
         """The next item, waiting for one if need be; iteration ends when the hub closes.

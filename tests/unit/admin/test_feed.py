@@ -96,6 +96,72 @@ async def test_lossless_gives_every_frame_of_a_burst_in_order() -> None:
     assert got == [wire(opened(), *frames, close())] * 2
 
 
+ASKED = "?mode=live&frames=asked"
+
+
+async def test_a_reader_that_asks_gets_what_it_asks_for() -> None:
+    """A page that shows one capture of two: nothing of the other but beginning and end."""
+    hub = Hub()
+    async with served(hub_app(hub)) as server, feed(server, ASKED) as client:
+        await until(lambda: hub.subscribers)
+        async with hub.capture(opened("a")) as shown, hub.capture(opened("b")) as hidden:
+            assert await read(client, 2) == wire(opened("a"), opened("b"))
+            await client.send('{"ask": ["a"]}')
+            with trio.fail_after(PATIENCE_S):
+                while not shown._live.up_to_date:  # noqa: ASYNC110 - it is on its way
+                    await trio.sleep(0.005)
+            await hidden.send(frame(1, "b"))
+            await shown.send(frame(1, "a"))
+            await shown.send(frame(2, "a"))
+            assert await read(client, 2) in (wire(frame(1, "a")), wire(frame(2, "a")))
+            await hidden.finish(close("b"))
+            await shown.finish(close("a"))
+            assert await read(client, 2) == wire(close("b"), close("a"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ask",
+        '["a"]',
+        '{"ask": "a"}',
+        '{"ask": [1]}',
+        "{}",
+        b"\xff",
+        "[" * 4_000,
+    ],
+    ids=["no JSON", "a list", "a text", "a number", "nothing", "bytes", "deep"],
+)
+async def test_a_reader_that_says_anything_else_is_told_what_it_may(said: str | bytes) -> None:
+    """Where it may say something; elsewhere it is not listened to."""
+    hub = Hub()
+    async with served(hub_app(hub)) as server:
+        async with feed(server, ASKED) as client:
+            await client.send(said)
+            code, reason, _ = await read_to_close(client)
+            assert (code, reason) == (1008, 'say {"ask": ["CAPTURE_ID", ...]} and nothing else')
+        async with feed(server, "?mode=live") as client:
+            await client.send(said)
+            await until(lambda: hub.subscribers == 1)
+            async with hub.capture(opened()) as capture:
+                await capture.send(frame(1))
+                assert await read(client, 3) == wire(opened(), frame(1))
+                await capture.finish(close())
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("?mode=live&frames=some", "frames must be one of all, asked"),
+        ("?frames=asked", "frames=asked needs mode=live; lossless has every frame"),
+    ],
+)
+async def test_which_frames_is_said_with_words_that_are_known(query: str, reason: str) -> None:
+    """Anything else is closed with what may be said."""
+    async with served(hub_app(Hub())) as server, feed(server, query) as client:
+        assert await read_to_close(client) == (1008, reason, [])
+
+
 async def test_capture_id_narrows_the_feed() -> None:
     """The other capture is not sent at all."""
     hub = Hub()

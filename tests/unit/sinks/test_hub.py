@@ -619,6 +619,80 @@ async def test_a_capture_left_without_a_terminal_is_no_leak(mode: Mode) -> None:
         assert await take(subscription, 2) == ["cap+", "cap1"]
 
 
+async def test_only_what_is_asked_for_is_told() -> None:
+    """Beginnings and ends come unasked; of frames one for each question, and no other."""
+    hub = Hub()
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        async with running(hub, "a") as first, running(hub, "b") as second:
+            assert await take(subscription, 2) == ["a+", "b+"]
+            for seq in range(1, 6):
+                await first.send(frame(seq, "a"))
+                await second.send(frame(seq, "b"))
+            assert not subscription._is_ready()
+            subscription.ask(["a", "nobody"])
+            subscription.ask(["a"])
+            assert await take(subscription, 1) == ["a5"]
+            assert not subscription._is_ready()
+            # There is none yet that it has not had: the next one.
+            subscription.ask(["a"])
+            assert not subscription._is_ready()
+            await first.send(frame(6, "a"))
+            await second.send(frame(6, "b"))
+            assert await take(subscription, 1) == ["a6"]
+            subscription.ask(["b"])
+            await second.send(frame(7, "b"))
+            assert await take(subscription, 1) == ["b7"]
+            assert (subscription.delivered, subscription.dropped) == (3, 1)
+            await first.send(frame(7, "a"))
+            assert not subscription._is_ready()
+            subscription.ask(["b"])
+        # What was asked for and did not come is no frame that was missed.
+        assert await take(subscription, 2) == ["b.", "a."]
+        assert (subscription.delivered, subscription.dropped) == (3, 1)
+
+
+async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -> None:
+    """And the newest frame of a capture that ends, if it was asked for."""
+    hub = Hub()
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        async with running(hub) as capture:
+            subscription.ask(["cap"])
+            await capture.send(frame(1))
+            await capture.send(frame(2))
+            assert await take(subscription, 2) == ["cap+", "cap2"]
+            await capture.send(frame(3))
+            subscription.ask(["cap"])
+        assert await take(subscription, 2) == ["cap3", "cap."]
+
+
+async def test_captures_nobody_looks_at_wake_nobody() -> None:
+    """However many frames they send."""
+    hub = Hub()
+    got: list[str] = []
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        async with running(hub) as capture, trio.open_nursery() as nursery:
+            nursery.start_soon(collect, subscription, got)
+            await wait_all_tasks_blocked()
+            waiting = subscription._wake
+            for seq in range(1, 101):
+                await capture.send(frame(seq))
+            assert subscription._wake is waiting
+            assert waiting is not None
+            assert not waiting.is_set()
+            assert got == ["cap+"]
+            nursery.cancel_scope.cancel()
+
+
+def test_only_what_asks_is_asked() -> None:
+    """A subscription that gets every frame has nothing to ask for."""
+    hub = Hub()
+    with pytest.raises(ValueError, match="needs mode live"), hub.subscribe(only_asked=True):
+        pass
+    for mode in MODES:
+        with hub.subscribe(mode=mode) as subscription, pytest.raises(TypeError, match="asked"):
+            subscription.ask(["cap"])
+
+
 async def test_live_viewers_who_are_behind_cost_a_capture_nothing() -> None:
     """Twenty that have not taken the last frame: as many calls a frame as for one."""
 
