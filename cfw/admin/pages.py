@@ -45,10 +45,12 @@ _FILM_FILES = (
 #: And the live page with it.
 _FILES = (
     *_FILM_FILES,
+    "acts.js",
     "cards.css",
     "cards.js",
     "chart.js",
     "connection.js",
+    "copy.js",
     "ended.css",
     "ended.js",
     "feed.js",
@@ -56,8 +58,11 @@ _FILES = (
     "invite.js",
     "live.css",
     "live.js",
+    "pace.js",
     "rates.js",
     "rig-clock.js",
+    "tile.js",
+    "view.js",
 )
 _TYPES = {
     ".css": "text/css; charset=utf-8",

@@ -1,197 +1,103 @@
-// The running captures, each a card with its live picture.
+// The grid of tiles: which there are, in what order, which are shown, and what they are sent.
 
-import { details, label, meaning } from "./codes.js";
-import { count, delay, instant, rate, seconds, size } from "./format.js";
-import { rigClock } from "./rig-clock.js";
+import { Pace } from "./pace.js";
+import { Tile } from "./tile.js";
 
-/** How long the card of an ended capture stays, unless its rig begins another before. */
+/** How long the tile of an ended capture stays, unless its rig begins another before. */
 const LINGER_MS = 8_000;
-/** What frames per second are measured over. */
-const FPS_OVER_MS = 2_500;
-const NEARLY_FULL = 0.75;
+/** How often tiles that could show a frame are looked for. */
+const ASK_MS = 33;
 
-class Card {
-  element;
-  captureId;
-  opened = null;
-  status = null;
-  seenAt = performance.now();
-  endedAt = null;
-  #limits;
-  #parts = {};
-  #samples = [];
-  #jpeg = null;
-  #isDrawing = false;
-  #isOnScreen = true;
-  #delayMs = null;
-  #peak = 0;
+const byText = (word) => (a, b) => word(a).localeCompare(word(b), undefined, { numeric: true });
+const user = byText((tile) => tile.rig?.user_id ?? "");
+const session = byText((tile) => tile.rig?.session_id ?? "");
 
-  constructor(captureId, limits) {
-    this.captureId = captureId;
-    this.#limits = limits;
-    const template = document.querySelector("#card");
-    this.element = template.content.firstElementChild.cloneNode(true);
-    for (const part of this.element.querySelectorAll("[data-part]")) {
-      this.#parts[part.dataset.part] = part;
-    }
-    this.#parts.id.textContent = captureId;
-    this.element.dataset.captureId = captureId;
-    this.#fill({ buffer_frames: 0, buffer_bytes: 0 });
-  }
+/** In which order tiles stand; tiles that are equal keep theirs. */
+const ORDERS = {
+  arrival: () => 0,
+  user: (a, b) => user(a, b) || session(a, b),
+  session: (a, b) => session(a, b) || user(a, b),
+  trouble: (a, b) => b.troubles.length - a.troubles.length || user(a, b),
+};
 
-  /** Whether it wants `draw` at the next animation frame. */
-  get isFresh() {
-    return this.#jpeg !== null && !this.#isDrawing && this.#isOnScreen;
-  }
-
-  get rig() {
-    return this.opened ?? this.status;
-  }
-
-  set isOnScreen(value) {
-    this.#isOnScreen = value;
-  }
-
-  open(message) {
-    this.opened = message;
-    this.#parts.source.textContent = message.source ?? "";
-    this.#parts.shape.textContent = `${message.width} × ${message.height}`;
-    this.#parts.target.textContent = ` / ${message.fps_target}`;
-    this.#name(message);
-  }
-
-  take(message, jpeg) {
-    this.#jpeg = jpeg;
-    const late = instant(message.timestamp_ingest) - instant(message.timestamp_frame);
-    // Smoothed over about ten frames, so that it can be read.
-    this.#delayMs = this.#delayMs === null ? late : this.#delayMs + (late - this.#delayMs) / 10;
-  }
-
-  update(status, now, isDraining) {
-    this.status = status;
-    this.#name(status);
-    this.#samples.push({ at: now, frames: status.frames });
-    while (now - this.#samples[0].at > FPS_OVER_MS) this.#samples.shift();
-    const [first, last] = [this.#samples[0], this.#samples.at(-1)];
-    const lasted = (last.at - first.at) / 1_000;
-    // Over less than a second a single frame would make a difference.
-    const isLong = lasted > 0.9;
-    this.#parts.fps.textContent = isLong ? rate((last.frames - first.frames) / lasted) : "–";
-    const isFinishing = isDraining ? "live, worker draining" : "live";
-    this.#parts.state.textContent = status.state === "active" ? isFinishing : status.state;
-    this.element.dataset.state = status.state;
-    // From its own two numbers: the clock of this device may be another than the worker's.
-    const lasting = status.fps > 0 ? (status.frames / status.fps) * 1_000 : 0;
-    this.#count(status.frames, status.bytes, lasting);
-    this.#fill(status);
-    this.#parts.delay.textContent = delay(this.#delayMs ?? NaN);
-    this.#tellClock(status);
-  }
-
-  /** It is over; `code` is null when it ended cleanly. */
-  end({ error_code: code = null, detail = null, frames, bytes, ...rest }, now) {
-    this.endedAt = now;
-    this.element.dataset.state = code === null ? "clean" : "aborted";
-    this.#parts.state.textContent = code === null ? "ended cleanly" : label(code, detail);
-    this.#count(frames, bytes, null);
-    this.#fill({ buffer_frames: 0, buffer_bytes: 0 });
-    this.#parts.fps.textContent = "–";
-    this.#parts.meaning.textContent = code === null ? "" : meaning(code, detail);
-    this.#parts.detail.textContent = details(code, detail);
-    this.#parts.why.hidden = code === null;
-    this.#tellClock(rest);
-  }
-
-  /** Nothing is known of it for now. */
-  lose() {
-    this.element.dataset.state = "lost";
-    this.#parts.state.textContent = "no contact with the worker";
-    this.#parts.fps.textContent = "–";
-    this.#samples = [];
-  }
-
-  draw(whenDone) {
-    const url = URL.createObjectURL(this.#jpeg);
-    this.#jpeg = null;
-    this.#isDrawing = true;
-    const { picture, nothing } = this.#parts;
-    const done = () => {
-      URL.revokeObjectURL(url);
-      this.#isDrawing = false;
-      whenDone();
-    };
-    const show = (isDecoded) => {
-      picture.hidden = !isDecoded;
-      nothing.hidden = isDecoded;
-      // The worker reads no more of a picture than where it begins and ends.
-      nothing.textContent = "No browser can decode the pictures of this rig";
-      this.element.dataset.picture = isDecoded ? "decoded" : "undecodable";
-      done();
-    };
-    picture.onload = () => show(true);
-    picture.onerror = () => show(false);
-    picture.src = url;
-  }
-
-  #name({ user_id, session_id }) {
-    this.#parts.user.textContent = user_id;
-    this.#parts.session.textContent = session_id;
-    this.#parts.picture.alt = `Live picture of ${user_id}, session ${session_id}`;
-  }
-
-  #tellClock(told) {
-    const { text, advice } = rigClock(told);
-    this.#parts.offset.textContent = advice === null ? text : `${text}: ${advice}`;
-    this.#parts.clock.classList.toggle("off", advice !== null);
-  }
-
-  #count(frames, bytes, lasting) {
-    this.#parts.frames.textContent = count(frames);
-    this.#parts.bytes.textContent = size(bytes);
-    if (lasting !== null) this.#parts.lasting.textContent = seconds(lasting);
-  }
-
-  #fill({ buffer_frames, buffer_bytes }) {
-    const most = this.#limits.max_forward_buffer_frames;
-    const share = Math.max(
-      buffer_frames / most,
-      buffer_bytes / this.#limits.max_forward_buffer_bytes,
-    );
-    this.#peak = Math.max(this.#peak, share);
-    const { meter, level, peak, waiting } = this.#parts;
-    level.style.setProperty("inline-size", `${share * 100}%`);
-    peak.style.setProperty("inset-inline-start", `${this.#peak * 100}%`);
-    peak.hidden = this.#peak === 0;
-    meter.classList.toggle("nearly-full", share > NEARLY_FULL);
-    meter.setAttribute("aria-valuenow", Math.round(share * 100));
-    const text = `${buffer_frames} of ${most} frames, ${size(buffer_bytes)}`;
-    meter.setAttribute("aria-valuetext", text);
-    waiting.textContent = `${buffer_frames} / ${most}`;
-  }
-}
+/** Which tiles are shown. */
+const STATES = {
+  all: () => true,
+  running: (tile) => tile.stage === "running",
+  trouble: (tile) => tile.troubles.length > 0,
+  ended: (tile) => tile.stage === "ended",
+  missing: (tile) => tile.stage === "missing",
+};
 
 export class Cards {
   #grid;
+  #ask;
   #cards = new Map();
+  #arrivals = 0;
   #isWaiting = false;
-  // A picture that nobody sees is not decoded.
-  #watch = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      const card = this.#cards.get(target.dataset.captureId);
-      if (card?.element === target) card.isOnScreen = isIntersecting;
-    }
-    this.#schedule();
-  });
+  #pace = new Pace();
+  #only = null;
+  #view = { words: "", state: "all", order: "arrival" };
+  #watch = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const card = this.#cards.get(target.dataset.captureId);
+        if (card?.element === target) card.isOnScreen = isIntersecting;
+      }
+      this.#schedule();
+    },
+    { rootMargin: "50px" },
+  );
 
   /** The worker's limits; set before anything else. */
   limits = null;
 
-  constructor(grid) {
+  /**
+   * @param {HTMLElement} grid where tiles stand.
+   * @param {(captureIds: string[]) => void} ask asks the worker for a frame of each.
+   */
+  constructor(grid, ask) {
     this.#grid = grid;
+    this.#ask = ask;
+    setInterval(() => this.#askForFrames(), ASK_MS);
   }
 
   get length() {
     return this.#cards.size;
+  }
+
+  /** How many are shown with this filter. */
+  get shown() {
+    return [...this.#cards.values()].filter(({ element }) => !element.hidden).length;
+  }
+
+  /** How many are in view, and how many pictures a second each of them may have. */
+  get pace() {
+    const inView = [...this.#cards.values()].filter((card) => this.#isLookedAt(card)).length;
+    return { inView, each: this.#pace.each(inView) };
+  }
+
+  /** The one whose element holds this node. */
+  of(node) {
+    const element = node?.closest?.(".card");
+    const card = this.#cards.get(element?.dataset.captureId);
+    return card?.element === element ? card : undefined;
+  }
+
+  /** Of all tiles only this one is looked at; null for those in view. */
+  set only(card) {
+    this.#only = card;
+  }
+
+  /** @param {{words: string, state: string, order: string}} view which are shown, and how. */
+  set view(view) {
+    this.#view = view;
+    this.#arrange();
+  }
+
+  /** A feed that was just opened owes nothing. */
+  forgetAsked() {
+    for (const card of this.#cards.values()) card.isAsked = false;
   }
 
   /** Take one message of the feed. */
@@ -222,8 +128,10 @@ export class Cards {
         if (end !== undefined) this.#end(id, end);
       }
       // Not heard of either when the worker was started anew meanwhile.
-      if (now - (card.endedAt ?? card.seenAt) > LINGER_MS) this.#remove(id);
+      const isOver = now - (card.endedAt ?? card.seenAt) > LINGER_MS;
+      if (isOver && card !== this.#only) this.#remove(id);
     }
+    this.#arrange();
   }
 
   /** The worker cannot be asked. */
@@ -239,15 +147,20 @@ export class Cards {
   #card(id, rig) {
     const known = this.#cards.get(id);
     if (known !== undefined && known.endedAt === null) return known;
-    const card = new Card(id, this.limits);
+    const card = new Tile(id, this.limits);
+    card.arrival = this.#arrivals++;
     // A rig's next capture takes the place of its last, so that the page keeps still.
     const before = known ?? this.#predecessor(rig);
     if (before === undefined) {
       this.#grid.append(card.element);
     } else {
+      const hadFocus = before.element.contains(document.activeElement);
       before.element.replaceWith(card.element);
+      if (hadFocus) card.element.querySelector("[data-part=open]").focus();
       this.#watch.unobserve(before.element);
       this.#cards.delete(before.captureId);
+      card.arrival = before.arrival;
+      if (this.#only === before) this.#only = card;
     }
     this.#cards.set(id, card);
     this.#watch.observe(card.element);
@@ -267,6 +180,40 @@ export class Cards {
     this.#watch.unobserve(element);
     element.remove();
     this.#cards.delete(id);
+  }
+
+  /** Show those that the view wants, in its order. */
+  #arrange() {
+    const { words, state, order } = this.#view;
+    const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+    const cards = [...this.#cards.values()];
+    for (const card of cards) {
+      const isMatch = wanted.every((word) => card.words.includes(word));
+      card.element.hidden = !(isMatch && STATES[state](card));
+    }
+    // Nothing moves away from under a finger or a reader.
+    if (this.#only !== null || this.#grid.contains(document.activeElement)) return;
+    cards.sort((a, b) => ORDERS[order](a, b) || a.arrival - b.arrival);
+    let place = this.#grid.firstElementChild;
+    for (const { element } of cards) {
+      if (element === place) place = place.nextElementSibling;
+      else this.#grid.insertBefore(element, place);
+    }
+  }
+
+  #isLookedAt(card) {
+    return this.#only === null ? card.isOnScreen : card === this.#only;
+  }
+
+  /** Ask for one frame of each tile that can show another by now. */
+  #askForFrames() {
+    if (document.hidden) return;
+    const now = performance.now();
+    const cards = [...this.#cards.values()].filter((card) => this.#isLookedAt(card));
+    const interval = this.#pace.interval(cards.length);
+    const ready = cards.filter((card) => card.isIdle && now - card.askedAt >= interval - ASK_MS / 2);
+    if (ready.length === 0 || !this.#ask(ready.map(({ captureId }) => captureId))) return;
+    for (const card of ready) [card.isAsked, card.askedAt] = [true, now];
   }
 
   #schedule() {

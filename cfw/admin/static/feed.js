@@ -1,10 +1,12 @@
-// One connection to `WS /feed?mode=live`, made again whenever it breaks.
+// One connection to the feed, made again whenever it breaks; frames come when they are asked for.
 
 import { getJson } from "./settings.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
-const PATH = "/feed?mode=live";
+const PATH = "/feed?mode=live&frames=asked";
+/** The worker takes messages of 4096 bytes. */
+const MOST_CHARACTERS = 3_500;
 /** HTTP status of what only lacks the handshake. */
 const NO_WEBSOCKET = 426;
 
@@ -33,6 +35,26 @@ export class Feed {
   /** Try at once instead of waiting on. */
   retry() {
     if (this.#socket === null) this.#connect();
+  }
+
+  /**
+   * Ask for one frame of each of these captures.
+   *
+   * @returns {boolean} false while nobody can be asked.
+   */
+  ask(captureIds) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    let [ids, length] = [[], 0];
+    for (const id of captureIds) {
+      if (length + id.length > MOST_CHARACTERS) {
+        this.#socket.send(JSON.stringify({ ask: ids }));
+        [ids, length] = [[], 0];
+      }
+      ids.push(id);
+      length += id.length + 3;
+    }
+    this.#socket.send(JSON.stringify({ ask: ids }));
+    return true;
   }
 
   #connect() {

@@ -1,5 +1,6 @@
 // Inviting a phone from the live page: a code to scan, and who was invited.
 
+import { copyText } from "./copy.js";
 import { ask, getJson } from "./settings.js";
 
 const LOOK_MS = 1_000;
@@ -42,11 +43,10 @@ export class Invite {
       this.#make();
     };
     part("copy").onclick = async () => {
-      await navigator.clipboard.writeText(part("link").textContent);
+      if (!(await copyText(part("link").textContent))) return;
       part("copy").textContent = "Copied";
       setTimeout(() => (part("copy").textContent = "Copy"), 2_000);
     };
-    part("copy").hidden = navigator.clipboard === undefined;
   }
 
   /** What the worker says of itself; it may be another one after a break. */

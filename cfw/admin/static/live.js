@@ -1,9 +1,11 @@
 // The live page: one feed connection, and a look at the worker's counts twice a second.
 
+import { Acts } from "./acts.js";
 import { Cards } from "./cards.js";
 import { Chart } from "./chart.js";
 import { learnCodes } from "./codes.js";
 import { Connection } from "./connection.js";
+import { copyText } from "./copy.js";
 import { Ended } from "./ended.js";
 import { Feed } from "./feed.js";
 import { count, rate } from "./format.js";
@@ -11,6 +13,7 @@ import { Invite } from "./invite.js";
 import { Rates } from "./rates.js";
 import { showRefused } from "./refused.js";
 import { getInfo, getJson } from "./settings.js";
+import { View } from "./view.js";
 
 const USUAL_PATH = "/camera_feed_worker/capture";
 const POLL_MS = 500;
@@ -47,6 +50,7 @@ const rates = new Rates();
 const invite = new Invite();
 let info = null;
 let cards = null;
+let view = null;
 let feed = null;
 let endedSeen = null;
 let refusedSeen = 0;
@@ -62,7 +66,11 @@ let wasThere = true;
 /** Ask who it is that answers: after a break it may be another worker. */
 async function begin() {
   [info] = await Promise.all([getInfo(), learnCodes()]);
-  cards ??= new Cards(part("cards"));
+  if (cards === null) {
+    cards = new Cards(part("cards"), (ids) => feed?.ask(ids) ?? false);
+    view = new View(cards);
+    new Acts(cards);
+  }
   cards.limits = info.limits;
   invite.info = info;
   endedSeen = null;
@@ -110,6 +118,7 @@ async function look() {
   runningNow = captures.length;
   part("running").textContent = count(runningNow);
   part("empty").hidden = cards.length > 0;
+  view.show();
 }
 
 function schedule(wait) {
@@ -140,6 +149,7 @@ async function poll() {
 function inform(status) {
   const { state } = connection;
   connection.fed(status);
+  if (status.state === "live") cards.forgetAsked();
   if (status.state === "live" && state !== "live" && failures > 0) pollSoon();
   showConnection();
 }
@@ -175,12 +185,10 @@ part("retry").onclick = () => {
   pollSoon();
 };
 part("copy").onclick = async () => {
-  await navigator.clipboard.writeText(part("send-line").textContent);
+  if (!(await copyText(part("send-line").textContent))) return;
   part("copy").textContent = "Copied";
   setTimeout(() => (part("copy").textContent = "Copy"), 2_000);
 };
-// Needs a secure context, as the clipboard does.
-part("copy").hidden = navigator.clipboard === undefined;
 
 setInterval(showConnection, 500);
 poll();

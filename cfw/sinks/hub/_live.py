@@ -8,7 +8,7 @@ LIVE_ENDED are kept; older ones are forgotten as a whole (`forgotten` counts the
 consumer never sees half a capture. Ended captures are told first, so what a stalled consumer
 can hold is bounded by the captures that run at one time plus LIVE_ENDED.
 
-Who wants it `only_asked` gets no frame of a capture but one each time that it asks: the newest, or
+Who wants it `only_asked` gets one frame of a capture each time that it asks: the newest, or
 else the next. Captures at which nobody looks wake nobody.
 """
 

@@ -100,7 +100,8 @@ async def test_the_camera_reaches_the_live_page(
         assert await live.text("#ended-rows .frames") == facts["Frames"]
         assert await live.text("#ended-rows .id") == facts["Capture"]
         assert await live.text("#counts [name=clean] .n") == "1"
-        assert await live.text(".card [data-part=state]") == "ended cleanly"
+        state = "document.querySelector('.card [data-part=state]').textContent"
+        await live.until(f"{state} === 'ended cleanly'")
         await live.until("document.querySelector('#announcement').textContent")
         assert await live.text("#announcement") == "1 capture ended; all cleanly."
         for page in (live, camera):

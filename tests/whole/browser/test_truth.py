@@ -94,10 +94,10 @@ async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(
         async with opened(worker.addresses) as capture:
             await capture.send_frame(draw(320, 240))
             await until_text(page, STATE, "live")
-            assert await page.run("document.title") == "(1) cfw live"
+            await page.until("document.title === '(1) cfw live'")
             worker.shutdown.request()
             await until_text(page, STATE, "live, worker draining")
-            assert await page.run("document.title") == "Draining - (1) cfw live"
+            await page.until("document.title === 'Draining - (1) cfw live'")
             assert await page.text("#connection") == "Draining, no new captures"
             assert (await page.text("#absence")).startswith("The worker is shutting down: ")
             await capture.send_frame(draw(320, 240))
@@ -155,7 +155,7 @@ async def test_what_an_operator_ended_is_told_as_that(
         await live.until("document.querySelector('#ended-rows .badge')")
         assert await live.text("#ended-rows .badge") == "ended by operator"
         assert await live.text("#ended-rows .why") == OPERATOR_ENDED
-        assert await live.text(STATE) == "ended by operator"
+        await until_text(live, STATE, "ended by operator")
         assert await live.text(".card [data-part=meaning]") == "An operator ended this capture"
         await live.until("document.querySelector('#announcement').textContent")
         assert await live.text("#announcement") == (
@@ -243,7 +243,7 @@ async def test_a_feed_that_is_refused_is_told_with_its_reason(
     async with running(monkeypatch) as worker, open_page(devtools) as page:
         # As a proxy does that passes no WebSocket on.
         no_feed = """const own = window.fetch;
-            window.fetch = (path, ...rest) => path === "/feed?mode=live"
+            window.fetch = (path, ...rest) => path.startsWith("/feed?")
               ? Promise.resolve(new Response('no WebSocket goes through here', {status: 502}))
               : own(path, ...rest);
             window.WebSocket = class {

@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from cfw.admin.feed import _problem
+from cfw.admin.feed import _ask, _problem
 from cfw.api.config import Config, ConfigError, config_toml, load_config, parse_setting
+from cfw.sinks.hub import Hub
 from cfw.wire import HandshakeReject
 from cfw.wire.handshake import (
     MAX_HEAD_BYTES,
@@ -206,16 +207,29 @@ def test_any_setting_is_one_or_a_config_error(words: str) -> None:
         assert key == words.partition("=")[0].strip()
 
 
-@given(st.text(max_size=200), st.none() | st.text(max_size=200))
+@given(
+    st.text(max_size=200) | st.sampled_from(["lossless", "live"]),
+    st.none() | st.text(max_size=200),
+    st.text(max_size=200) | st.sampled_from(["all", "asked"]),
+)
 def test_any_query_of_the_feed_is_taken_or_told_why_not(
-    mode: str, capture_id: str | None
+    mode: str, capture_id: str | None, frames: str
 ) -> None:
     """One of the two modes and a well-formed id, or a sentence that fits a close reason."""
-    problem = _problem(mode, capture_id)
+    problem = _problem(mode, capture_id, frames)
     if problem is None:
-        assert mode in ("lossless", "live")
+        assert (mode, frames) in (("lossless", "all"), ("live", "all"), ("live", "asked"))
     else:
         assert problem
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200))
+def test_whatever_a_reader_of_the_feed_says_is_an_ask_or_refused(said: str | bytes) -> None:
+    """Nothing that it writes raises."""
+    hub = Hub()
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        assert _ask(subscription, '{"ask": ["cap"]}')
+        assert _ask(subscription, said) in (True, False)
 
 
 @given(st.binary(max_size=400))

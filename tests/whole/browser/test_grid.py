@@ -1,0 +1,303 @@
+"""Forty rigs on one page: what is shown, what is sent for it, and what can be done there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import trio
+
+from cfw.client import CaptureAborted
+from cfw.sinks.hub._live import Live
+from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.fleet import ROOMY, fleet, picture, user
+from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
+from tests.whole.browser.test_pages import admin, check_page
+from tests.whole.browser.test_truth import until_text
+from tests.whole.smoke.worker import Worker, running
+
+SHOWN = "[...document.querySelectorAll('#cards > .card:not([hidden])')]"
+USERS = f"{SHOWN}.map(e => e.querySelector('h3').textContent)"
+
+
+async def set_view(page: Page, field: str, value: str) -> None:
+    """Choose as a person would."""
+    await page.run(
+        f"(field => {{ field.value = {json.dumps(value)};"
+        "field.dispatchEvent(new Event('input', {bubbles: true})) })"
+        f"(document.querySelector('#view-{field}'))"
+    )
+
+
+async def press(page: Page, key: str) -> None:
+    """Press one key where the focus is."""
+    for kind in ("keyDown", "keyUp"):
+        await page.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **CODES[key])
+
+
+CODES: dict[str, dict[str, Any]] = {
+    "ArrowRight": {"windowsVirtualKeyCode": 39},
+    "ArrowLeft": {"windowsVirtualKeyCode": 37},
+    "ArrowDown": {"windowsVirtualKeyCode": 40},
+    "End": {"windowsVirtualKeyCode": 35},
+    "Escape": {"windowsVirtualKeyCode": 27},
+    "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"},
+}
+
+
+async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks for the others, so they are not sent; and they are once they are seen."""
+    asked: set[str] = set()
+    own = Live.ask
+
+    def ask(self: Live, capture_ids: Iterable[str]) -> None:
+        asked.update(capture_ids)
+        own(self, capture_ids)
+
+    monkeypatch.setattr(Live, "ask", ask)
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        fleet(worker.addresses, 40, fps=1),
+    ):
+        await resize(page, 1280, 900)
+        await page.goto(admin(worker.addresses))
+        await page.until(f"{SHOWN}.length === 40")
+        await set_view(page, "size", "320")
+        await page.until("document.querySelector('.card img:not([hidden])')")
+        in_view = (
+            f"{SHOWN}.filter(e => e.getBoundingClientRect().top < innerHeight + 60)"
+            ".map(e => e.dataset.captureId)"
+        )
+        seen = set(await page.run(in_view))
+        assert 1 <= len(seen) <= 12
+        assert asked <= seen
+        pictured = f"{SHOWN}.filter(e => !e.querySelector('img').hidden).length"
+        assert await page.run(pictured) <= len(seen)
+        await page.run(f"{SHOWN}.at(-1).scrollIntoView()")
+        await page.until(f"!{SHOWN}.at(-1).querySelector('img').hidden")
+        await set_view(page, "size", "120")
+        await page.run("document.querySelector('#cards').scrollIntoView()")
+        # So small that all are in view, or nearly.
+        await page.until(f"{pictured} > 30")
+        check_page(page, worker.addresses)
+
+
+async def test_the_grid_is_sorted_filtered_and_sized_as_one_likes(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By user or session, what is in trouble first; and it is so again the next time."""
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        fleet(worker.addresses, 8, fps=2),
+    ):
+        await resize(page, 1280, 900)
+        await page.goto(admin(worker.addresses))
+        await page.until(f"{SHOWN}.length === 8")
+        await set_view(page, "order", "user")
+        await page.until(f"{USERS}.join() === {json.dumps(','.join(map(user, range(8))))}")
+        await set_view(page, "order", "session")
+        by_room = [0, 4, 1, 5, 2, 6, 3, 7]
+        await page.until(f"{USERS}.join() === {json.dumps(','.join(map(user, by_room)))}")
+        await set_view(page, "words", "room-3 user")
+        assert sorted(await page.run(USERS)) == [user(3), user(7)]
+        assert (await page.text("#view-pace")).startswith("2 of 8 shown. ")
+        await set_view(page, "words", "nobody")
+        assert await page.run(f"{SHOWN}.length") == 0
+        await page.click("#view-reset")
+        assert await page.run(f"{SHOWN}.length") == 8
+        grid = "getComputedStyle(document.querySelector('#cards'))"
+        columns = f"{grid}.gridTemplateColumns.split(' ').length"
+        wide = await page.run(columns)
+        await set_view(page, "size", "160")
+        assert await page.run(columns) > wide
+        await page.call("Page.reload")
+        await page.until(f"{SHOWN}.length === 8")
+        assert await page.run("document.querySelector('#view-size').value") == "160"
+        assert await page.run("document.querySelector('#view-order').value") == "session"
+        # One stops sending: it comes first where trouble does, and is found by it.
+        await set_view(page, "order", "trouble")
+        async with fleet(worker.addresses, 1, fps=0.001, first=9):
+            quiet = json.dumps(user(9))
+            await page.until(f"{USERS}[0] === {quiet}")
+            await set_view(page, "state", "trouble")
+            await page.until(f"{USERS}.includes({quiet})")
+            name = f'.card[aria-label="{user(9)}, session room-1"]'
+            assert await page.text(f"{name} .trouble")
+        check_page(page, worker.addresses)
+
+
+async def test_one_tile_fills_the_window_and_keys_go_from_one_to_the_next(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrows in the grid and in the large view; Escape puts tile and focus back."""
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        fleet(worker.addresses, 6, fps=2),
+    ):
+        await resize(page, 1280, 900)
+        await page.goto(admin(worker.addresses))
+        await page.until(f"{SHOWN}.length === 6")
+        await set_view(page, "order", "user")
+        await page.until(f"{USERS}[5] === {json.dumps(user(5))}")
+        focused = "document.activeElement.closest('.card')?.querySelector('h3').textContent"
+        await page.run(f"{SHOWN}[0].querySelector('[data-act=open]').focus()")
+        await press(page, "ArrowRight")
+        assert await page.run(focused) == user(1)
+        await press(page, "End")
+        assert await page.run(focused) == user(5)
+        await press(page, "ArrowLeft")
+        await press(page, "Enter")
+        await until_text(page, "#viewer-title", f"{user(4)}, session room-0")
+        await page.until("document.querySelector('#viewer .card img').clientHeight > 500")
+        await page.until("!document.querySelector('#viewer .card img').hidden")
+        await press(page, "ArrowRight")
+        await until_text(page, "#viewer-title", f"{user(5)}, session room-1")
+        await press(page, "ArrowRight")
+        await until_text(page, "#viewer-title", f"{user(0)}, session room-0")
+        assert await page.run(USERS) == [user(number) for number in range(1, 6)]
+        await press(page, "Escape")
+        await page.until("!document.querySelector('#viewer').open")
+        await page.until(f"{focused} === {json.dumps(user(0))}")
+        assert await page.run(USERS) == [user(number) for number in range(6)]
+        check_page(page, worker.addresses)
+
+
+async def test_a_capture_is_ended_from_its_tile_and_asked_twice(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever thinks better of it has ended nothing."""
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        trio.open_nursery() as nursery,
+    ):
+        ended = trio.Event()
+        nursery.start_soon(_film_until_ended, worker, ended)
+        await page.goto(admin(worker.addresses))
+        await page.until(f"{SHOWN}.length === 1")
+        await page.click(".card [data-act=end]")
+        assert await page.text("#sure-who") == f"{user(0)}, session room-0"
+        assert await page.run("document.activeElement.id") == "sure-keep"
+        await press(page, "Escape")
+        await page.until("!document.querySelector('#sure').open")
+        assert not ended.is_set()
+        assert await page.run("document.querySelector('.card').dataset.state") == "active"
+        await page.click(".card [data-act=end]")
+        await page.click("#sure-end")
+        await until_text(page, ".card [data-part=state]", "ended by operator")
+        await page.until("!document.querySelector('#sure').open")
+        with trio.fail_after(20):
+            await ended.wait()
+        assert await page.run("document.querySelector('.card [data-act=end]').hidden")
+
+
+async def _film_until_ended(worker: Worker, ended: trio.Event) -> None:
+    try:
+        async with fleet(worker.addresses, 1, fps=5):
+            await trio.sleep_forever()
+    except* CaptureAborted:
+        ended.set()
+
+
+#: What would be saved, instead of a dialog of the browser.
+NOTE_SAVED = """
+  const own = URL.createObjectURL;
+  let made = null;
+  URL.createObjectURL = (blob) => own.call(URL, (made = blob));
+  HTMLAnchorElement.prototype.click = function () {
+    window.saved = {name: this.download, blob: made};
+  }
+"""
+
+
+async def test_ids_are_copied_and_a_picture_is_saved(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ids as text; the picture as the rig sent it, byte for byte."""
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        fleet(worker.addresses, 1, fps=2),
+    ):
+        await page.goto(admin(worker.addresses))
+        await page.until("document.querySelector('.card img:not([hidden])')")
+        await page.run(
+            "navigator.clipboard.writeText = async (text) => { window.copied = text; }"
+        )
+        await page.click(".card [data-act=copy]")
+        assert (await page.until("window.copied")).splitlines() == [
+            f"user_id {user(0)}",
+            "session_id room-0",
+            "capture_id cap-000",
+        ]
+        await until_text(page, "#running-title ~ .said", "The ids are copied.")
+        await page.run(f"{NOTE_SAVED}; 1")
+        await page.click(".card [data-act=save]")
+        name, data = await page.run(
+            "window.saved.blob.arrayBuffer().then(b => "
+            "[window.saved.name, btoa(String.fromCharCode(...new Uint8Array(b)))])"
+        )
+        assert re.fullmatch(rf"{user(0)}_room-0_cap-000_[0-9]+\.jpg", name)
+        assert base64.b64decode(data) in [picture(0, seq) for seq in range(20)]
+        await until_text(page, "#running-title ~ .said", "The picture is saved.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_grid_is_for_everybody(
+    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Axe finds nothing, dialogs included; borders have 3:1; nothing sticks out at 320 px."""
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        fleet(worker.addresses, 5, fps=2),
+    ):
+        await prefer(page, scheme)
+        await page.goto(admin(worker.addresses))
+        await page.until("document.querySelector('.card img:not([hidden])')")
+        assert await judge(page) == []
+        edges = await borders(page, "button, input, select, .card, .tile")
+        assert len(edges) > 5
+        assert {name: ratio for name, ratio in edges.items() if ratio < 3} == {}
+        await page.click(".card [data-act=open]")
+        assert await judge(page) == []
+        await page.click("#viewer [data-act=end]")
+        assert await judge(page) == []
+        await page.click("#sure-keep")
+        await resize(page, 320, 640, mobile=True)
+        assert await sticks_out(page) == []
+        await page.click("#viewer-close")
+        assert await sticks_out(page) == []
+        # Text of twice the size, on the same narrow screen.
+        await page.run("document.documentElement.style.fontSize = '200%'")
+        assert await sticks_out(page) == []
+        await set_view(page, "size", "720")
+        assert await sticks_out(page) == []
+
+
+async def test_nothing_is_lost_with_colours_of_ones_own(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meters and dots are colour alone elsewhere; there they are one of the colours."""
+    async with (
+        running(monkeypatch, **ROOMY) as worker,
+        open_page(devtools) as page,
+        fleet(worker.addresses, 1, fps=2),
+    ):
+        await prefer(page, "dark", "active")
+        await page.goto(admin(worker.addresses))
+        await page.until("document.querySelector('.card .meter')")
+        style = "getComputedStyle(document.querySelector('{}')).{}"
+        assert await page.run(style.format(".card .meter", "borderTopWidth")) == "1px"
+        ground = await page.run(style.format("body", "backgroundColor"))
+        for part in (".card .level", ".card .dot", ".connection .dot"):
+            assert await page.run(style.format(part, "backgroundColor")) != ground
