@@ -53,6 +53,8 @@ from schemas import (
 )
 
 SOURCE = "camera_feed_worker"
+#: Of a source in the log: as long as a name may be. A rig may tell far more.
+_SOURCE_CHARS = 128
 
 
 class Capture:
@@ -146,7 +148,7 @@ class Capture:
             with trio.CancelScope(deadline=trio.current_time() + flush_s) as guard:
                 async with self._services.sink.capture(feed_opened) as sink:
                     guard.deadline = math.inf
-                    self.log.info("capture.opened", user_id=self._opened.user_id)
+                    self.log.info("capture.opened", **_said(self._opened))
                     try:
                         end = await self._run_tasks(sink, batch)
                     except BaseException as exc:
@@ -329,3 +331,15 @@ class Capture:
         round_trip_ns = None if round_trip_s is None else ns(round_trip_s)
         offset = self._rig_clock.offset(round_trip_ns)
         return {} if offset is None else offset.fields
+
+
+def _said(opened: CaptureOpen) -> dict[str, str | int]:
+    """What a rig says of a capture that it opens, for the log."""
+    told: dict[str, str | int] = {
+        "user_id": opened.user_id,
+        "session_id": opened.session_id,
+        "width": opened.width,
+        "height": opened.height,
+        "fps": opened.fps_target,
+    }
+    return told if opened.source is None else told | {"source": opened.source[:_SOURCE_CHARS]}

@@ -241,6 +241,30 @@ async def test_the_log_says_one_close_code_the_one_that_was_sent(
     assert logged == [[code, code] for code in sent]
 
 
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (None, {}),
+        ("bench 3", {"source": "bench 3"}),
+        (127 * "x", {"source": 127 * "x"}),
+        (128 * "x", {"source": 128 * "x"}),
+        (129 * "x", {"source": 128 * "x"}),
+    ],
+    ids=["none", "short", "127", "128", "129"],
+)
+async def test_the_log_says_what_opened(
+    autojump_clock: MockClock, source: str | None, told: dict[str, str]
+) -> None:
+    """Who, in which session, what size and rate, and which source, as much as a name has."""
+    with capture_logs() as lines:
+        async with bench() as b:
+            await b.capture(source=source, width=640, height=480, fps_target=12)
+            await wait_all_tasks_blocked()
+    (line,) = [line for line in lines if line["event"] == "capture.opened"]
+    said = {"user_id": "ada", "session_id": "s-1", "width": 640, "height": 480, "fps": 12}
+    assert {k: v for k, v in line.items() if k in {*said, "source"}} == said | told
+
+
 async def test_a_capture_id_has_one_owner(autojump_clock: MockClock) -> None:
     """The second connection with an active capture_id is refused, the first goes on."""
     async with bench() as b:
