@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +31,6 @@ from schemas import FeedAbort, FeedOpened
 
 #: For what runs to be closed, once the command is to end: the disk may be slow.
 CLOSE_S: Final = 20.0
-#: What shells say of a command that Ctrl-C has ended.
-_INTERRUPTED = 128 + signal.SIGINT
 
 
 @click.command()
@@ -112,7 +107,7 @@ def record(
     Exit code 1 says that a capture was not recorded whole. Ctrl-C and SIGTERM close what runs,
     as cut; a second Ctrl-C leaves it to the next run.
     """
-    termination = Termination(CLOSE_S)
+    termination = Termination(CLOSE_S, heeds_interrupts=True)
     told = _Told(folder, as_json)
     try:
         opening, keepers = _opening(url, group, consumer, capture_id, access)
@@ -127,14 +122,12 @@ def record(
         )
         run = partial(recorder.run, opening, is_patient=is_patient)
         click.echo(f"recording {redact_url(url)} to {folder}", err=True)
-        is_interrupted = trio.run(_run, run, termination, strict_exception_groups=True)
+        trio.run(_run, run, termination, strict_exception_groups=True)
     except (ValueError, RecordingError) as exc:
         raise click.UsageError(printable(str(exc))) from None
     except (ConnectionLost, OSError) as exc:
         raise click.ClickException(printable(str(exc))) from None
     termination.exit_if_asked()
-    if is_interrupted:
-        raise click.exceptions.Exit(_INTERRUPTED)
     if recorder.cut or recorder.failed:
         raise click.exceptions.Exit(1)
 
@@ -184,43 +177,9 @@ def _metrics(port: int | None) -> Iterator[Listener]:
         yield metrics
 
 
-async def _run(run: Any, termination: Termination) -> bool:
-    """Record until it is enough; says whether Ctrl-C has ended it."""
-    is_interrupted = False
-    failure: Exception | None = None
-    with termination.heard(), trio.CancelScope() as whole, _interrupts() as interrupts:
-        async with trio.open_nursery() as nursery:
-
-            async def heed() -> None:
-                nonlocal is_interrupted
-                async for _ in interrupts:
-                    if is_interrupted:
-                        whole.cancel()
-                    is_interrupted = True
-                    termination.first.cancel()
-                    whole.deadline = trio.current_time() + CLOSE_S
-
-            nursery.start_soon(heed)
-            try:
-                await run(reading=termination.first)
-            except Exception as exc:
-                failure = exc  # raised without the group of the nursery
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return is_interrupted
-
-
-@contextmanager
-def _interrupts() -> Iterator[Any]:
-    """Each Ctrl-C; only the main thread hears them."""
-    if threading.current_thread() is threading.main_thread():
-        with trio.open_signal_receiver(signal.SIGINT) as interrupts:
-            yield interrupts
-    else:
-        send, receive = trio.open_memory_channel[None](0)
-        with send, receive:
-            yield receive
+async def _run(run: Any, termination: Termination) -> None:
+    with termination.heard():
+        await run(reading=termination.first)
 
 
 class _Told(Listener):

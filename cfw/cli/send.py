@@ -40,7 +40,7 @@ from schemas import SchemaError
 _Report: TypeAlias = Callable[[Film], None]
 
 
-#: For the receipt of a capture that SIGTERM has ended: what the worker may take for it.
+#: For the receipt of a capture that a signal has ended: what the worker may take for it.
 CLOSE_S = 10.0
 #: What `cfw send pattern:` sends when it is not told how much.
 PATTERN_FRAMES = 75
@@ -160,8 +160,9 @@ def send(
     a test picture. They are sent one after the other. Event times are those of the camera or
     video, begun now; of the rest, now. Cameras and videos are made to fit the worker's limits.
 
-    SIGTERM ends it with exit code 143. A capture of standard input or a camera is then closed
-    with what it has; one of files, like any after Ctrl-C, is left open, as it is not whole.
+    Ctrl-C ends it with exit code 130, SIGTERM with 143. A capture of standard input or a camera
+    is then closed with what it has, and has its receipt; one of files is left open, as it is
+    not whole. A second Ctrl-C waits for nothing.
 
     With --split and --retry each capture is told as it ends, with --json as an object of its
     own; a second one is called CAPTURE_ID.2. No frame is sent twice: what was sent in a capture
@@ -176,7 +177,7 @@ def send(
         retry_s=math.inf if retry and retry_for is None else retry_for,
         **options,
     )
-    termination = Termination(CLOSE_S if _is_live(request) else 0)
+    termination = Termination(CLOSE_S if _is_live(request) else 0, heeds_interrupts=True)
     left_out = LeftOut()
     told = _Told(request, as_json)
     try:
@@ -200,10 +201,10 @@ def send(
                 click.echo(printable(json.dumps(result)))
         raise click.ClickException(printable(str(exc))) from None
     _tell(left_out)
-    if sent is None:
-        termination.exit_if_asked()
-    assert sent is not None
-    told.sum_up(sent, left_out)
+    if sent is not None:
+        told.sum_up(sent, left_out)
+    elif termination.cause is not None:
+        told.cut_off(termination.cause)
     termination.exit_if_asked()
 
 
@@ -213,9 +214,11 @@ class _Told:
     def __init__(self, request: _Request, as_json: bool) -> None:
         self._request = request
         self._as_json = as_json
+        self._sent: Film | None = None
 
     def start(self, sent: Film) -> None:
-        """Say how well an instant to start on was met."""
+        """It has begun; say how well an instant to start on was met."""
+        self._sent = sent
         if (start := sent.start) is not None:
             late = f", {start.late_s:.3f} s late" if start.late_s else ""
             within_ms = 500 * start.width_s
@@ -251,6 +254,18 @@ class _Told:
         else:
             (part,) = sent.parts
             self._print(_receipt(part) | _counts(left_out))
+
+    def cut_off(self, cause: str) -> None:
+        """A signal has ended it before there was a receipt."""
+        if self._sent is None:
+            self._say(f"{self._request.capture_id}: ended by {cause} before a frame was sent")
+            return
+        count = self._sent.frames_sent - self._sent.receipt.frames
+        sent = "1 frame" if count == 1 else f"{count} frames"
+        self._say(
+            f"{self._sent.film_id}: ended by {cause} without a receipt; {sent} of it were sent "
+            "and not confirmed"
+        )
 
     def _say(self, line: str) -> None:
         click.echo(printable(line), err=True)
@@ -314,7 +329,7 @@ async def _send(
     left_out: LeftOut | None = None,
     told: _Told | None = None,
 ) -> Film | None:
-    """Send it; None if SIGTERM has cut it off."""
+    """Send it; None if a signal has cut it off."""
     left_out = LeftOut() if left_out is None else left_out
     told = _Told(request, as_json=False) if told is None else told
     sizes = {"width": request.width, "height": request.height}

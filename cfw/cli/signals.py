@@ -38,18 +38,18 @@ def obeyed_by_the_first_process() -> Iterator[None]:
     if os.getpid() != 1:
         yield
         return
-    with handled(lambda: os._exit(TERMINATED)):
+    with handled(signal.SIGTERM, lambda: os._exit(TERMINATED)):
         yield
 
 
 @contextmanager
-def handled(act: Callable[[], None]) -> Iterator[None]:
-    """Act on SIGTERM inside; only the main thread can."""
+def handled(number: signal.Signals, act: Callable[[], None]) -> Iterator[None]:
+    """Act on a signal inside; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: act())
+    before = signal.signal(number, lambda *_: act())
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)

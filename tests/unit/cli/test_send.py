@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from cfw.cli.termination import Termination
 from cfw.client import Receipt, film
 from cfw.recording._verify import read_receipts
 from cfw.testing.rigs import Worker, running_worker
-from schemas import CaptureFrameMeta, CaptureOpen, ErrorCode, Timestamp
+from schemas import CaptureClose, CaptureFrameMeta, CaptureOpen, ErrorCode, Timestamp
 from tests.pictures import draw
 from tests.unit.client.fake_worker import (
     HOSTILE,
@@ -509,7 +510,7 @@ async def test_frames_of_a_pipe_go_as_they_come(jpegs: list[Path]) -> None:
     assert len(seen[0].frames) == 2
 
 
-async def test_ctrl_c() -> None:
+async def test_ctrl_c_leaves_files_open_and_says_so() -> None:
     """Exit code 130, no traceback, and the capture is not closed as if it were whole."""
     seen: list[FakeWorker] = []
     ended = trio.Event()
@@ -521,13 +522,53 @@ async def test_ctrl_c() -> None:
         ended.set()
 
     async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
-        process = await _spawn(url, "pattern:32x16", stderr=subprocess.PIPE)
-        with trio.fail_after(20):
+        arguments = ("pattern:32x16?frames=100000", "--capture-id", "c1")
+        process = await _spawn(url, *arguments, stderr=subprocess.PIPE)
+        with trio.fail_after(60):
             told = b"".join([part async for part in process.stderr])
             assert await process.wait() == 130
             await ended.wait()
-    assert told == b""
+    words = (
+        rb"c1: ended by Ctrl-C without a receipt; \d+ frames? of it were sent and not confirmed"
+    )
+    assert re.fullmatch(words, told.strip()), told
     assert {type(m) for m in seen[0].messages} == {CaptureOpen, CaptureFrameMeta}
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+async def test_ctrl_c_closes_a_pipe_that_has_no_end(jpegs: list[Path], confirms: bool) -> None:
+    """With a receipt, or at the second Ctrl-C without one; 130 either way."""
+    seen: list[FakeWorker] = []
+
+    async def script(worker: FakeWorker) -> None:
+        await worker.read_until(bytes)
+        process.send_signal(signal.SIGINT)
+        if confirms:
+            await worker.confirm()
+        else:
+            await worker.read_until(CaptureClose)
+            process.send_signal(signal.SIGINT)
+            await worker.read_to_end()
+
+    async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = await _spawn(url, "-", "--capture-id", "c1", **pipes)
+        with trio.fail_after(60):
+            # Two: it is the beginning of the next one that ends a picture.
+            await process.stdin.send_all(2 * jpegs[0].read_bytes())
+            out = b"".join([part async for part in process.stdout])
+            err = b"".join([part async for part in process.stderr])
+            assert await process.wait() == 130
+        await process.stdin.aclose()
+    first, *rest = err.decode().splitlines()
+    assert first == "closing what runs, in at most 10 s; Ctrl-C again ends it"
+    if confirms:
+        assert re.match(rb"c1: the worker has \d frames?, \d+ bytes", out), out
+        assert rest == []
+    else:
+        assert out == b""
+        assert rest[0].startswith("c1: ended by Ctrl-C without a receipt; ")
+    assert CaptureClose in {type(m) for m in seen[0].messages}
 
 
 @pytest.mark.parametrize("is_wanted", [True, False])
