@@ -115,14 +115,14 @@ async function turnOn() {
   const { chosen, fps } = plan();
   camera?.close();
   camera = null;
-  const opened = await Camera.open({ deviceId: part("camera").value, ...chosen, fps });
-  await opened.show(video);
-  camera = opened;
+  const found = await Camera.open({ deviceId: part("camera").value, ...chosen, fps });
+  await found.show(video);
+  camera = found;
   // Told to the film that runs as well, which ends with it.
-  opened.track.addEventListener("ended", () => camera === opened && turnOff());
+  found.track.addEventListener("ended", () => camera === found && turnOff());
   part("off").hidden = true;
-  fillSizes(opened.most);
-  part("torch").hidden = !opened.hasTorch;
+  fillSizes(found.most);
+  part("torch").hidden = !found.hasTorch;
   part("torch").setAttribute("aria-pressed", "false");
   describeCamera();
   await listCameras();
@@ -162,9 +162,19 @@ function tryCamera() {
     } catch (error) {
       turnOff();
       report("bad", "No camera", [cameraProblem(error)]);
+      await listCameras();
     }
   });
   return opening;
+}
+
+/** Wait for all that are being opened; what is changed meanwhile opens another. */
+async function opened() {
+  let last;
+  do {
+    last = opening;
+    await last;
+  } while (last !== opening);
 }
 
 async function toggleTorch() {
@@ -180,9 +190,13 @@ async function toggleTorch() {
 // --- a film --------------------------------------------------------------------------------
 
 async function start() {
-  await opening;
+  part("go").disabled = true; // once is enough, though a camera takes its time
+  await opened();
   if (camera === null) await tryCamera();
-  if (camera === null) return;
+  if (camera === null) {
+    show("ready");
+    return;
+  }
   const wanted = plan();
   const begun = performance.now();
   shoot = new Shoot(video, camera, encoder, info, wanted);
@@ -294,7 +308,8 @@ async function begin() {
 
 part("turn-on").onclick = async () => {
   await tryCamera();
-  if (camera !== null) part("go").focus();
+  // The button is gone that was pressed; who has gone on to another field stays there.
+  if (camera !== null && document.activeElement === document.body) part("go").focus();
 };
 part("torch").onclick = toggleTorch;
 for (const name of ["size", "camera", "fps"]) {
@@ -303,7 +318,7 @@ for (const name of ["size", "camera", "fps"]) {
   };
 }
 video.onresize = describeCamera;
-navigator.mediaDevices?.addEventListener("devicechange", () => camera && listCameras());
+navigator.mediaDevices?.addEventListener("devicechange", listCameras);
 part("form").onsubmit = (event) => {
   event.preventDefault();
   if (shoot) shoot.stop();

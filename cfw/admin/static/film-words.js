@@ -4,10 +4,14 @@ import { count, plural, rate, seconds, size } from "./format.js";
 
 /** From here on so much is missing that something else should be chosen. */
 const MANY = 0.1;
+/** A camera is slower than asked, not just uncertain, that gives so much less for so long. */
+const SLOW = 0.05;
+const LEAST_MS = 1_000;
 
 const CAMERA_PROBLEMS = {
   NotAllowedError: "The browser may not use the camera. Allow it beside the address, then try again.",
   NotFoundError: "This device has no camera that the browser can see.",
+  OverconstrainedError: "The camera that was chosen is not there any more. Choose another.",
   NotReadableError: "Another program uses the camera. Close it, then try again.",
 };
 
@@ -103,7 +107,7 @@ function receiptText({ framesSent, receipt, parts }) {
 }
 
 const isSlow = ({ cameraFps, fps, filmedMs }) =>
-  filmedMs * fps >= 2_000 && cameraFps < (1 - MANY) * fps;
+  filmedMs >= LEAST_MS && cameraFps < (1 - SLOW) * fps;
 
 /** What is missing in a film that is whole as far as it was sent, in lines. */
 function missingText(outcome) {
@@ -112,7 +116,7 @@ function missingText(outcome) {
   if (isSlow(outcome)) {
     const { cameraFps, fps } = outcome;
     lines.push(
-      `The camera gave ${rate(cameraFps)} pictures a second; ${count(fps)} were asked for. ` +
+      `${rate(cameraFps)} pictures a second came from the camera; ${count(fps)} were asked for. ` +
         "In little light cameras take fewer.",
     );
   }
@@ -127,13 +131,13 @@ function missingTitle({ pauses, skipped, end }) {
 }
 
 /** The numbers of a film, by name. */
-export function factsOf({ receipt, parts, framesSent, cameraFps, fps, skipped }) {
+export function factsOf({ receipt, parts, framesSent, filmedMs, cameraFps, fps, skipped }) {
   const all = Object.values(skipped).reduce((sum, n) => sum + n, 0);
   return [
     ["Frames", framesSent === receipt.frames ? count(framesSent) : `${count(receipt.frames)} of ${count(framesSent)}`],
     ["Bytes", count(receipt.bytes)],
     ["Skipped", all ? count(all) : null],
-    ["Pictures a second", `${rate(cameraFps)} of ${count(fps)}`],
+    ["Pictures a second", filmedMs > 0 ? `${rate(cameraFps)} of ${count(fps)}` : null],
     [parts.length > 1 ? "Captures" : "Capture", parts.map(({ captureId }) => captureId).join(", ")],
   ];
 }

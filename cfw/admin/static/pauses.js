@@ -1,7 +1,10 @@
 // Times in which a camera gave no picture, and why, as far as a page can know.
 
 /** Without a reason, only what is as long is a pause; what is shorter makes a slow camera. */
-const STILL_MS = 1_000;
+const STILL_MS = 300;
+const STILL_PICTURES = 4;
+/** It is told while it lasts when it lasts so long. */
+const STILL_NOW_MS = 1_000;
 /** A page that did not run for so long, though it was seen, was asleep with its device. */
 const ASLEEP_MS = 3_000;
 const LOOK_MS = 250;
@@ -10,7 +13,7 @@ const LOOK_MS = 250;
 const CAUSES = ["still", "muted", "asleep", "hidden"];
 
 export class Pauses {
-  /** Those that are over: why, how long, and when they began. */
+  /** Those that are over: why, and how long. */
   list = [];
   #track;
   #react;
@@ -47,13 +50,24 @@ export class Pauses {
     return this.#current?.cause ?? null;
   }
 
-  /** A new picture came, at this moment of `performance.now()`. */
-  picture(at) {
-    const current = this.#current;
-    this.#lastPicture = Math.max(at, this.#lastPicture);
-    if (current === null || at < current.since) return; // taken before, and only came now
+  /**
+   * A new picture came.
+   *
+   * @param {number} at when it was taken, by `performance.now()`.
+   * @param {boolean} areMissed whether others were shown before it that the page did not see.
+   * @returns {boolean} whether the camera was at work, so that those count as missed.
+   */
+  picture(at, areMissed) {
+    const last = this.#lastPicture;
+    this.#lastPicture = Math.max(at, last);
+    const isLong = at - last > Math.max(STILL_MS, STILL_PICTURES * this.#period);
+    const pause = this.#current ?? (isLong ? { cause: "still", since: last } : null);
+    if (pause === null || at < pause.since) return true; // taken before, and only came now
     this.#current = null;
-    this.#note(current, at);
+    // It was the page that stood still.
+    if (pause.cause === "still" && areMissed) return true;
+    this.#note(pause, at);
+    return false;
   }
 
   /** Nothing more is filmed: a pause that is under way ends here. */
@@ -76,8 +90,10 @@ export class Pauses {
       this.#react.away();
       this.#react.back();
     }
+    // A page that is late itself has to see first what came meanwhile.
+    if (unseen > LOOK_MS) return;
     const silent = now - this.#lastPicture;
-    if (silent > Math.max(STILL_MS, 3 * this.#period)) this.#begin("still", this.#lastPicture);
+    if (silent > Math.max(STILL_NOW_MS, STILL_PICTURES * this.#period)) this.#begin("still", this.#lastPicture);
   }
 
   #begin(cause, since = performance.now()) {

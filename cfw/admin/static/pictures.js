@@ -5,9 +5,13 @@ const MOST_AGE_MS = 2_000;
 /** A time that is counted from the first picture is held this near to the clock. */
 const MOST_DRIFT_MS = 250;
 
-/** What a picture was taken from, to be drawn; `close()` gives its memory back. */
+/** What the element shows, to be drawn later; `close()` gives its memory back. */
 function grab(video) {
-  return window.VideoFrame ? new VideoFrame(video) : createImageBitmap(video);
+  try {
+    return new VideoFrame(video);
+  } catch {
+    return createImageBitmap(video); // no WebCodecs, or not of a camera
+  }
 }
 
 /**
@@ -97,7 +101,7 @@ export class Pictures {
   #exactly({ mediaTime }) {
     const image = grab(this.#video);
     const isThis = Math.abs(image.timestamp - mediaTime * 1e6) < 2;
-    this.#isNamed ||= isThis;
+    this.#isNamed ||= isThis && mediaTime > 0;
     if (!this.#isNamed || isThis) return image;
     image.close(); // comes with its own time, in its own turn
     return null;

@@ -28,7 +28,7 @@ const LOOK_AGAIN_MS = 10;
  * @property {Skipped} skipped pictures that the film should have and has not.
  * @property {{cause: string, ms: number}[]} pauses times without pictures.
  * @property {number} fps frames a second that were asked for, and cameraFps, that came.
- * @property {number} filmedMs from the beginning to the end, without pauses.
+ * @property {number} filmedMs from the first picture to the last, without pauses.
  *
  * @typedef {object} Skipped
  * @property {number} page came while this page was busy, and were replaced by the next one.
@@ -48,7 +48,10 @@ export class Shoot {
   #thinner;
   #pauses = null;
   #skipped = { page: 0, encoder: 0, line: 0, size: 0 };
-  #came = 0;
+  // Between two pictures that follow each other, without a pause.
+  #intervals = 0;
+  #filmedMs = 0;
+  #lastAt = null;
   #inHand = 0;
   #grabbing = Promise.resolve();
   #begun = 0;
@@ -97,13 +100,12 @@ export class Shoot {
     }
     const end = this.#problem === null ? await this.#isOver : "failed";
     this.#pauses?.stop();
-    const lastedMs = this.#begun && performance.now() - this.#begun;
     this.#wakeLock.release();
     tell({ isFinishing: true });
     await this.#encoded();
     const { notSent, failure } = await this.#film.finish();
     this.#skipped.line += notSent;
-    return this.#outcome(end, this.#problem ?? failure, lastedMs);
+    return this.#outcome(end, this.#problem ?? failure);
   }
 
   async #shoot(tell) {
@@ -128,10 +130,12 @@ export class Shoot {
 
   #take({ at, missed, grab }) {
     if (at < this.#begun) return; // from before the film
-    const isAfterPause = this.#pauses.cause !== null;
-    this.#pauses.picture(at);
     // What was not shown in a pause is told with the pause.
-    if (!isAfterPause) this.#skipped.page += missed.filter((time) => this.#wants(time)).length;
+    if (this.#pauses.picture(at, missed.length > 0)) {
+      this.#skipped.page += missed.filter((time) => this.#wants(time)).length;
+    } else {
+      this.#lastAt = null;
+    }
     if (!this.#wants(at)) return;
     if (this.#film.isCongested) this.#skipped.line += 1;
     else if (this.#inHand >= MOST_IN_HAND) this.#skipped.encoder += 1;
@@ -139,9 +143,13 @@ export class Shoot {
   }
 
   #wants(at) {
-    const isWanted = at >= this.#begun && this.#thinner.takes(at);
-    if (isWanted) this.#came += 1;
-    return isWanted;
+    if (at < this.#begun || !this.#thinner.takes(at)) return false;
+    if (this.#lastAt !== null) {
+      this.#intervals += 1;
+      this.#filmedMs += at - this.#lastAt;
+    }
+    this.#lastAt = at;
+    return true;
   }
 
   async #encode(at, grab) {
@@ -169,9 +177,12 @@ export class Shoot {
   }
 
   /** Some browsers take their time for a picture; no one overtakes another. */
-  async #inTurn(grabbed) {
-    this.#grabbing = Promise.all([grabbed, this.#grabbing]);
-    const [image] = await this.#grabbing;
+  #inTurn(grabbed) {
+    const image = this.#grabbing.then(() => grabbed);
+    this.#grabbing = image.then(
+      () => {}, // keeps no picture
+      () => {},
+    );
     return image;
   }
 
@@ -200,10 +211,8 @@ export class Shoot {
     };
   }
 
-  #outcome(end, failure, lastedMs) {
-    const pauses = this.#pauses?.list ?? [];
-    const paused = pauses.reduce((sum, { ms }) => sum + ms, 0);
-    const filmedMs = Math.max(0, lastedMs - paused);
+  #outcome(end, failure) {
+    const filmedMs = this.#filmedMs;
     return {
       end,
       failure,
@@ -213,9 +222,9 @@ export class Shoot {
       receipt: this.#film.receipt,
       framesUnconfirmed: this.#film.framesUnconfirmed,
       skipped: this.#skipped,
-      pauses,
+      pauses: this.#pauses?.list ?? [],
       fps: this.#plan.fps,
-      cameraFps: filmedMs > 0 ? (this.#came * 1_000) / filmedMs : 0,
+      cameraFps: filmedMs > 0 ? (this.#intervals * 1_000) / filmedMs : 0,
       filmedMs,
     };
   }

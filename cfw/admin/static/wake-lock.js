@@ -3,20 +3,19 @@
 export class WakeLock {
   #lock = null;
   #isWanted = false;
-
-  constructor() {
-    // Whoever leaves the page loses it.
-    document.addEventListener("visibilitychange", () => this.#ask());
-  }
+  // Whoever leaves the page loses it.
+  #again = () => this.#ask();
 
   /** @returns {Promise<boolean>} whether the screen is kept on. */
   async hold() {
     this.#isWanted = true;
+    document.addEventListener("visibilitychange", this.#again);
     return this.#ask();
   }
 
   release() {
     this.#isWanted = false;
+    document.removeEventListener("visibilitychange", this.#again);
     this.#lock?.release();
     this.#lock = null;
   }

@@ -7,12 +7,15 @@ from typing import Any
 from tests.whole.browser.chromium import Page
 
 #: In the place of the browser's: `fake.picture()` is a new one, numbered by its colours, and
-#: resolves when the page has been called for it. No other picture ever comes.
+#: resolves when the page has been called for it and its worker has made a JPEG of it, however
+#: busy the machine is. No other picture ever comes.
 SCRIPT = """
 window.fake = {
   number: 0,
   shown: 0,
   unseen: 0,
+  encoding: 0,
+  encoded: 0,
   opened: [],
   canvas: Object.assign(document.createElement("canvas"), {width: 640, height: 480}),
   paint() {
@@ -32,7 +35,9 @@ window.fake = {
     const before = this.shown;
     this.number += 1;
     this.paint();
-    while (this.shown === before) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (this.shown === before || this.encoded < this.encoding) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
     return this.number;
   },
   async pictures(count, ms) {
@@ -67,7 +72,7 @@ navigator.mediaDevices.getUserMedia = async (wanted) => {
   return stream;
 };
 """
-#: Wraps what the page looks at pictures with, to know when it has.
+#: Wraps what the page looks at pictures with, and hands them on by, to know when it has.
 COUNTED = """
 const look = HTMLVideoElement.prototype.requestVideoFrameCallback;
 HTMLVideoElement.prototype.requestVideoFrameCallback = function (callback) {
@@ -76,6 +81,12 @@ HTMLVideoElement.prototype.requestVideoFrameCallback = function (callback) {
     callback(now, {...told, presentedFrames: told.presentedFrames + fake.unseen});
     fake.shown += 1;
   });
+};
+const post = Worker.prototype.postMessage;
+Worker.prototype.postMessage = function (...given) {
+  if (!this.isCounted) this.addEventListener("message", () => { fake.encoded += 1 });
+  [this.isCounted, fake.encoding] = [true, fake.encoding + 1];
+  return post.apply(this, given);
 };
 """
 

@@ -133,13 +133,22 @@ async def test_only_a_film_that_misses_nothing_is_green(
         open_page(devtools) as page,
     ):
         await bring_camera(page)
-        await film(page, worker, fps=1)
-        await page.run("fake.pictures(5, 100)")
+        await ready(page, worker, fps=1)
+        # Within the page, so that it is no pause when the machine is busy.
+        await page.run(
+            """document.querySelector("#go").click();
+            const timer = setInterval(() => {
+              if (!document.querySelector("#left").textContent.endsWith("left")) return;
+              clearInterval(timer);
+              fake.pictures(1_000, 100);
+            }, 5);"""
+        )
+        await page.until("parseInt(document.querySelector('#sent').textContent) >= 3")
         kind, told, facts = await stop(page)
         assert (kind, "Capture complete" in told) == ("good", True)
         found = numbers(sink)
         assert found == sorted(set(found))
-        assert int(facts["Frames"]) == len(found) >= 2
+        assert int(facts["Frames"]) == len(found) >= 3
         (terminal,) = sink.only.terminals
         assert isinstance(terminal, FeedClose)
         assert facts["Capture"] == sink.only.opened.capture_id
@@ -265,6 +274,7 @@ async def test_a_page_that_the_browser_stops_has_ended_its_capture(
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
+        await page.until("document.querySelector('#sent').textContent.startsWith('3 frames')")
         await page.call("Page.setWebLifecycleState", state="frozen")
         await until(lambda: bool(sink.captures[0].terminals))
         assert isinstance(sink.captures[0].terminals[0], FeedClose)
@@ -511,6 +521,36 @@ async def test_the_page_asks_for_the_camera_at_the_back_and_offers_what_it_can_d
         assert await page.run("fake.asked") == {"advanced": [{"torch": False}]}
 
 
+async def test_a_film_begins_once_and_with_the_camera_that_was_chosen_last(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the button is pressed twice, and a field changed while a camera is opened."""
+    slow = """const list = MediaDevices.prototype.enumerateDevices;
+        const released = new Promise((resolve) => (window.release = resolve));
+        MediaDevices.prototype.enumerateDevices = async function () {
+          await released;
+          return list.call(this);
+        };"""
+    sink = RecordingSink()
+    async with (
+        running(monkeypatch, sink=sink, **PATIENT) as worker,
+        open_page(devtools) as page,
+    ):
+        await bring_camera(page)
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=slow)
+        await ready(page, worker)
+        await page.click("#go")
+        await page.click("#go")
+        await page.run("document.querySelector('#fps').dispatchEvent(new Event('change'))")
+        await page.run("release()")
+        await page.until("document.querySelector('#left').textContent.endsWith('left')")
+        assert await page.run("fake.opened.length") == 2
+        await page.run("fake.pictures(3, 70)")
+        _, _, facts = await stop(page)
+        assert facts["Frames"] == "3"
+        assert len(sink.only.frames) == 3
+
+
 async def test_the_screen_is_kept_on_while_it_films(
     devtools: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -538,6 +578,9 @@ async def test_the_screen_is_kept_on_while_it_films(
 
 LESS = {
     "video_frame": "delete window.VideoFrame;",
+    "video_frame_of_cameras": (
+        "window.VideoFrame = class { constructor() { throw new DOMException() } };"
+    ),
     "worker": "delete window.Worker;",
     "module_workers": "window.Worker = class { constructor() { throw new TypeError() } };",
     "offscreen_canvas": "delete window.OffscreenCanvas;",
@@ -564,8 +607,11 @@ async def test_a_browser_that_can_do_less_films_as_well(
         await film(page, worker)
         await page.run("fake.pictures(5, 70)")
         _, _, facts = await stop(page)
-        assert facts["Frames"] == "5"
-        assert numbers(sink) == [1, 2, 3, 4, 5]
+        found = numbers(sink)
+        assert found == sorted(set(found))
+        assert len(found) == int(facts["Frames"]) >= 1
+        # A page that encodes by itself may be too slow, which is told.
+        assert len(found) + int(facts.get("Skipped", 0)) == 5
 
 
 async def test_a_browser_without_the_callback_notices_that_no_new_picture_came(
@@ -629,11 +675,13 @@ async def test_a_camera_slower_than_asked_is_told_and_not_made_up_for(
     ):
         await bring_camera(page)
         await film(page, worker)
-        await page.run("fake.pictures(6, 300)")
+        await page.run("fake.pictures(14, 150)")
         kind, told, facts = await stop(page)
-        assert (kind, facts["Frames"]) == ("warn", "6")
-        assert "pictures a second; 15 were asked for." in told
-        assert numbers(sink) == [1, 2, 3, 4, 5, 6]
+        assert (kind, facts["Frames"]) == ("warn", "14")
+        # On a busy machine it is so slow that it rather pauses.
+        asked = "pictures a second came from the camera; 15 were asked for."
+        assert asked in told or "the camera gave no new picture" in told
+        assert numbers(sink) == list(range(1, 15))
 
 
 async def test_a_camera_of_the_browser_is_filmed_whole(
@@ -656,9 +704,10 @@ async def test_a_camera_of_the_browser_is_filmed_whole(
         delivered = await page.run("track.stats.deliveredFrames")
         await page.until("parseInt(document.querySelector('#sent').textContent) >= 45")
         delivered = await page.run("track.stats.deliveredFrames") - delivered
-        kind, _, facts = await stop(page)
+        kind, told, facts = await stop(page)
         frames, skipped = int(facts["Frames"]), int(facts.get("Skipped", 0))
-        assert frames + skipped >= 0.95 * delivered
+        # On a machine that is too busy it says so instead.
+        assert frames + skipped >= 0.95 * delivered or "15 were asked for" in told
         assert (kind == "good") <= (skipped == 0)
         pictures = [frame.data for frame in sink.only.frames]
         assert len(set(pictures)) == len(pictures) == frames
