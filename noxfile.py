@@ -11,8 +11,8 @@ hostile       overload, faults and attackers, with the table of what was measure
 
 Not part of a plain `nox`, but of what .github/workflows run:
 
-sweep         all byte cuts and cancellation sweeps, of a connection and of a lease, with
-              their table (CFW_SWEEP_ALL_ORDERS=1 adds batch orders that take minutes more)
+sweep         all byte cuts and cancellation sweeps, of a connection and of what stands beside
+              it, with their table (CFW_SWEEP_ALL_ORDERS=1: batch orders that take minutes more)
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
 sweep-elsewhere
               other people's projects on Trio, with what is found in them, and three of their

@@ -47,6 +47,7 @@ class Rig:
         heard: every byte it has read.
         is_gone: it has hung up, or reads no more: it cannot be told anything.
         is_mute: it sends nothing more, and stays.
+        said: how many of its writes it has sent.
     """
 
     stream: MemoryStream
@@ -55,6 +56,7 @@ class Rig:
     heard: bytearray = attrs.Factory(bytearray)
     is_gone: bool = False
     is_mute: bool = False
+    said: int = 0
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -64,6 +66,7 @@ class Rig:
                     if self.is_mute:
                         break
                     await self.stream.send_all(data)
+                    self.said += 1
                     await trio.sleep(self.pace_s)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
@@ -113,6 +116,9 @@ class WatchedStream(trio.abc.HalfCloseableStream):
     @property
     def is_closed(self) -> bool:
         return self._stream.is_closed
+
+    def reset(self) -> None:
+        self._stream.reset()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.is_closed:
