@@ -12,7 +12,7 @@ from cfw.api.access import Access
 from cfw.api.config import Config
 from cfw.film import Door, create_film_app
 from cfw.identity import Invitations
-from cfw.net import own_address
+from cfw.net import reachable_url
 from cfw.routes.refusals import Refusals
 from cfw.routes.services import limits_told
 from cfw.routes.session import Sessions
@@ -21,8 +21,6 @@ from cfw.sessions.static import parse_session
 from cfw.wire import Elsewhere
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
-
-_EVERYWHERE = ("0.0.0.0", "::")
 
 
 def make_invitations(config: Config) -> Invitations:
@@ -33,12 +31,9 @@ def make_invitations(config: Config) -> Invitations:
 
 def film_url(url: str) -> str:
     """Where the page that films is reached now, for the URL of rigs."""
-    parts = urlsplit(url)
-    place = parts.netloc
-    if parts.hostname in _EVERYWHERE:
-        place = f"{own_address()}:{parts.port}"
+    parts = urlsplit(reachable_url(url))
     scheme = "https" if parts.scheme == "wss" else "http"
-    return f"{scheme}://{place}/capture"
+    return f"{scheme}://{parts.netloc}/capture"
 
 
 def usual_session(config: Config) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ import trio
 from cfw.api.config import Config
 from cfw.cli.certificate import CertificateError, Kept, certificate_file, keep_certificate
 from cfw.identity import is_loopback
-from cfw.net import own_addresses, own_names
+from cfw.net import is_everywhere, own_addresses, own_names
 
 #: Who films where the configuration knows nobody.
 GUEST: Final = "guest:lan"
@@ -26,7 +26,6 @@ LOOK_S: Final = 60.0
 #: For one look, which reads a file and perhaps writes it.
 WITHIN_S: Final = 10.0
 
-_EVERYWHERE = ("0.0.0.0", "::")
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.server")
 
 
@@ -64,7 +63,7 @@ def look_after(config: Config) -> Kept:
     """
     names, addresses = own_names(), own_addresses()
     host = config.server.host
-    if host not in _EVERYWHERE and not is_loopback(host):
+    if not is_everywhere(host) and not is_loopback(host):
         # A name, or an address that the adapters do not tell of.
         (addresses if _is_address(host) else names).append(host)
     kept = keep_certificate(Path(config.server.cert_file), names, addresses)

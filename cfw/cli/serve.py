@@ -37,7 +37,7 @@ from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import INVITATIONS_OF, SUPERVISED_BY, WorkerFailed, supervise
 from cfw.identity import Inviting
 from cfw.metrics import Metrics
-from cfw.net import RESERVE, raise_descriptor_limit
+from cfw.net import RESERVE, raise_descriptor_limit, reachable_url
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
 from cfw.routes.services import limits_told
@@ -269,6 +269,8 @@ async def _announce(config: Config, inviting: Inviting, *addresses: Addresses) -
     line = _ready_line(*addresses, log_format=config.log.format)
     if addresses[0].film is not None and sys.stdout.isatty() and config.log.format != "json":
         line += await _first_invitation(config, inviting, addresses[0])
+        if is_kept_here(config):
+            line += f"\n{_for_programs(config, addresses[0])}\n"
     try:
         with trio.fail_after(ANNOUNCE_S):
             # In a thread, which is left behind if nobody reads.
@@ -286,12 +288,35 @@ def _ready_line(addresses: Addresses, *others: Addresses, log_format: str) -> st
         if others:
             ready["admins"] = [each.admin for each in (addresses, *others)]
         return json.dumps(ready)
-    rigs = addresses.capture
-    if addresses.public is not None:
-        rigs = f"{addresses.public} (listening at {addresses.capture})"
-    admins = ", ".join(each.admin or "off" for each in (addresses, *others))
+    rigs = _usable(addresses.capture, addresses.public)
+    admins = ", ".join(
+        "off" if each.admin is None else _usable(each.admin) for each in (addresses, *others)
+    )
     film = "" if addresses.film is None else f", invited people at {addresses.film}"
     return f"ready: rigs at {rigs}, admin at {admins}{film}"
+
+
+def _usable(url: str, public: str | None = None) -> str:
+    """What a client can connect to, and what is listened at where that is another."""
+    used = reachable_url(url) if public is None else public
+    return url if used == url else f"{used} (listening at {url})"
+
+
+def _for_programs(config: Config, addresses: Addresses) -> str:
+    """How others than people who are invited send with `--lan`: as nobody, without a token."""
+    user, session = usual_session(config) or ("USER", "SESSION")
+    tokens = config.server.token_file
+    words = ["cfw", "send", addresses.public or reachable_url(addresses.capture), "camera:"]
+    words += ["--user", user, "--session", session, "--ca-file", config.server.cert_file]
+    line = shlex.join([*words, "--token-file", tokens or "rigs.tokens"])
+    if tokens:
+        return f"From this machine a program sends with\n{line}"
+    return (
+        "Programs need a token, and this worker has none. To have one,\n"
+        "(umask 077; cfw token > rigs.tokens)\n"
+        "then start it with --token-file rigs.tokens, and send from this machine with\n"
+        f"{line}"
+    )
 
 
 async def _first_invitation(config: Config, inviting: Inviting, addresses: Addresses) -> str:

@@ -2,7 +2,13 @@
 
 from cfw.net.accepting import RETRY_S, Handler, serve_listeners
 from cfw.net.descriptors import RESERVE, descriptor_limit, raise_descriptor_limit
-from cfw.net.own import own_address, own_addresses, own_names
+from cfw.net.own import (
+    is_everywhere,
+    own_address,
+    own_addresses,
+    own_names,
+    reachable_url,
+)
 from cfw.net.peers import (
     address_of,
     address_text,
@@ -26,12 +32,14 @@ __all__ = [
     "describe_peer",
     "descriptor_limit",
     "group_of",
+    "is_everywhere",
     "local_address",
     "open_listeners",
     "own_address",
     "own_addresses",
     "own_names",
     "raise_descriptor_limit",
+    "reachable_url",
     "serve_listeners",
     "socket_of",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import ifaddr
 
@@ -12,6 +13,8 @@ import ifaddr
 #: which of its addresses it would be.
 _SOMEWHERE = ("192.0.2.1", 9)
 _LOOPBACK = "127.0.0.1"
+#: Of a server that is to be reached under each address; a client can connect to neither.
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 def own_addresses() -> list[str]:
@@ -27,6 +30,19 @@ def own_addresses() -> list[str]:
 def own_address() -> str:
     """The address that others on the network likely reach; loopback where there is none."""
     return next(iter(own_addresses()), _LOOPBACK)
+
+
+def is_everywhere(host: str) -> bool:
+    """Whether who listens there is reached under every address of this machine."""
+    return host in _EVERYWHERE
+
+
+def reachable_url(url: str) -> str:
+    """A URL that can be used, for one that is listened at."""
+    parts = urlsplit(url)
+    if not is_everywhere(parts.hostname or ""):
+        return url
+    return parts._replace(netloc=f"{own_address()}:{parts.port}").geturl()
 
 
 def own_names() -> list[str]:

@@ -1,0 +1,78 @@
+"""What `cfw serve --lan` says at a terminal to whoever sends with a program: it is followed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="Windows has no such terminal")
+
+CFW = [sys.executable, "-m", "cfw.cli"]
+PATIENCE_S = 60
+LOCAL = ("--host", "127.0.0.1", "--port", "0", "--admin-port", "0")
+
+
+@contextmanager
+def lan(folder: Path, *options: str) -> Iterator[str]:
+    """A worker at a terminal, in this folder; what it shows."""
+    ours, theirs = pty.openpty()
+    home = {"XDG_DATA_HOME": str(folder), "HOME": str(folder), "TERM": "xterm"}
+    with ExitStack() as opened:
+        opened.callback(os.close, ours)
+        process = subprocess.Popen(
+            [*CFW, "serve", "--lan", *LOCAL, *options],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | home,
+            cwd=folder,
+        )
+        opened.enter_context(process)
+        opened.callback(process.kill)
+        os.close(theirs)
+        shown, until = "", time.monotonic() + PATIENCE_S
+        while not re.search(r"cfw send \S+ .*--token-file \S+\r?\n", shown):
+            assert time.monotonic() < until, shown
+            shown += os.read(ours, 65_536).decode(errors="replace")
+        yield shown
+
+
+def commands(shown: str, program: str) -> list[list[str]]:
+    """The command lines of a program in what is shown."""
+    lines = re.findall(rf"^({program} .*?)\r?$", shown, flags=re.MULTILINE)
+    return [shlex.split(line) for line in lines]
+
+
+def test_a_program_sends_by_what_is_shown(tmp_path: Path) -> None:
+    """Without a file of tokens it says how to have one; with it the line works as it stands."""
+    with lan(tmp_path) as shown:
+        assert "Programs need a token, and this worker has none" in shown
+        assert "(umask 077; cfw token > rigs.tokens)" in shown
+        assert "start it with --token-file rigs.tokens" in shown
+    made = subprocess.run([*CFW, "token"], capture_output=True, check=True)
+    (tmp_path / "rigs.tokens").write_bytes(made.stdout)
+    (tmp_path / "rigs.tokens").chmod(0o600)
+    with lan(tmp_path, "--token-file", "rigs.tokens") as shown:
+        assert "Programs need a token" not in shown
+        ((_, *words),) = commands(shown, "cfw send")
+        words[words.index("camera:")] = "pattern:32x16?frames=3"
+        sent = subprocess.run(
+            [*CFW, *words], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert sent.returncode == 0, sent.stderr
+        assert "the worker has 3 frames" in sent.stdout
+        # The link of the code lets nobody but a browser in.
+        bare = words[: words.index("--token-file")]
+        refused = subprocess.run(
+            [*CFW, *bare], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert (refused.returncode, "HTTP status 401" in refused.stderr) == (1, True)
