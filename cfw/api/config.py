@@ -283,7 +283,8 @@ def load_config(
     for key, value in settings:
         section, dot, name = key.partition(".")
         if not dot or not name:
-            raise ConfigError(key, "is no SECTION.KEY such as limits.max_fps")
+            meant = _without_section(key)
+            raise ConfigError(key, f"is no SECTION.KEY such as limits.max_fps{meant}")
         table = tree.setdefault(section, {})
         if isinstance(table, dict):
             table[name] = value
@@ -453,6 +454,15 @@ def _check_workers(config: Config) -> None:
             f"must be at most {65_536 - workers} with {workers} workers, which take the "
             f"{workers} ports from it, not {port}",
         )
+
+
+def _without_section(wrong: str) -> str:
+    """Which keys were meant by the name of one alone; nothing where none is like it."""
+    keys = [*config_fields()]
+    names = [key.partition(".")[2] for key in keys]
+    close = difflib.get_close_matches(wrong, names, n=1)
+    meant = [key for key, name in zip(keys, names, strict=True) if name in close]
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 def _choose(wrong: str, names: Iterable[str]) -> str:
