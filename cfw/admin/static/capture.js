@@ -33,6 +33,7 @@ let info = null;
 let invited = null;
 let camera = null;
 let opening = Promise.resolve();
+let isStarting = false;
 let shoot = null;
 
 // --- the form ------------------------------------------------------------------------------
@@ -49,7 +50,7 @@ function fillForm() {
   part("duration").min = Math.min(1, longest);
   part("fps-limit").textContent = `1 to ${max_fps}`;
   part("duration-limit").textContent = `one capture: up to ${longest} s`;
-  part("limits").textContent = limitsText(info, longest);
+  part("limits").textContent = limitsText(info);
   const asksForToken = info.needs_token && invited === null;
   part("token-field").hidden = !asksForToken;
   part("token").required = asksForToken;
@@ -162,7 +163,7 @@ function tryCamera() {
     } catch (error) {
       turnOff();
       report("bad", "No camera", [cameraProblem(error)]);
-      await listCameras();
+      await listCameras().catch(() => {}); // the next one may be chosen by the browser
     }
   });
   return opening;
@@ -190,13 +191,12 @@ async function toggleTorch() {
 // --- a film --------------------------------------------------------------------------------
 
 async function start() {
-  part("go").disabled = true; // once is enough, though a camera takes its time
+  if (isStarting) return; // once is enough, though a camera takes its time
+  isStarting = true;
   await opened();
   if (camera === null) await tryCamera();
-  if (camera === null) {
-    show("ready");
-    return;
-  }
+  isStarting = false;
+  if (camera === null) return;
   const wanted = plan();
   const begun = performance.now();
   shoot = new Shoot(video, camera, encoder, info, wanted);

@@ -7,6 +7,7 @@ const MANY = 0.1;
 /** A camera is slower than asked, not just uncertain, that gives so much less for so long. */
 const SLOW = 0.05;
 const LEAST_MS = 1_000;
+const MOST_NAMED = 3;
 
 const CAMERA_PROBLEMS = {
   NotAllowedError: "The browser may not use the camera. Allow it beside the address, then try again.",
@@ -47,12 +48,13 @@ export const cameraProblem = (error) =>
   CAMERA_PROBLEMS[error.name] ?? `The camera does not start: ${error.message}`;
 
 /** What a capture may have at this worker. */
-export function limitsText({ limits }, longest) {
-  const { max_width, max_height, max_pixels, max_frames, max_total_bytes } = limits;
+export function limitsText({ limits }) {
+  const { max_duration_s, max_frames, max_total_bytes } = limits;
+  const { max_width, max_height, max_pixels } = limits;
   const isLess = max_pixels < max_width * max_height;
   const pixels = isLess ? ` and ${count(max_pixels)} pixels` : "";
   return (
-    `A capture at this worker has up to ${longest} s, ${plural(max_frames, "frame")} and ` +
+    `A capture at this worker has up to ${max_duration_s} s, ${plural(max_frames, "frame")} and ` +
     `${size(max_total_bytes)}; pictures up to ${max_width} × ${max_height}${pixels}. ` +
     "A longer film goes on in the next capture, without a gap."
   );
@@ -130,6 +132,12 @@ function missingTitle({ pauses, skipped, end }) {
   return "The camera was slower than asked";
 }
 
+/** Each by its name, or the first and the last of many: they are numbered. */
+function namesOf(parts) {
+  const names = parts.map(({ captureId }) => captureId);
+  return names.length > MOST_NAMED ? `${names[0]} to ${names.at(-1)}` : names.join(", ");
+}
+
 /** The numbers of a film, by name. */
 export function factsOf({ receipt, parts, framesSent, filmedMs, cameraFps, fps, skipped }) {
   const all = Object.values(skipped).reduce((sum, n) => sum + n, 0);
@@ -138,7 +146,7 @@ export function factsOf({ receipt, parts, framesSent, filmedMs, cameraFps, fps, 
     ["Bytes", count(receipt.bytes)],
     ["Skipped", all ? count(all) : null],
     ["Pictures a second", filmedMs > 0 ? `${rate(cameraFps)} of ${count(fps)}` : null],
-    [parts.length > 1 ? "Captures" : "Capture", parts.map(({ captureId }) => captureId).join(", ")],
+    [parts.length > 1 ? "Captures" : "Capture", namesOf(parts)],
   ];
 }
 

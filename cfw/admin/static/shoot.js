@@ -212,7 +212,6 @@ export class Shoot {
   }
 
   #outcome(end, failure) {
-    const filmedMs = this.#filmedMs;
     return {
       end,
       failure,
@@ -224,8 +223,8 @@ export class Shoot {
       skipped: this.#skipped,
       pauses: this.#pauses?.list ?? [],
       fps: this.#plan.fps,
-      cameraFps: filmedMs > 0 ? (this.#intervals * 1_000) / filmedMs : 0,
-      filmedMs,
+      cameraFps: this.#filmedMs > 0 ? (this.#intervals * 1_000) / this.#filmedMs : 0,
+      filmedMs: this.#filmedMs,
     };
   }
 }

@@ -454,7 +454,8 @@ async def test_a_film_longer_than_a_capture_goes_on_in_the_next(
         await bring_camera(page)
         await told_less(page, max_duration_s=2)
         await film(page, worker)
-        assert "up to 1 s" in await page.text("#limits")
+        assert "up to 2 s" in await page.text("#limits")
+        assert "up to 1 s" in await page.text("#duration-limit")
         await page.run("fake.pictures(30, 80)")
         _, _, facts = await stop(page)
         assert facts["Frames"] == "30"
