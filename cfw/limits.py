@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from cfw.settings import AT_LEAST_ONE, SECONDS, SettingError, setting
+from schemas import WorkerLimits
 
 NS_PER_S = 1_000_000_000
 
@@ -127,3 +128,10 @@ class Times:
     keepalive_s: float = _time(20, "Between two pings.")
     keepalive_timeout_s: float = _time(20, "From a ping to its answer.")
     drain_s: float = _time(20, "For running captures to finish at shutdown.")
+
+
+def limits_told(limits: Limits, times: Times) -> WorkerLimits:
+    """What a rig has to know to keep within the limits of a capture."""
+    told = {field.name for field in attrs.fields(WorkerLimits)}
+    known = attrs.asdict(limits) | attrs.asdict(times)
+    return WorkerLimits(**{name: value for name, value in known.items() if name in told})

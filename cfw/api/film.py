@@ -12,9 +12,9 @@ from cfw.api.access import Access
 from cfw.api.config import Config
 from cfw.film import Door, create_film_app
 from cfw.identity import Invitations
+from cfw.limits import limits_told
 from cfw.net import reachable_url
 from cfw.routes.refusals import Refusals
-from cfw.routes.services import limits_told
 from cfw.routes.session import Sessions
 from cfw.service import Verdict
 from cfw.sessions.static import parse_session

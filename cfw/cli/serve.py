@@ -36,11 +36,11 @@ from cfw.cli.options import laid_over, sets
 from cfw.cli.signals import HEARD, STOP, Terminal
 from cfw.cli.workers import INVITATIONS_OF, SUPERVISED_BY, WorkerFailed, supervise
 from cfw.identity import Inviting
+from cfw.limits import limits_told
 from cfw.metrics import Metrics
 from cfw.net import RESERVE, raise_descriptor_limit, reachable_url
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
-from cfw.routes.services import limits_told
 from cfw.tasks.nurseries import first_leaf
 
 #: Seconds for the ready line to be taken.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from cfw.identity import Gate
-from cfw.limits import Limits, Times
+from cfw.limits import Limits, Times, limits_told
 from cfw.metrics import Metrics
 from cfw.routes.refusals import Refusals
 from cfw.routes.registry import Registry
@@ -16,13 +16,6 @@ from cfw.sessions import SessionAuthority
 from cfw.sinks import Sink
 from cfw.wire import Elsewhere
 from schemas import WorkerLimits
-
-
-def limits_told(limits: Limits, times: Times) -> WorkerLimits:
-    """What a rig has to know to keep within the limits of a capture."""
-    told = {field.name for field in attrs.fields(WorkerLimits)}
-    known = attrs.asdict(limits) | attrs.asdict(times)
-    return WorkerLimits(**{name: value for name, value in known.items() if name in told})
 
 
 @attrs.frozen(kw_only=True)

@@ -9,8 +9,7 @@ import attrs
 import pytest
 
 import schemas
-from cfw.limits import Limits, Times
-from cfw.routes.services import limits_told
+from cfw.limits import Limits, Times, limits_told
 
 TEXT = (Path(schemas.__file__).parent / "PROTOCOL.md").read_text("utf-8")
 

@@ -18,8 +18,7 @@ from cfw.client import (
     open_capture,
 )
 from cfw.client._clock import RigClock
-from cfw.limits import Limits, Times
-from cfw.routes.services import limits_told
+from cfw.limits import Limits, Times, limits_told
 from schemas import Greeting, Timestamp
 from tests.factories import START_NS
 from tests.unit.client.fake_worker import FakeWorker, fake_worker, options_of

@@ -15,8 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from cfw.api.config import ConfigError, load_config
 from cfw.identity import make_token
-from cfw.limits import Limits, Times
-from cfw.routes.services import limits_told
+from cfw.limits import Limits, Times, limits_told
 from tests.factories import jpeg
 from tests.unit.film.kit import (
     USER,
