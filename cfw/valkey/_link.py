@@ -6,6 +6,7 @@ import contextlib
 import math
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -134,7 +135,7 @@ class _Node(_Bounded, ClusterConnection):
         self._socket_keepalive_options = _keepalive(options.get("connect_timeout") or 1)
 
 
-class _WholePool:
+class _WholePool(ABC):
     """A pool that gets back the place of every connection, however that has ended.
 
     A question that is cancelled while it connects would keep its place for ever, and so would a
@@ -157,8 +158,9 @@ class _WholePool:
         if not connection.usable:
             self._places_of(connection).append_nowait(None)
 
+    @abstractmethod
     def _places_of(self, connection: Any) -> Any:
-        raise NotImplementedError
+        """Where the pool keeps the places of such connections."""
 
 
 class _SinglePool(_WholePool, ConnectionPool[_Single]):

@@ -87,6 +87,9 @@ class StuckPool:
 class WholePool(_WholePool, StuckPool):
     """What the shield is around."""
 
+    def _places_of(self, connection: object) -> list[None]:
+        return []
+
 
 async def test_a_pool_that_is_stuck_is_waited_for_in_bounds(autojump_clock: MockClock) -> None:
     """Twice its own time, by whoever asks and by whoever has given up."""
