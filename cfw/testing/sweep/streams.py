@@ -6,6 +6,7 @@ Trio's own pairs do not: `memory_stream_pair` never lets a sender wait, and
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 
@@ -63,6 +64,8 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._out = outgoing
         self._window_bytes = incoming.window_bytes
         self._sending, self._receiving = _Turn(), _Turn()
+        self._at_once, self._every_s = sys.maxsize, 0.0
+        self._ready_at = -math.inf
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all bytes; waits while the window is full.
@@ -77,11 +80,15 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             await checkpoint()
             at = 0
             while self._check_sendable() and at < len(data):
-                part = data[at : at + self._out.room]
-                if part:
+                part = data[at : at + min(self._out.room, self._at_once)]
+                if (early_s := self._ready_at - trio.current_time()) > 0:
+                    await trio.sleep(early_s)
+                elif part:
                     self._out.data += part
                     at += len(part)
                     self._out.changed.unpark_all()
+                    if self._every_s:
+                        self._ready_at = trio.current_time() + self._every_s
                 else:
                     await self._out.changed.park()
 
@@ -152,6 +159,31 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         """Give the other end its window back."""
         self._in.window_bytes = self._window_bytes
         self._in.changed.unpark_all()
+
+    def pace(self, bytes_at_once: int | None, every_s: float = 0.0) -> None:
+        """Let this end send no faster from now on: some bytes, and a time until the next.
+
+        Whatever is sent is so slow, whole or in parts, so a deadline of who reads it can be
+        met and missed to the instant: n bytes are out `(ceil(n / bytes_at_once) - 1) * every_s`
+        seconds behind the first of them. A send under way goes on at the new pace when its
+        pause is over. Synchronous, so it can be exposed as a fault.
+
+        Args:
+            bytes_at_once: bytes that are sent together; None sends without a pause again.
+            every_s: seconds from one such part to the next, virtual ones in a sweep.
+
+        Raises:
+            ValueError: fewer than 1 byte, or no time between them.
+        """
+        if bytes_at_once is None:
+            self._at_once, self._every_s = sys.maxsize, 0.0
+            return
+        if bytes_at_once < 1 or not 0 < every_s < math.inf:
+            raise ValueError(
+                "a pace is at least 1 byte each time, and a time between: "
+                f"{bytes_at_once} bytes every {every_s:g} s is none"
+            )
+        self._at_once, self._every_s = bytes_at_once, every_s
 
     def _check_open(self) -> None:
         if self.is_closed:

@@ -37,6 +37,48 @@ async def test_a_pair_is_of_use_after_a_cancelled_send(
     assert await ours.receive_some() == b"half"
 
 
+@pytest.mark.parametrize(("sizes", "over_at"), [([4], 1), ([5], 2), ([3, 4], 3), ([2, 2], 1)])
+async def test_a_pace_is_kept_over_parts_and_whole_sends(
+    autojump_clock: trio.testing.MockClock, sizes: list[int], over_at: float
+) -> None:
+    """Two bytes a second, from whatever sends they come; the first are out at once."""
+    ours, theirs = stream_pair()
+    theirs.pace(2, 1.0)
+    came: list[tuple[float, bytes]] = []
+
+    async def read() -> None:
+        while data := await ours.receive_some():
+            came.append((trio.current_time() - began, data))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for size in sizes:
+            await theirs.send_all(b"x" * size)
+        await theirs.send_eof()
+    assert sum(len(data) for _, data in came) == sum(sizes)
+    assert max(len(data) for _, data in came) <= 2
+    assert [at for at, _ in came] == [*range(len(came))]
+    assert came[-1][0] == over_at
+
+
+async def test_a_pace_ends_with_the_pause_that_is_under_way(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Taken back in the middle of a send, or while nothing is sent; a wrong one is told."""
+    ours, theirs = stream_pair()
+    theirs.pace(1, 2.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(theirs.send_all, b"1234")
+        await trio.sleep(1)
+        theirs.pace(None)
+    assert trio.current_time() == 2
+    assert await ours.receive_some() == b"1234"
+    for wrong in ((0, 1.0), (1, 0.0), (1, float("inf"))):
+        with pytest.raises(ValueError, match="at least 1 byte each time"):
+            theirs.pace(*wrong)
+
+
 async def exchange(world: World, *, careful: bool, ours: Any = None) -> None:
     """Send a length and its bytes, twice; the careless one takes what comes for the whole."""
     pair = stream_pair()
