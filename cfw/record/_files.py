@@ -23,6 +23,8 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+#: Behind the name of a file whose text is to be replaced, as long as it is written.
+NEW = ".new"
 #: What locking says when another process was first.
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
 
@@ -155,7 +157,7 @@ def sync_folder(path: Path) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Put a text into a file; whoever looks finds the old one or the new one, whole."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(path.name + NEW)
     with new.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()

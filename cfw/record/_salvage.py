@@ -16,9 +16,10 @@ from pathlib import Path
 import attrs
 
 from cfw.record._capture import CaptureWriter, Written, give_name
-from cfw.record._files import Lock, TakenError
+from cfw.record._files import NEW, Lock, TakenError
 from cfw.recording._errors import NotARecording, RecordingError
 from cfw.recording._layout import (
+    CAPTURE_JSON,
     FRAMES_CSV,
     PART,
     Entry,
@@ -85,7 +86,7 @@ def _close(part: Path, why: str, lock: Lock) -> Written | None:
     try:
         manifest = read_manifest(part)
     except NotARecording:
-        if any(path.stat().st_size for path in part.rglob("*") if path.is_file()):
+        if any(_has_something(path) for path in part.rglob("*")):
             raise
         _remove(part)  # it ended before it had begun
         return None
@@ -97,6 +98,11 @@ def _close(part: Path, why: str, lock: Lock) -> Written | None:
     written = _write_anew(part, name, manifest, why)
     _remove(part)
     return written
+
+
+def _has_something(path: Path) -> bool:
+    """Whether there is something in a file, and not only a manifest that never came to be."""
+    return path.name != CAPTURE_JSON + NEW and path.is_file() and path.stat().st_size > 0
 
 
 def _write_anew(part: Path, name: Path, manifest: Manifest, why: str) -> Written:

@@ -11,6 +11,12 @@ HTTP = "cfw/http/http1.py"
 PACE = "cfw/admin/_pace.py"
 SERVE = "cfw/admin/serve.py"
 
+WRITING = "cfw/record/_capture.py"
+FILES = "cfw/record/_files.py"
+RECORDER = "cfw/record/_recorder.py"
+SALVAGE = "cfw/record/_salvage.py"
+WRITERS = "cfw/record/_writers.py"
+
 OF_THE_ADMIN = [
     Mutant(
         "a feed that is sent without a time",
@@ -135,5 +141,83 @@ OF_THE_ADMIN = [
         ],
         at=("mute",),
         params={"reads": "live"},
+    ),
+]
+
+OF_THE_RECORDER = [
+    Mutant(
+        "pictures that are not made durable",
+        "what_is_finished_is_sound",
+        [Change(WRITERS, "sync_file(path)", "pass")],
+        at=("killed",),
+        params={"loss": "power"},
+    ),
+    Mutant(
+        "a manifest that has its name before its bytes",
+        "what_is_finished_is_sound",
+        [Change(FILES, "os.fsync(file.fileno())", "pass")],
+        at=("killed",),
+        params={"loss": "power, names first"},
+    ),
+    Mutant(
+        "a failure counted before it is known",
+        "each_capture_is_told_once",
+        [
+            Change(
+                RECORDER,
+                """
+                part = None
+                if writer is not None:
+                """,
+                """
+                part = None
+                self._listener.failed(opened.capture_id, part, reason)
+                if writer is not None:
+                """,
+            )
+        ],
+        at=("refused",),
+    ),
+    Mutant(
+        "a manifest that was not written in the way of every later run",
+        "nothing_stays_unfinished",
+        [
+            Change(
+                SALVAGE,
+                "return path.name != CAPTURE_JSON + NEW and path.is_file() and "
+                "path.stat().st_size > 0",
+                "return path.is_file() and path.stat().st_size > 0",
+            )
+        ],
+        at=("full",),
+    ),
+    Mutant(
+        "the last frames of what was left are forgotten",
+        "nothing_complete_is_lost",
+        [Change(SALVAGE, "batch.append((_frame(manifest, entry, jpeg), jpeg))", "pass")],
+        at=("killed",),
+    ),
+    Mutant(
+        "frames of a failed recording take up room for ever",
+        "no_room_is_kept",
+        [
+            Change(
+                RECORDER,
+                """
+                await self._give_up(opened, writer, exc)
+                while batch.end is None:
+                    batch.done()
+                    await batch.fill()
+                """,
+                """
+                await self._give_up(opened, writer, exc)
+                batch.frames = []
+                while batch.end is None:
+                    batch.done()
+                    await batch.fill()
+                """,
+            )
+        ],
+        at=("full",),
     ),
 ]

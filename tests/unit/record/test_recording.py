@@ -396,6 +396,15 @@ def test_what_was_cut_by_a_kill_is_closed_and_says_so(killed: Path) -> None:
     assert verify(salvaged.written.path).problems == (f"cut: {manifest.cut}",)
 
 
+def test_what_ended_while_its_first_manifest_was_written_is_removed(tmp_path: Path) -> None:
+    """A disk that was full as a capture began leaves nothing for every later run to tell."""
+    part = tmp_path / "s1/one.part"
+    part.mkdir(parents=True)
+    (part / "capture.json.new").write_text('{"state": "rec')
+    assert [(each.written, each.problem) for each in salvage_all(tmp_path)] == [(None, None)]
+    assert not part.exists()
+
+
 def test_closing_is_begun_again_after_it_was_cut_itself(tmp_path: Path) -> None:
     """What it had written anew is thrown away; what it had only to remove, is removed."""
     writer = begin(tmp_path, "jpeg")
