@@ -15,7 +15,7 @@ import tests.planted as module
 from cfw.repository import ForwardBuffer
 from tests.planted import CannotPlant, Change, planted
 from tests.sweep.mutants import MUTANTS
-from tests.sweep.other_mutants import OF_THE_ADMIN, OF_THE_RECORDER
+from tests.sweep.other_mutants import OF_THE_ADMIN, OF_THE_RECORDER, OF_THE_TIME
 from tests.unit.valkey.mutants import OF_THE_FEED, OF_THE_LEASE
 
 SOURCE = """\
@@ -212,7 +212,7 @@ def test_a_file_that_was_moved_is_told(code: Any) -> None:
 
 
 METHODS = {each: vars(ForwardBuffer)[each] for each in ("put", "discard", "forward")}
-BESIDE = (*OF_THE_ADMIN, *OF_THE_RECORDER)
+BESIDE = (*OF_THE_ADMIN, *OF_THE_RECORDER, *OF_THE_TIME)
 FAMILIES = (*MUTANTS, *OF_THE_FEED, *OF_THE_LEASE, *BESIDE)
 ALL = {mutant.name: mutant.changes for mutant in FAMILIES}
 

@@ -17,6 +17,10 @@ RECORDER = "cfw/record/_recorder.py"
 SALVAGE = "cfw/record/_salvage.py"
 WRITERS = "cfw/record/_writers.py"
 
+TIMED = "cfw/wire/connection.py"
+BEGUN = "self._message_until = now + self._message_s if in_message else math.inf"
+MESSAGE = {"deadline": "message_s"}
+
 OF_THE_ADMIN = [
     Mutant(
         "a feed that is sent without a time",
@@ -219,5 +223,48 @@ OF_THE_RECORDER = [
             )
         ],
         at=("full",),
+    ),
+]
+
+OF_THE_TIME = [
+    Mutant(
+        "every byte begins the time of its message anew",
+        "told_when_it_is_due",
+        [
+            Change(
+                TIMED,
+                "self._message_until += held_s  # it was not its peer who waited for a turn",
+                "self._message_until += self._message_s",
+            )
+        ],
+        at=("slow",),
+        params=MESSAGE | {"share": 1.01},
+    ),
+    Mutant(
+        "a message has a little more time than it is told",
+        "told_when_it_is_due",
+        [Change(TIMED, BEGUN, BEGUN.replace("+ self", "+ 1.05 * self"))],
+        at=("slow",),
+        params=MESSAGE | {"share": 1.01},
+    ),
+    Mutant(
+        "a message has a little less time than it is told",
+        "told_when_it_is_due",
+        [Change(TIMED, BEGUN, BEGUN.replace("+ self", "+ 0.95 * self"))],
+        at=("slow",),
+        params=MESSAGE | {"share": 0.99},
+    ),
+    Mutant(
+        "the time of a message is held against the wrong one",
+        "told_when_it_is_due",
+        [
+            Change(
+                TIMED,
+                "deadline = wait_until = min(until, self._message_until, self._pong_until)",
+                "deadline = wait_until = min(until, self._pong_until)",
+            )
+        ],
+        at=("slow",),
+        params=MESSAGE | {"share": 1.01},
     ),
 ]
