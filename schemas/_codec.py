@@ -7,6 +7,7 @@ and how it is held to the same answers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import attrs
@@ -186,6 +187,12 @@ def restate(told: attrs.AttrsInstance, cls: type[_M], **more: Any) -> _M:
         cls: the class of the new message.
         more: the fields it has besides, or has with another value.
     """
-    names = {field.name for field in attrs.fields(cls)} - more.keys() - {"event"}
-    shared = {name: getattr(told, name) for name in names if hasattr(told, name)}
-    return cls(**shared, **more)
+    names = _shared(type(told), cls)
+    return cls(**{name: getattr(told, name) for name in names if name not in more}, **more)
+
+
+@lru_cache(maxsize=256)
+def _shared(told: type[attrs.AttrsInstance], cls: type[attrs.AttrsInstance]) -> tuple[str, ...]:
+    """The fields that two messages have in common."""
+    names = {field.name for field in attrs.fields(told)} - {"event"}
+    return tuple(field.name for field in attrs.fields(cls) if field.name in names)

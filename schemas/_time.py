@@ -28,6 +28,13 @@ def _second(clock: str, offset: str | None) -> int:
     return ((instant - _EPOCH) // _SECOND) * _NS
 
 
+# So does the worker.
+@lru_cache(maxsize=64)
+def _clock(seconds: int) -> str:
+    """How a second is written that begins so long after 1970 UTC."""
+    return (_EPOCH + seconds * _SECOND).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 @attrs.frozen(slots=True)
 class Timestamp:
     """One instant: the text it was written as, and its place on the UTC time line.
@@ -69,8 +76,7 @@ class Timestamp:
     def from_ns(cls, ns: int) -> Timestamp:
         """Write an instant given in nanoseconds since 1970 UTC, to the nanosecond."""
         seconds, fraction = divmod(ns, _NS)
-        clock = (_EPOCH + seconds * _SECOND).strftime("%Y-%m-%dT%H:%M:%S")
-        return cls(f"{clock}.{fraction:09d}Z", ns)
+        return cls(f"{_clock(seconds)}.{fraction:09d}Z", ns)
 
     @classmethod
     def from_datetime(cls, instant: datetime) -> Timestamp:
