@@ -58,6 +58,7 @@ SWEEPS = (
     "tests/sweep",
     "tests/unit/valkey/test_sweep.py",
     "tests/unit/valkey/test_feed_sweep.py",
+    "tests/unit/valkey/test_pipeline_sweep.py",
 )
 #: Sweeps of other people's projects, in an environment of their own.
 ELSEWHERE = "tests/sweep_elsewhere"

@@ -172,15 +172,20 @@ class ValkeyCapture:
         self._held_until = asked_at + self._lease_s
 
     async def watch(self) -> None:
-        """Renew the lease while the capture lasts.
+        """Renew the lease while the capture lasts, when frames have not done it.
 
         Raises:
             ValkeyFailed: the server was out of reach for so long that the lease has run out.
             LeaseLost: another worker has ended the capture.
         """
+        pause_s = self._lease_s / LOOKS_PER_LEASE
+        await trio.sleep(pause_s)
         while True:
-            await trio.sleep(self._lease_s / LOOKS_PER_LEASE)
             asked_at = trio.current_time()
+            due_at = self._held_until - self._lease_s + pause_s
+            if asked_at < due_at:
+                await trio.sleep_until(due_at)
+                continue
             try:
                 await self._store.renew(self._run)
             except ValkeyFailed:
@@ -188,6 +193,7 @@ class ValkeyCapture:
                     raise
             else:
                 self._held_until = asked_at + self._lease_s
+            await trio.sleep(pause_s)
 
     async def finish(self, terminal: Terminal) -> None:
         """Write the terminal, behind which the server takes nothing, and give the lease back.

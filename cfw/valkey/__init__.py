@@ -1,7 +1,9 @@
 """What workers, consumers and labs share through Valkey: names, scripts and a connection.
 
     _address   the URL and its options
-    _link      one client with deadlines over coredis
+    _pipeline  scripts of all captures on one connection, and their answers
+    _nodes     the pipeline of each node, and which node has a key
+    _link      scripts by the pipelines, all else by coredis, with deadlines
     _names     partitions, keys and entry ids
     _replies   what the server answers: values, or an error that names the key
     _aside     what cannot be read is put aside

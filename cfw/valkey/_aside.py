@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from cfw.valkey import _scripts as scripts
-from cfw.valkey._link import Argument, Link, WrongKind
+from cfw.valkey._link import Link, WrongKind
 from cfw.valkey._names import aside, kind_of
+from cfw.valkey._pipeline import Argument
 from cfw.valkey._replies import Unreadable
 
 _T = TypeVar("_T")

@@ -13,8 +13,9 @@ import attrs
 
 from cfw.valkey import _scripts as scripts
 from cfw.valkey._aside import Partitions
-from cfw.valkey._link import Argument, Link
+from cfw.valkey._link import Link
 from cfw.valkey._names import NOTHING_ID, PARTITIONS, Names
+from cfw.valkey._pipeline import Argument
 from cfw.valkey._replies import (
     Unreadable,
     message_of,

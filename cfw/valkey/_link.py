@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -34,13 +33,14 @@ except ImportError as exc:
     raise ImportError(f"valkey:// needs the extra camera-feed-worker[valkey] ({exc})") from exc
 
 from cfw.plugins import OutOfReach
+from cfw.tasks.nurseries import open_plain_nursery
 from cfw.valkey._address import Address
+from cfw.valkey._nodes import Nodes, keepalive
+from cfw.valkey._pipeline import Argument, Head, packed
 
 _T = TypeVar("_T")
-#: What a script is given besides its keys.
-Argument: TypeAlias = str | bytes | int
-#: Connections there may be. Commands share one; a question that the server holds back, as those
-#: of consumers are, needs one of its own.
+#: Connections there may be beside those of scripts. Commands share one; a question that the
+#: server holds back, as those of consumers are, needs one of its own.
 _PLACES = 1000
 
 
@@ -86,19 +86,6 @@ def _failed(exc: Exception) -> type[ValkeyFailed]:
             return ValkeyFailed
 
 
-def _keepalive(seconds: float) -> dict[int, int | bytes]:
-    """Socket options by which the kernel gives up a peer that is silent."""
-    whole = max(1, round(seconds))
-    wanted = {
-        "TCP_KEEPIDLE": whole,
-        "TCP_KEEPINTVL": whole,
-        "TCP_KEEPCNT": 3,
-        "TCP_USER_TIMEOUT": round(4000 * seconds),
-    }
-    found = {getattr(socket, name, None): value for name, value in wanted.items()}
-    return {option: value for option, value in found.items() if option is not None}
-
-
 class _Bounded:
     """A connection that is made within `connect_timeout`, its handshake included."""
 
@@ -122,9 +109,9 @@ class _Bounded:
 
 class _Single(_Bounded, TCPConnection):
     def __init__(self, location: TCPLocation, **options: Any) -> None:
-        keepalive = _keepalive(options.get("connect_timeout") or 1)
+        silence = keepalive(options.get("connect_timeout") or 1)
         super().__init__(
-            location, socket_keepalive=True, socket_keepalive_options=keepalive, **options
+            location, socket_keepalive=True, socket_keepalive_options=silence, **options
         )
 
 
@@ -132,7 +119,7 @@ class _Node(_Bounded, ClusterConnection):
     def __init__(self, location: TCPLocation, **options: Any) -> None:
         super().__init__(location, **options)
         self._socket_keepalive = True
-        self._socket_keepalive_options = _keepalive(options.get("connect_timeout") or 1)
+        self._socket_keepalive_options = keepalive(options.get("connect_timeout") or 1)
 
 
 class _WholePool(ABC):
@@ -177,37 +164,64 @@ class Link:
     """Runs scripts and commands on the server; `open_link` makes it.
 
     Args:
-        client: a coredis client that is open.
+        client: a coredis client that is open, for all that is no script.
+        nodes: where scripts go.
         address: for its deadline and its name.
     """
 
-    def __init__(self, client: coredis.client.Client[bytes], address: Address) -> None:
+    def __init__(
+        self, client: coredis.client.Client[bytes], nodes: Nodes, address: Address
+    ) -> None:
         self.client = client
         self.address = address
+        self._nodes = nodes
 
-    async def script(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+    async def script(
+        self,
+        script: str,
+        keys: Sequence[str],
+        args: Sequence[Argument],
+        *,
+        may_wait: bool = False,
+    ) -> Any:
         """Run a Lua script that may be run twice; asked again once when the connection broke.
 
         With `wait` it has been replicated when this returns.
 
+        Args:
+            script: its source.
+            keys: at least one, all of one slot.
+            args: what else it is given.
+            may_wait: see `run`.
+
         Raises:
             ValkeyFailed: out of reach, late, or refused.
 
-        Cancellation: it may have been run, or will be. A connection that is being made is
-        waited for, at most half of `timeout_s`.
+        Cancellation: it may have been run, or will be.
         """
+        command = packed(args, eval_of(script, keys))
+        return await self.run(keys[0], command, may_wait=may_wait)
 
-        async def ask() -> Any:
-            with contextlib.ExitStack() as stack:
-                if self.address.wait:
-                    wait_ms = round(1000 * self.address.timeout_s / 2)
-                    stack.enter_context(
-                        self.client.ensure_replication(self.address.wait, wait_ms)
-                    )
-                # The source and not its hash: no server has to be told it beforehand.
-                return await self.client.eval(script, keys, args)
+    async def run(self, key: str, command: Sequence[bytes], *, may_wait: bool = False) -> Any:
+        """The same for a script that is packed already.
 
-        return await self.ask_again(ask)
+        Args:
+            key: one of those it touches.
+            command: as `packed` gives it, behind `eval_of`.
+            may_wait: for up to `GATHER_S`, to go along with others.
+        """
+        try:
+            return await self._run(key, command, may_wait)
+        except ValkeyFailed as exc:
+            if not isinstance(exc.__cause__, ConnectionLost):
+                raise
+        return await self._run(key, command, may_wait)
+
+    async def _run(self, key: str, command: Sequence[bytes], may_wait: bool) -> Any:
+        try:
+            return await self._nodes.run(key, command, may_wait=may_wait)
+        except Exception as exc:
+            raise self._failure(exc, self.address.timeout_s) from _reason(exc)
 
     async def ask_again(
         self, command: Callable[[], Awaitable[_T]], *, extra_s: float = 0
@@ -230,14 +244,25 @@ class Link:
         try:
             with trio.fail_after(timeout_s):
                 return await command()
-        except trio.TooSlowError:
-            raise ValkeyFailed(
-                f"{self.address.name} gave no answer within {timeout_s:g} s"
-            ) from None
         except Exception as exc:
-            # Whatever it is: the client raises its own errors, and what an answer that it did
-            # not expect makes of its parsers.
-            raise _failed(exc)(f"{self.address.name}: {_words(exc)}") from exc
+            raise self._failure(exc, timeout_s) from _reason(exc)
+
+    def _failure(self, exc: Exception, timeout_s: float) -> ValkeyFailed:
+        # Whatever it is: the client raises its own errors, and what an answer that it did not
+        # expect makes of its parsers.
+        if isinstance(exc, trio.TooSlowError):
+            return ValkeyFailed(f"{self.address.name} gave no answer within {timeout_s:g} s")
+        return _failed(exc)(f"{self.address.name}: {_words(exc)}")
+
+
+def eval_of(script: str, keys: Sequence[str], *first: Argument) -> Head:
+    """How a script begins: its source, its keys, and the first of what it is given."""
+    # The source and not its hash: no server has to be told it beforehand.
+    return Head.of("EVAL", script, len(keys), *keys, *first)
+
+
+def _reason(exc: Exception) -> Exception | None:
+    return None if isinstance(exc, trio.TooSlowError) else exc
 
 
 def _words(exc: BaseException) -> str:
@@ -259,6 +284,7 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
 
     Cancellation: closing waits for nobody.
     """
+    tls = _tls(address) if address.is_tls else None
     options: dict[str, Any] = {
         "username": address.username,
         "password": address.password,
@@ -266,9 +292,10 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
         "connect_timeout": address.timeout_s / 2,
         "max_connections": _PLACES,
         "timeout": address.timeout_s,
-        "ssl_context": _tls(address) if address.is_tls else None,
+        "ssl_context": tls,
     }
     client: coredis.Redis[bytes] | coredis.RedisCluster[bytes]
+    layout = None
     locations = [TCPLocation(host, port) for host, port in address.hosts]
     if address.cluster:
         nodes = _NodePool(
@@ -279,6 +306,7 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
             **options,
         )
         client = coredis.RedisCluster(connection_pool=nodes, retry_policy=NoRetryPolicy())
+        layout = nodes.cluster_layout
     else:
         pool = _SinglePool(
             connection_class=_Single, location=locations[0], db=address.db, **options
@@ -290,11 +318,12 @@ async def open_link(address: Address) -> AsyncIterator[Link]:
             await stack.enter_async_context(client)
         except (RedisError, OSError) as exc:
             raise ValkeyFailed(f"{address.name}: {_words(exc)}") from exc
-        link = Link(client, address)
         try:
-            if not address.cluster:  # a cluster has just told its layout
-                await link.ask(lambda: client.ping())
-            yield link
+            async with open_plain_nursery() as nursery:
+                link = Link(client, Nodes(layout, address, tls, nursery), address)
+                if not address.cluster:  # a cluster has just told its layout
+                    await link.ask(lambda: client.ping())
+                yield link
         except BaseException as exc:  # raised below, without the group of the client's tasks
             failure = exc
     if failure is not None:

@@ -7,6 +7,7 @@ spread over the slots.
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from zlib import crc32
 
 import attrs
@@ -43,6 +44,13 @@ LAST_ID = "18446744073709551615-18446744073709551615"
 def partition_of(capture_id: str) -> int:
     """The partition that a capture belongs to, from 0."""
     return crc32(capture_id.encode()) % PARTITIONS
+
+
+def slot_of(key: str) -> int:
+    """The slot of a cluster that a key is in: of its hash tag alone, if it has one."""
+    _, _, rest = key.partition("{")
+    tag, end, _ = rest.partition("}")
+    return crc_hqx((tag if tag and end else key).encode(), 0) % 16384
 
 
 def capture_of(stream: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from coredis.retry import NoRetryPolicy
 
-from cfw.valkey._link import Argument, Link, ValkeyFailed, WrongKind
+from cfw.valkey._link import Link, ValkeyFailed, WrongKind
 from cfw.valkey._names import session_channel, session_key
+from cfw.valkey._pipeline import Argument
 from cfw.valkey._replies import Unreadable
 
 #: A session lasts a millisecond at least and ten years at most, or for ever.

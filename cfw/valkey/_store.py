@@ -9,13 +9,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import attrs
 
 from cfw.valkey import _scripts as scripts
 from cfw.valkey._aside import Partitions
-from cfw.valkey._link import Argument, Link, WrongKind
+from cfw.valkey._link import Link, WrongKind, eval_of
 from cfw.valkey._names import Names, aside
+from cfw.valkey._pipeline import Argument, Head, packed
 from cfw.valkey._replies import (
     LEASE_FIELDS,
     LostCapture,
@@ -27,6 +29,9 @@ from cfw.valkey._replies import (
 
 #: Captures that are looked at in one go after their workers died.
 _AT_A_TIME = 100
+#: So many frames of one capture wait for no others: they are worth a turn, and come from a rig
+#: that is faster than turns are.
+_MANY = 4
 #: What `PUT_ASIDE` answers when there was a lease to put aside.
 _WITH_LEASE = 2
 
@@ -50,9 +55,9 @@ class TailLost(Exception):
     """The stream does not end with the frame acknowledged last: a failover lost some."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Run:
-    """One capture on one connection.
+    """One capture on one connection; no other is equal to it.
 
     Args:
         capture_id: the id the rig chose.
@@ -142,6 +147,7 @@ class ScriptStore:
         self._prefix = address.prefix
         self._lease_ms = round(1000 * address.lease_s)
         self._keep_ms = round(1000 * address.keep_s)
+        self._paths: WeakKeyDictionary[Run, tuple[list[str], Head]] = WeakKeyDictionary()
 
     @property
     def unreadable(self) -> int:
@@ -170,17 +176,27 @@ class ScriptStore:
         self, run: Run, first_seq: int, frames: Sequence[tuple[bytes, bytes]]
     ) -> None:
         """See `CaptureStore`."""
-        args: list[Argument] = [
-            run.capture_id,
-            run.owner,
-            self._lease_ms,
-            self._keep_ms,
-            self._link.address.maxlen,
-            first_seq,
-        ]
+        keys, head = self._path(run)
+        words: list[Argument] = [first_seq]
         for pair in frames:
-            args += pair
-        await self._checked(scripts.APPEND, run, args)
+            words += pair
+        command, may_wait = packed(words, head), len(frames) < _MANY
+        self._check(
+            keys,
+            await self._partitions.over(
+                keys, lambda: self._link.run(keys[0], command, may_wait=may_wait)
+            ),
+        )
+
+    def _path(self, run: Run) -> tuple[list[str], Head]:
+        """What all appends of a run have in common: they are made for each frame."""
+        found = self._paths.get(run)
+        if found is None:
+            keys = self._keys(run)
+            args = (self._lease_ms, self._keep_ms, self._link.address.maxlen)
+            head = eval_of(scripts.APPEND, keys, run.capture_id, run.owner, *args)
+            found = self._paths[run] = keys, head
+        return found
 
     async def renew(self, run: Run) -> None:
         """See `CaptureStore`."""
@@ -253,12 +269,15 @@ class ScriptStore:
     async def _checked(self, script: str, run: Run, args: Sequence[Argument]) -> None:
         """Run a script that first looks whether the lease is the run's."""
         keys = self._keys(run)
-        reply: Any = await self._partitions.run(script, keys, args)
+        self._check(keys, await self._partitions.run(script, keys, args))
+
+    def _check(self, keys: Sequence[str], reply: Any) -> None:
+        if reply == b"OK":
+            return
         if reply == b"LOST":
             raise LeaseLost("the lease of the capture has run out")
         if reply == b"TAIL":
             raise TailLost("the server has lost frames that it had acknowledged")
-        if reply != b"OK":
-            odd = Unreadable(keys[0], "has lost count of its frames")
-            self._partitions.note(odd)
-            raise odd
+        odd = Unreadable(keys[0], "has lost count of its frames")
+        self._partitions.note(odd)
+        raise odd

@@ -16,7 +16,7 @@ from cfw.repository import ForwardBuffer
 from tests.planted import CannotPlant, Change, planted
 from tests.sweep.mutants import MUTANTS
 from tests.sweep.other_mutants import OF_THE_ADMIN, OF_THE_RECORDER, OF_THE_TIME
-from tests.unit.valkey.mutants import OF_THE_FEED, OF_THE_LEASE
+from tests.unit.valkey.mutants import OF_THE_FEED, OF_THE_LEASE, OF_THE_PIPELINE
 
 SOURCE = """\
 from contextlib import contextmanager
@@ -213,7 +213,7 @@ def test_a_file_that_was_moved_is_told(code: Any) -> None:
 
 METHODS = {each: vars(ForwardBuffer)[each] for each in ("put", "discard", "forward")}
 BESIDE = (*OF_THE_ADMIN, *OF_THE_RECORDER, *OF_THE_TIME)
-FAMILIES = (*MUTANTS, *OF_THE_FEED, *OF_THE_LEASE, *BESIDE)
+FAMILIES = (*MUTANTS, *OF_THE_FEED, *OF_THE_LEASE, *OF_THE_PIPELINE, *BESIDE)
 ALL = {mutant.name: mutant.changes for mutant in FAMILIES}
 
 

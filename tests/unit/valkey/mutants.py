@@ -1,4 +1,4 @@
-"""Planted bugs of the lease and of the feed; see `tests.sweep.mutants`."""
+"""Planted bugs of the lease, the feed and the pipeline; see `tests.sweep.mutants`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tests.sweep.mutants import NOT_RELEASED, Mutant
 SINK = "cfw/sinks/valkey.py"
 STORE = "tests/unit/valkey/fake_store.py"
 FEED = "cfw/valkey/_feed.py"
+PIPELINE = "cfw/valkey/_pipeline.py"
 
 #: What breaks while a capture is written. The scripts of the server are the fake's.
 DURING = ("away", "stall", "connection")
@@ -210,5 +211,73 @@ OF_THE_FEED = [
             )
         ],
         at=("flush",),
+    ),
+]
+
+OF_THE_PIPELINE = [
+    Mutant(
+        "the answer to who has gone given to the next",
+        "own_answers",
+        [
+            Change(
+                PIPELINE,
+                "sent = self._sent.popleft()",
+                """
+                sent = self._sent.popleft()
+                while isinstance(sent, _Asked) and sent.task is None and self._sent:
+                    sent = self._sent.popleft()
+                """,
+            )
+        ],
+        at=("one",),
+    ),
+    Mutant(
+        "a place kept for what was not sent",
+        "others_are_answered",
+        [
+            Change(
+                PIPELINE,
+                "if asked.task is not None:\n    turn.append(asked)",
+                "if True:\n    turn.append(asked)",
+            )
+        ],
+        at=("one",),
+    ),
+    Mutant(
+        "a cancelled wait that ends the connection",
+        "others_are_answered",
+        [
+            Change(
+                PIPELINE,
+                "await trio.lowlevel.wait_task_rescheduled(asked.give_up)",
+                """
+                try:
+                    await trio.lowlevel.wait_task_rescheduled(asked.give_up)
+                except trio.Cancelled:
+                    self._end(ConnectionLost, "cancelled", None)
+                    raise
+                """,
+            )
+        ],
+        at=("one",),
+    ),
+    Mutant(
+        "a broken connection that is not told to who waits for a turn",
+        "finished",
+        [
+            Change(
+                PIPELINE,
+                """
+                for asked in self._open():
+                    asked.tell(failure())
+                """,
+                """
+                self._waiting.clear()
+                for asked in self._open():
+                    asked.tell(failure())
+                """,
+            )
+        ],
+        at=("cut",),
     ),
 ]

@@ -146,6 +146,31 @@ async def test_a_lease_counts_from_when_it_was_asked_for(
             nursery.cancel_scope.cancel()
 
 
+async def test_a_capture_whose_frames_come_asks_for_no_renewal(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each frame renews the lease; when they stop, the first renewal comes a quarter later."""
+    async with serving() as (_, sink), sink.capture(opened()) as taker:
+        renewals: list[float] = []
+        renew = FakeStore.renew
+
+        async def noted(store: FakeStore, run: Run) -> None:
+            renewals.append(trio.current_time())
+            await renew(store, run)
+
+        monkeypatch.setattr(FakeStore, "renew", noted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(taker.watch)
+            for seq in range(1, 21):
+                asked_at = trio.current_time()
+                await taker.send(frame(seq))
+                await trio.sleep(LEASE_S / 5)
+            assert renewals == []
+            await trio.sleep(LEASE_S / 4)
+            assert renewals == [pytest.approx(asked_at + LEASE_S / 4)]
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_lease_of_another_ends_the_watch(autojump_clock: MockClock) -> None:
     """At the next renewal, a quarter of the lease's time later at most."""
     async with serving() as (store, sink), sink.capture(opened()) as taker:

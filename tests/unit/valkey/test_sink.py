@@ -106,6 +106,7 @@ async def test_two_workers_and_one_capture_id(
     ):
         async with capture(one.addresses.capture) as rig:
             await rig.send_frame(PICTURES[0])
+            await servers.wait_for_frames(prefix, "cap-1", 1)  # so it was the first
             with pytest.raises(ProtocolViolation, match="active on another connection"):
                 await film_until(other.addresses.capture, "cap-1", nothing)
             await rig.send_frame(PICTURES[1])
