@@ -18,6 +18,7 @@ from cfw.testing.sweep.cover import files_of
 from cfw.testing.sweep.engine import Engine
 from cfw.testing.sweep.errors import TokenError
 from cfw.testing.sweep.facts import Host, Scenario, scenario_name
+from cfw.testing.sweep.replay import replay_token
 from cfw.testing.sweep.report import Report, record
 from cfw.testing.sweep.tokens import Sweep, Token
 from cfw.testing.sweep.verdict import SweepFailure
@@ -210,13 +211,13 @@ def _run(
         config = replace(config, settings=replace(config.settings, cover=files))
     report = Report(title or config.name, now.select or place, cover=now.cover)
     if replay is not None:
-        return Engine(config, report, sweep, command).replay(replay)
+        return replay_token(replay, config, report, sweep, command)
     for token in now.failed if now.test else ():
         if Token.parse(token).sweep == sweep:
-            again = Engine(config, Report(report.scenario, report.test), sweep, command)
+            again = Report(report.scenario, report.test)
             # What no longer fits is found by the whole sweep, if it is still there.
             with suppress(TokenError):
-                again.replay(token)
+                replay_token(token, config, again, sweep, command)
     return Engine(config, report, sweep, command).run()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from cfw.testing.sweep.schedule import Schedule
+from cfw.testing.sweep.schedule import EXHAUSTIVE, Pct, Schedule
 
 BEFORE = "b"
 AFTER = "a"
@@ -87,3 +89,22 @@ def select(names: tuple[str, ...], wanted: str) -> tuple[str, ...]:
     if prefix := PREFIXES.get(wanted):
         return tuple(name for name in names if name.startswith(prefix))
     return (wanted,) if wanted in names else ()
+
+
+def size_of(point: Point, schedules: Sequence[Schedule]) -> tuple[Any, ...]:
+    """The measure of the smallest point: faults, parameters, schedule, instant.
+
+    Args:
+        point: is measured.
+        schedules: of the sweep, the plainest first.
+    """
+    plain: Schedule = point.schedule
+    made: tuple[int, ...] = ()
+    if isinstance(plain, tuple):
+        made, plain = plain, EXHAUSTIVE
+    if isinstance(plain, Pct):
+        plain = replace(plain, steps=0)
+    order = schedules.index(plain) if plain in schedules else -1
+    others = sum(map(bool, made)), made
+    instants = [(fault.step, fault.when != BEFORE) for fault in point.faults]
+    return len(point.faults), point.params, order, others, instants

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cfw.testing.sweep.facts import Result
 from cfw.testing.sweep.finds import Found, root_of
 from cfw.testing.sweep.points import Point
+from cfw.testing.sweep.runner import Runner
 from cfw.testing.sweep.work import Work
 
 #: How many runs may be spent on one failure.
@@ -19,12 +20,12 @@ class Shrinker:
 
     Args:
         found: the failure; it is changed in place.
-        run: runs a point, of at most so many batches.
+        runner: runs points.
     """
 
-    def __init__(self, found: Found, run: Callable[[Point, int], Result]) -> None:
+    def __init__(self, found: Found, runner: Runner) -> None:
         self._found = found
-        self._run = run
+        self._runner = runner
         self._root = root_of(found.violations)
         self._left = RUNS
 
@@ -104,3 +105,6 @@ class Shrinker:
             point = replace(point, schedule=result.choices)
         self._found.point, self._found.violations = point, result.violations
         return True
+
+    def _run(self, point: Point, batches: int) -> Result:
+        return self._runner.run(point, record=False, batches=batches)

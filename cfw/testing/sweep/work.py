@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cfw.testing.sweep.config import Config
 from cfw.testing.sweep.errors import NondeterminismError
 from cfw.testing.sweep.facts import Result, Violation
-from cfw.testing.sweep.points import Fault, Instant, Point
+from cfw.testing.sweep.points import Instant, Point
 from cfw.testing.sweep.run import run_once
 from cfw.testing.sweep.schedule import next_choices
 
@@ -150,15 +150,3 @@ def orders(config: Config, work: Work) -> Iterator[tuple[Point, Result | None]]:
         yield Point(work.point.params, result.choices, work.point.faults), result
         known = result.arities
         choices = next_choices(result.choices, result.arities, len(fixed))
-
-
-def spread(work: list[Work], most: int) -> list[Work]:
-    """At most `most` pieces at even distances, always the same ones."""
-    if len(work) <= most:
-        return work
-    return [work[index * len(work) // most] for index in range(most)]
-
-
-def faults_at(instant: Instant, name: str, before: tuple[Fault, ...] = ()) -> tuple[Fault, ...]:
-    """The faults of a point that fires `name` at this instant after earlier ones."""
-    return (*before, Fault(name, instant.step, instant.when, instant.hash))
