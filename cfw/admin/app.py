@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -22,6 +23,7 @@ from cfw.metrics import Metrics
 from cfw.net import group_of
 from cfw.routes.refusals import Refusals
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
+from cfw.routes.rigs import Rigs
 from cfw.sinks.hub import Hub
 from schemas import ErrorCode, Timestamp
 
@@ -41,6 +43,7 @@ def create_app(
     times: Times,
     metrics: Metrics | None = None,
     refusals: Refusals | None = None,
+    rigs: Rigs | None = None,
     needs_token: bool = False,
     desk: Desk | None = None,
 ) -> App:
@@ -61,10 +64,12 @@ def create_app(
         desk: where invitations are made; None for a worker that invites nobody.
         metrics: what the worker measures; None shows a worker that has measured nothing.
         refusals: the connections that were not let in last; None for none.
+        rigs: those that are expected; None for none.
     """
     measured = Metrics() if metrics is None else metrics
     refused_last = Refusals(measured) if refusals is None else refusals
-    scrape = exposition(measured, registry)
+    expected = Rigs(math.inf) if rigs is None else rigs
+    scrape = exposition(measured, registry, expected)
     pace = LivePace()
 
     async def healthz(_: Request) -> Response:
@@ -91,6 +96,7 @@ def create_app(
                 "ended": registry.ends.total(),
                 "refused": refused_last.total,
                 "status": status(),
+                "rigs": expected.told(),
             }
         )
 

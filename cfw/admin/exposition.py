@@ -19,6 +19,7 @@ from prometheus_client.utils import floatToGoString
 
 from cfw.metrics import BUCKETS_S, Histogram, Metrics
 from cfw.routes.registry import Registry
+from cfw.routes.rigs import Rigs
 from schemas import ErrorCode
 
 #: Of no version, or of this one.
@@ -29,16 +30,19 @@ _OPENMETRICS_1 = "application/openmetrics-text; version=1.0.0"
 _BOUNDS = [*map(floatToGoString, BUCKETS_S), "+Inf"]
 
 
-def exposition(metrics: Metrics, registry: Registry) -> Callable[[str], tuple[bytes, str]]:
+def exposition(
+    metrics: Metrics, registry: Registry, rigs: Rigs
+) -> Callable[[str], tuple[bytes, str]]:
     """Make what answers a scrape: from its Accept header, the body and its content type.
 
     Args:
         metrics: what the worker measures.
         registry: its captures, and how they ended.
+        rigs: those that are expected.
     """
     # A registry of its own: two workers in one process would clash in the library's.
     collectors = CollectorRegistry()
-    collectors.register(_Worker(metrics, registry))
+    collectors.register(_Worker(metrics, registry, rigs))
 
     def answer(accept: str) -> tuple[bytes, str]:
         # The library raises at what is no version, and says any other one back.
@@ -50,8 +54,9 @@ def exposition(metrics: Metrics, registry: Registry) -> Callable[[str], tuple[by
 
 
 class _Worker(Collector):
-    def __init__(self, metrics: Metrics, registry: Registry) -> None:
+    def __init__(self, metrics: Metrics, registry: Registry, rigs: Rigs) -> None:
         self._metrics = metrics
+        self._rigs = rigs
         self._registry = registry
 
     def describe(self) -> Iterator[Metric]:
@@ -75,6 +80,14 @@ class _Worker(Collector):
             {"clean": registry.ends[None]}
             | {code.value: registry.ends[code] for code in ErrorCode},
         )
+        missing = GaugeMetricFamily(
+            "cfw_rig_missing",
+            "1 while a rig that is expected has no capture for rigs.missing_after_s.",
+            labels=["rig"],
+        )
+        for name, is_missing in self._rigs.missing().items():
+            missing.add_metric([name], is_missing)
+        yield missing
         yield from self._traffic()
         yield CounterMetricFamily(
             "cfw_sink_unreadable",

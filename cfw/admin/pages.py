@@ -58,6 +58,7 @@ _FILES = (
     "invite.js",
     "live.css",
     "live.js",
+    "missing.js",
     "pace.js",
     "rates.js",
     "rig-clock.js",

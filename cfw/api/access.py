@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from cfw.api.config import AdminConfig, Config, ConfigError, ServerConfig
+from cfw.api.rigs import RigsFile, RigsFileError
 from cfw.identity import (
     Gate,
     Inviting,
@@ -30,6 +31,7 @@ from cfw.identity import (
     is_loopback,
     read_regular,
 )
+from cfw.routes.rigs import Rigs
 
 #: For the files of one kind at one listener together; a disk that spins up needs half of it.
 READ_S = 10.0
@@ -97,7 +99,7 @@ class Reader:
             problem = f"{at[1]} was not read within {READ_S:g} s; is its file system gone?"
         except TlsFileError as exc:
             at, problem = (exc.key, Path()), exc.problem
-        except TokenFileError as exc:
+        except (TokenFileError, RigsFileError) as exc:
             problem = str(exc)
         except OSError as exc:
             # It was replaced between two looks at it.
@@ -127,7 +129,7 @@ class Kept:
     """
 
     reader: Reader
-    files: TlsFiles | Tokens
+    files: TlsFiles | Tokens | RigsFile
     otherwise: str
 
     async def reload(self) -> None:
@@ -165,20 +167,23 @@ class Access:
         admin: at the admin listener.
         gate: judges the handshakes of rigs.
         reload: tells when to read the files again.
+        rigs: the file of those that are expected, if there is one.
     """
 
     server: Door
     admin: Door
     gate: Gate
     reload: Reload
+    rigs: tuple[Kept, ...] = ()
 
     async def keep(self) -> None:
         """Read the files again whenever that is asked for; runs until it is cancelled."""
         while True:
             await self.reload.wait_requested()
-            kept = (*self.server.kept, *self.admin.kept)
+            kept = (*self.server.kept, *self.admin.kept, *self.rigs)
             if not kept:
-                _log.info("reload.nothing", detail="there are no tokens and no certificates")
+                nothing = "there are no tokens, no certificates and no expected rigs"
+                _log.info("reload.nothing", detail=nothing)
             # Side by side: one that hangs does not hold up the others.
             async with trio.open_nursery() as nursery:
                 for files in kept:
@@ -186,13 +191,14 @@ class Access:
 
 
 async def open_access(
-    config: Config, reload: Reload, inviting: Inviting | None = None
+    config: Config, reload: Reload, rigs: Rigs, inviting: Inviting | None = None
 ) -> Access:
     """Read the files that the configuration names.
 
     Args:
         config: names the files.
         reload: tells when to read them again.
+        rigs: told which are expected.
         inviting: keeps invitations to film; None where nobody is invited.
 
     Raises:
@@ -206,7 +212,17 @@ async def open_access(
         if (detail := check_origin(origin)) is not None:
             _log.warning("origins.odd", origin=origin, detail=detail)
     gate = Gate(Origins(config.server.origins), server.tokens, inviting)
-    return Access(server, admin, gate, reload)
+    return Access(server, admin, gate, reload, await _open_rigs(config, rigs))
+
+
+async def _open_rigs(config: Config, rigs: Rigs) -> tuple[Kept, ...]:
+    if not config.rigs.file:
+        return ()
+    path = Path(config.rigs.file)
+    reader, file = Reader("rigs", {"file": path}), RigsFile(path, rigs)
+    use = await reader.read(file.read_again)
+    use()
+    return (Kept(reader, file, "the same rigs are expected as before"),)
 
 
 async def _door(config: Config, name: str, section: ServerConfig | AdminConfig) -> Door:

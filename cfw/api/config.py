@@ -222,6 +222,21 @@ class SinkConfig:
 
 
 @attrs.frozen(kw_only=True)
+class RigsConfig:
+    """Which rigs are expected, so that one that has stopped coming is told as missing."""
+
+    file: str = setting(
+        "",
+        'TOML file that names them, one a line: `NAME = "USER"`, or `NAME = "USER:SESSION"` '
+        "where a user has several; read again on SIGHUP.",
+        FILE_OR_NONE,
+    )
+    missing_after_s: float = setting(
+        60, "For a rig to be without a capture, until it is missing.", SECONDS, unit="s"
+    )
+
+
+@attrs.frozen(kw_only=True)
 class LogConfig:
     """What is logged, to standard error."""
 
@@ -248,6 +263,7 @@ class Config:
     admin: AdminConfig = attrs.field(factory=AdminConfig)
     sessions: SessionsConfig = attrs.field(factory=SessionsConfig)
     sink: SinkConfig = attrs.field(factory=SinkConfig)
+    rigs: RigsConfig = attrs.field(factory=RigsConfig)
     log: LogConfig = attrs.field(factory=LogConfig)
     limits: Limits = attrs.field(factory=Limits)
     times: Times = attrs.field(factory=Times)

@@ -23,6 +23,7 @@ from cfw.metrics import Metrics, watch_stalls
 from cfw.net import Handler, address_text, open_listeners, serve_listeners
 from cfw.routes.refusals import Refusals
 from cfw.routes.registry import Registry
+from cfw.routes.rigs import Rigs
 from cfw.sessions import SessionAuthority, open_authority
 from cfw.settings import about
 from cfw.sinks import CountingSink, Sink, open_sink
@@ -126,7 +127,8 @@ async def serve(
         inviting = None
     elif inviting is None:
         inviting = make_invitations(config)
-    access = await open_access(config, reload or Reload(), inviting)
+    rigs = Rigs(config.rigs.missing_after_s)
+    access = await open_access(config, reload or Reload(), rigs, inviting)
     # A sink or an authority that hangs while it is closed must not keep the process.
     with trio.CancelScope() as closing:
         async with (
@@ -135,7 +137,7 @@ async def serve(
         ):
             try:
                 await _serve_connections(
-                    config, access, shutdown, sink, authority, metrics, task_status
+                    config, access, rigs, shutdown, sink, authority, metrics, task_status
                 )
             finally:
                 closing.deadline = trio.current_time() + config.times.close_flush_s
@@ -147,6 +149,7 @@ async def serve(
 async def _serve_connections(
     config: Config,
     access: Access,
+    rigs: Rigs,
     shutdown: Shutdown,
     sink: Sink,
     authority: SessionAuthority,
@@ -166,7 +169,7 @@ async def _serve_connections(
         capture_url = f"{scheme}://{address_text(listeners[0].socket.getsockname())}{path}"
         public_url = _with_path(config.server.public_url, path) or None
         url = public_url or capture_url
-        registry = Registry(config.limits)
+        registry = Registry(config.limits, rigs.note_end)
         refusals = Refusals(metrics)
         if isinstance(sink, CountingSink):
             metrics.unreadable = lambda: sink.unreadable
@@ -183,7 +186,7 @@ async def _serve_connections(
             pages=open_pages(config, access, url, refusals),
         )
         async with (
-            _admin(config, access, router, sink, url) as admin,
+            _admin(config, access, rigs, router, sink, url) as admin,
             trio.open_nursery() as connections,
         ):
             async with trio.open_nursery() as listening:
@@ -192,6 +195,7 @@ async def _serve_connections(
                 )
                 listening.start_soon(access.keep)
                 listening.start_soon(watch_stalls, metrics)
+                listening.start_soon(rigs.watch, registry)
                 listening.start_soon(router.services.sessions.watch)
                 await listening.start(take, _over(tls, router.handle), listeners)
                 fingerprint = None if tls is None else tls.fingerprint
@@ -228,6 +232,7 @@ async def _drain(router: Router, shutdown: Shutdown, drain_s: float) -> None:
 async def _admin(
     config: Config,
     access: Access,
+    rigs: Rigs,
     router: Router,
     sink: Sink,
     capture_url: str,
@@ -243,6 +248,7 @@ async def _admin(
         is_ready=lambda: not router.is_draining,
         metrics=router.services.metrics,
         refusals=router.services.refusals,
+        rigs=rigs,
         capture_url=capture_url,
         limits=config.limits,
         times=config.times,

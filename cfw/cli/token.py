@@ -15,7 +15,7 @@ def token(user: str | None) -> None:
     With USER, the token lets in no capture but of this user. For the worker:
 
     \b
-        (umask 077; cfw token ada >> rigs.tokens)
-        cfw serve --token-file rigs.tokens ...
+        (umask 077; cfw token ada >> cameras.tokens)
+        cfw serve --token-file cameras.tokens ...
     """
     click.echo(make_token() if user is None else f"{make_token()} {user}")

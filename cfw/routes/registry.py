@@ -115,9 +115,13 @@ class Registry:
     Args:
         limits: `max_memory_bytes` is shared by the captures; each reserves the most it can
             hold at once, so that none can be starved by another later.
+        note_end: told each capture that is over; not those that were refused.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, note_end: Callable[[EndedCapture], object] = lambda _: None
+    ) -> None:
+        self._note_end = note_end
         self._captures: dict[str, _Claim] = {}
         self._budget = limits.max_memory_bytes
         self._each = limits.capture_memory_bytes
@@ -176,7 +180,10 @@ class Registry:
         self.ends[capture.error_code] += 1
         kept = self._refused if was_refused else self._ended
         kept.append((self.ends.total(), capture))
-        if not was_refused and (revocation := self._revocations.pop(capture.capture_id, None)):
+        if was_refused:
+            return
+        self._note_end(capture)
+        if revocation := self._revocations.pop(capture.capture_id, None):
             revocation.settle(capture)
 
     def revoke(self, capture_id: str) -> Revocation | None:

@@ -33,6 +33,7 @@ from cfw.routes.admission import REFUSED_AT_A_TIME
 from cfw.routes.filling import FILLING_S
 from cfw.routes.outcome import LADDER
 from cfw.routes.registry import ENDED_KEPT, Registry
+from cfw.routes.rigs import Rigs
 from cfw.sinks.hub import LOSSLESS_ITEMS
 from cfw.wire.decoder import FRAGMENT_BYTES, MANY_FRAGMENTS
 from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
@@ -225,7 +226,7 @@ def test_every_log_line_is_told_with_its_level() -> None:
 
 def test_every_metric_is_told() -> None:
     """The table of OPERATIONS.md is all that /metrics shows, and nothing else."""
-    body, _ = exposition(Metrics(), Registry(Limits()))("")
+    body, _ = exposition(Metrics(), Registry(Limits()), Rigs(60))("")
     shown = re.findall(
         r"^# TYPE (\w+) (?:counter|gauge|histogram)$", body.decode(), re.MULTILINE
     )

@@ -80,7 +80,9 @@ export class Acts {
 
   #step(by) {
     const nodes = [...this.#grid.childNodes];
-    const tiles = nodes.filter((node) => node === this.#place || !node.hidden);
+    const tiles = nodes.filter(
+      (node) => node === this.#place || !(node.hidden || node.classList.contains("missing")),
+    );
     const place = tiles.indexOf(this.#place);
     const next = this.#cards.of(tiles[(place + by + tiles.length) % tiles.length]);
     if (next === undefined) return;
@@ -102,7 +104,7 @@ export class Acts {
 
   /** With the arrows from tile to tile, as they stand. */
   #walk(event) {
-    const tiles = [...this.#grid.children].filter(({ hidden }) => !hidden);
+    const tiles = [...this.#grid.querySelectorAll(".card:not([hidden], .missing)")];
     const here = tiles.findIndex((tile) => tile.contains(event.target));
     if (here < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
     const top = tiles[0].offsetTop;

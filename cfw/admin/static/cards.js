@@ -1,5 +1,6 @@
 // The grid of tiles: which there are, in what order, which are shown, and what they are sent.
 
+import { MissingTile } from "./missing.js";
 import { Pace } from "./pace.js";
 import { Tile } from "./tile.js";
 
@@ -28,6 +29,13 @@ const STATES = {
   ended: (tile) => tile.stage === "ended",
   missing: (tile) => tile.stage === "missing",
 };
+
+/** What people call the rig of a capture; null for one that is not expected. */
+function nameOf({ user_id, session_id }, rigs) {
+  const isIts = (rig) =>
+    rig.user_id === user_id && (rig.session_id === null || rig.session_id === session_id);
+  return rigs.find(isIts)?.name ?? null;
+}
 
 export class Cards {
   #grid;
@@ -113,13 +121,17 @@ export class Cards {
     }
   }
 
-  /** Take the worker's word on what runs and what has ended. */
-  update(running, ended, now, isDraining) {
+  /** Take the worker's word on what runs, what has ended, and which rigs are expected. */
+  update({ captures: running, rigs, status: state }, ended, now) {
     for (const status of running) {
-      this.#card(status.capture_id, status).update(status, now, isDraining);
+      const card = this.#card(status.capture_id, status);
+      card.update(status, now, state === "draining");
+      card.called = nameOf(status, rigs);
     }
+    this.#miss(rigs.filter(({ missing_s }) => missing_s !== null));
     const ids = new Set(running.map(({ capture_id }) => capture_id));
     for (const [id, card] of this.#cards) {
+      if (card.stage === "missing") continue;
       if (ids.has(id)) {
         card.seenAt = now;
       } else if (card.endedAt === null) {
@@ -136,7 +148,24 @@ export class Cards {
 
   /** The worker cannot be asked. */
   lose() {
-    for (const card of this.#cards.values()) if (card.endedAt === null) card.lose();
+    for (const card of this.#cards.values()) if (card.stage === "running") card.lose();
+  }
+
+  /** Show a tile for each rig that is missing, and for no other. */
+  #miss(rigs) {
+    const missing = new Map(rigs.map((rig) => [`rig:/${rig.name}`, rig]));
+    for (const [key, card] of this.#cards) {
+      if (card.stage === "missing" && !missing.has(key)) this.#remove(key);
+    }
+    for (const [key, rig] of missing) {
+      if (!this.#cards.has(key)) {
+        const card = new MissingTile(key, rig);
+        card.arrival = this.#arrivals++;
+        this.#cards.set(key, card);
+        this.#grid.append(card.element);
+      }
+      this.#cards.get(key).tell(rig);
+    }
   }
 
   #end(id, told) {
@@ -170,7 +199,7 @@ export class Cards {
   #predecessor({ user_id, session_id, source }) {
     const ended = [...this.#cards.values()].filter(
       ({ endedAt, rig }) =>
-        endedAt !== null && rig?.user_id === user_id && rig?.session_id === session_id,
+        endedAt != null && rig?.user_id === user_id && rig?.session_id === session_id,
     );
     return ended.find(({ opened }) => opened?.source === source) ?? ended[0];
   }

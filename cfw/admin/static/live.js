@@ -97,7 +97,7 @@ async function look() {
     inform({ state: "live" });
   }
   const answer = await getJson("/captures");
-  const { captures, ended: total, refused } = answer;
+  const { captures, ended: total, refused, rigs } = answer;
   connection.answered(answer);
   if (total !== endedSeen) {
     ended.show(await getJson("/ended"));
@@ -109,7 +109,7 @@ async function look() {
     refusedSeen = refused;
   }
   const now = performance.now();
-  cards.update(captures, ended.list, now, answer.status === "draining");
+  cards.update(answer, ended.list, now);
   const told = rates.look([...captures, ...ended.list], now);
   if (told !== null) {
     charts.frames.add(told.frames, now);
@@ -117,6 +117,8 @@ async function look() {
   }
   runningNow = captures.length;
   part("running").textContent = count(runningNow);
+  const missing = rigs.filter(({ missing_s }) => missing_s !== null).length;
+  part("missing-count").textContent = missing > 0 ? `${count(missing)} missing` : "";
   part("empty").hidden = cards.length > 0;
   view.show();
 }

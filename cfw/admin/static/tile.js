@@ -37,6 +37,7 @@ export class Tile {
   #delayMs = null;
   #peak = 0;
   #frames = 0;
+  #called = null;
   #movedAt = performance.now();
 
   constructor(captureId, limits) {
@@ -69,13 +70,22 @@ export class Tile {
   /** What it is called, also by who cannot see it. */
   get name() {
     const { user_id = "", session_id = "" } = this.rig ?? {};
-    return `${user_id}, session ${session_id}`;
+    const called = this.#called === null ? "" : `${this.#called}: `;
+    return `${called}${user_id}, session ${session_id}`;
   }
 
   /** What a filter looks through. */
   get words() {
     const { user_id, session_id, source } = { ...this.status, ...this.opened };
-    return [user_id, session_id, source, this.captureId].join(" ").toLowerCase();
+    const words = [this.#called ?? "", user_id, session_id, source, this.captureId];
+    return words.join(" ").toLowerCase();
+  }
+
+  /** What people call its rig; null for one that is not expected. */
+  set called(name) {
+    this.#called = name;
+    this.#parts.called.textContent = name ?? "";
+    this.#parts.called.hidden = name === null;
   }
 
   /** `running`, `ended` or `missing`. */

@@ -66,7 +66,7 @@ async def test_captures_lists_what_runs() -> None:
         answer = await get(app, "/captures")
     # Nothing it has is left out.
     expected = attrs.asdict(status, recurse=False) | {"opened": OPENED.text}
-    rest = {"ended": 0, "refused": 0, "status": "ready"}
+    rest = {"ended": 0, "refused": 0, "status": "ready", "rigs": []}
     assert answer.json() == {"captures": [expected], **rest}
     assert (await get(app, "/captures")).json() == {"captures": [], **rest}
 

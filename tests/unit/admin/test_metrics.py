@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ from cfw.metrics import (
     watch_stalls,
 )
 from cfw.routes.registry import Registry
+from cfw.routes.rigs import Rigs
 from cfw.state import Frame
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority, StallingSink
 from schemas import ErrorCode
@@ -74,7 +76,8 @@ class Scraped:
 
 def scrape(made: Bench) -> Scraped:
     """What a worker with this router would show now."""
-    return Scraped(exposition(made.router.services.metrics, made.registry)("")[0].decode())
+    show = exposition(made.router.services.metrics, made.registry, Rigs(60))
+    return Scraped(show("")[0].decode())
 
 
 async def get(url: str, **headers: str) -> httpx.Response:
@@ -252,7 +255,7 @@ def test_buckets_are_shown_cumulative() -> None:
     metrics = Metrics()
     for seconds in (0.0001, 0.3, 99):
         metrics.stalls.observe(seconds)
-    text = exposition(metrics, Registry(Limits()))("")[0].decode()
+    text = exposition(metrics, Registry(Limits()), Rigs(60))("")[0].decode()
     found = Scraped(text)
     name = "cfw_event_loop_stall_seconds"
     shown = [found(f"{name}_bucket", le=str(float(bound))) for bound in BUCKETS_S]
@@ -535,10 +538,12 @@ def alert_exprs() -> Iterator[tuple[str, str]]:
 
 
 async def test_dashboard_and_alerts_ask_for_what_a_worker_shows(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each metric name, label and label value is one of a running worker."""
-    async with running(monkeypatch) as worker:
+    """Each metric name, label and label value is one of a running worker that expects a rig."""
+    rigs = tmp_path / "rigs.toml"
+    rigs.write_text('door = "ada"')
+    async with running(monkeypatch, rigs__file=str(rigs)) as worker:
         found = await scraped(worker)
     exprs = [*dashboard_exprs(), *alert_exprs()]
     assert len(exprs) > 20

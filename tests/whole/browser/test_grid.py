@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -301,3 +302,29 @@ async def test_nothing_is_lost_with_colours_of_ones_own(
         ground = await page.run(style.format("body", "backgroundColor"))
         for part in (".card .level", ".card .dot", ".connection .dot"):
             assert await page.run(style.format(part, "backgroundColor")) != ground
+
+
+async def test_a_rig_that_does_not_come_is_shown_as_missing(
+    devtools: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its name, among the others, until it films; then its tile has that name."""
+    rigs = tmp_path / "rigs.toml"
+    rigs.write_text(f'"left door" = "{user(0)}"\ndesk = "nobody:s-1"')
+    settings = ROOMY | {"rigs__file": str(rigs), "rigs__missing_after_s": 0.01}
+    async with running(monkeypatch, **settings) as worker, open_page(devtools) as page:
+        await page.goto(admin(worker.addresses))
+        names = f"{SHOWN}.map(e => e.getAttribute('aria-label')).sort().join('; ')"
+        await page.until(f"{names} === 'desk, missing; left door, missing'")
+        assert await page.text("#missing-count") == "2 missing"
+        assert (await page.text(".missing [data-part=why]")).startswith("Missing for ")
+        assert await judge(page) == []
+        async with fleet(worker.addresses, 1, fps=5):
+            film = f"left door: {user(0)}, session room-0"
+            await page.until(f"{names} === 'desk, missing; {film}'")
+            assert await page.text(".card:not(.missing) .called") == "left door"
+            await set_view(page, "state", "missing")
+            assert await page.run(names) == "desk, missing"
+            await set_view(page, "state", "all")
+            await set_view(page, "words", "door")
+            assert await page.run(names) == film
+        check_page(page, worker.addresses)
