@@ -23,9 +23,11 @@ from collections.abc import Callable
 from importlib import resources
 from urllib.parse import parse_qs
 
+import attrs
 import structlog
 
 from cfw.admin.pictures import is_picture
+from cfw.admin.words import SIGN_IN, language_of
 from cfw.http.messages import (
     NO_STORE,
     SAFE_METHODS,
@@ -77,12 +79,12 @@ class _Door:
         self._secret = secrets.token_bytes(32)
         page = resources.files("cfw.admin").joinpath("signin.html").read_text("utf-8")
         self._page = page
-        style = page.partition("<style>")[2].partition("</style>")[0]
-        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        style, script = (_source(page, tag) for tag in ("style", "script"))
         self._headers = {
             **NO_STORE,
-            "content-security-policy": f"default-src 'none'; style-src 'sha256-{digest}'; "
-            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            "content-security-policy": f"default-src 'none'; style-src {style}; "
+            f"script-src {script}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            "vary": "accept-language",
             # With no-referrer a form would say that it comes from nowhere.
             "referrer-policy": "same-origin",
             "x-content-type-options": "nosniff",
@@ -104,7 +106,7 @@ class _Door:
                 return problem("this needs a page of this listener, or a token", 403)
             return None
         if "text/html" in (request.header("accept") or "") and not request.is_websocket:
-            return self._ask(request.path)
+            return self._ask(request, request.path)
         text = "this listener needs one of its tokens: Authorization: Bearer TOKEN"
         # Only what is no browser is asked for a password: one would keep it for good.
         asks_password = is_picture(request.path) and request.header("sec-fetch-mode") is None
@@ -121,7 +123,7 @@ class _Door:
         entry = self._tokens.find(token.strip())
         if entry is None:
             _log.info("admin.sign_in_refused")
-            return self._ask(back, "That is not a token of this worker.")
+            return self._ask(request, back, is_wrong=True)
         self._on_page(request.header("origin") or "")
         cookie = (
             f"{_cookie_name(request)}={self._cookie(entry)}; HttpOnly; Path=/; SameSite=strict"
@@ -131,9 +133,18 @@ class _Door:
         to = {"location": back if back in _PAGES else "/", "set-cookie": cookie}
         return Response(303, headers={**NO_STORE, **to})
 
-    def _ask(self, back: str, text: str = "") -> Response:
-        page = self._page.replace("{back}", html.escape(back if back in _PAGES else "/"))
-        page = page.replace("{problem}", html.escape(text))
+    def _ask(self, request: Request, back: str, *, is_wrong: bool = False) -> Response:
+        language = language_of(request.header("accept-language") or "")
+        words = SIGN_IN[language]
+        said = {
+            **attrs.asdict(words),
+            "lang": language,
+            "back": back if back in _PAGES else "/",
+            "problem": words.wrong if is_wrong else "",
+        }
+        page = self._page
+        for name, text in said.items():
+            page = page.replace(f"{{{name}}}", html.escape(text))
         headers = {**self._headers, "www-authenticate": "Bearer"}
         return Response(401, page.encode(), headers)
 
@@ -145,6 +156,13 @@ class _Door:
         for entry in self._tokens.entries:
             is_known |= hmac.compare_digest(self._cookie(entry).encode(), given)
         return is_known
+
+
+def _source(page: str, tag: str) -> str:
+    """What a policy calls the one inline style or script of a page."""
+    text = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
 
 
 def _password(authorization: str) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 import trio
@@ -16,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.trio.client import connect
 
 from cfw.admin import token_only
+from cfw.admin.words import ENGLISH, SIGN_IN
 from cfw.http.messages import Handler, Request, Response, json_answer
 from cfw.identity import Tokens, make_token
 from tests.unit.admin.served import PATIENCE_S, served
@@ -146,6 +149,44 @@ async def test_a_browser_is_asked_by_a_page_and_then_remembered(worker: Worker) 
         assert TOKEN not in cookie
         for path in PATHS[:-1]:
             assert (await client.get(path)).status_code == 200, path
+
+
+@pytest.mark.parametrize(
+    ("liked", "language"),
+    [
+        ("", "en"),
+        ("de-CH,de;q=0.9,en;q=0.8", "de"),
+        ("fr;q=0.7, en;q=0.3", "fr"),
+        ("en-GB, de;q=0.5", "en"),
+        ("ja, it;q=0.9", "en"),
+        ("*", "en"),
+        ("de;q=0", "en"),
+        ("de;q=much, fr;q=0.1", "fr"),
+        ("de;q=nan, fr;q=9", "en"),
+        (",;,=;q=-1", "en"),
+    ],
+)
+async def test_the_sign_in_page_speaks_the_language_of_who_reads_it(
+    worker: Worker, liked: str, language: str
+) -> None:
+    """Where it knows it; else English."""
+    async with browser(worker) as client:
+        page = await client.get("/", headers={"accept": "text/html", "accept-language": liked})
+    assert f'<html lang="{language}">' in page.text
+    for word in attrs.astuple(SIGN_IN[language])[:-1]:
+        assert html.escape(word) in page.text
+    assert not re.search(r"\{[a-z_]+\}", page.text)
+    assert page.headers["vary"] == "accept-language"
+
+
+def test_each_language_says_everything() -> None:
+    """In words of its own, but for what is the same in all."""
+    english = SIGN_IN[ENGLISH]
+    for language, words in SIGN_IN.items():
+        said = attrs.asdict(words)
+        assert all(said.values()), language
+        same = [key for key, text in said.items() if text == getattr(english, key)]
+        assert language == ENGLISH or set(same) <= {"token"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from cfw.http.messages import Request, Response
 from cfw.identity import make_token
 from tests.unit.admin.served import served
 from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
 from tests.whole.browser.test_pages import admin
 from tests.whole.smoke.worker import Worker, running
 
@@ -31,9 +32,9 @@ def files(tmp_path: Path) -> dict[str, Any]:
 
 async def sign_in(page: Page, token: str) -> None:
     """Type a token into the sign-in page, as a person would."""
-    await page.until("document.querySelector('form[action=\"/signin\"]')")
+    await page.until("document.querySelector('form[action^=\"/signin\"]')")
     await page.type("input[type=password]", token)
-    await page.click("button")
+    await page.click("[type=submit]")
 
 
 async def test_a_person_signs_in_watches_and_films(
@@ -47,8 +48,12 @@ async def test_a_person_signs_in_watches_and_films(
         assert await page.text(".problem") == "That is not a token of this worker."
         await sign_in(page, TOKEN)
         await page.until("!document.querySelector('#turn-on').disabled")
-        await page.type("#user", "ada")
-        await page.type("#session", "s-1")
+        # What the link said of who films has outlived the way through the form.
+        assert await page.run("[location.pathname, location.hash]") == [
+            "/capture",
+            "#user=ada&session=s-1",
+        ]
+        assert await page.run("[user.value, session.value]") == ["ada", "s-1"]
         await film(page, make_token())
         await page.until("document.querySelector('#result').dataset.kind === 'bad'")
         assert "the token is not one of its own" in await page.text("#result")
@@ -77,6 +82,41 @@ async def test_a_person_films_under_any_name_of_the_page(
         await page.type("#session", "s-1")
         await film(page, RIGS)
         await page.until(FILMED)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_sign_in_page_is_for_everybody(
+    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
+) -> None:
+    """Axe finds nothing, borders have 3:1, nothing sticks out; a token is shown and pasted."""
+    async with running(monkeypatch, **files) as worker, open_page(devtools) as page:
+        await prefer(page, scheme)
+        await page.goto(admin(worker.addresses, "/#i=//evil.example"))
+        await page.until("document.querySelector('#helps:not([hidden])')")
+        assert await judge(page) == []
+        edges = await borders(page, "input:not([type=hidden]), button, main")
+        assert len(edges) >= 4
+        assert {name: ratio for name, ratio in edges.items() if ratio < 3} == {}
+        await resize(page, 320, 640, mobile=True)
+        assert await sticks_out(page) == []
+        await page.run("document.documentElement.style.fontSize = '200%'")
+        assert await sticks_out(page) == []
+        name = "document.querySelector('[autocomplete=username]')"
+        assert await page.run(f"[{name}.value, {name}.type]") == ["cfw", "text"]
+        kind = "document.querySelector('[name=token]').type"
+        await page.click("#show")
+        assert await page.run(kind) == "text"
+        await page.click("#show")
+        assert await page.run(kind) == "password"
+        await page.run(f"navigator.clipboard.readText = async () => ' {TOKEN}\\n'; 1")
+        await page.click("#paste")
+        await page.until(f"document.querySelector('[name=token]').value === '{TOKEN}'")
+        await page.click("[type=submit]")
+        await page.until("document.querySelector('#connection').textContent === 'Connected'")
+        # A fragment leads nowhere else.
+        assert await page.run("location.origin") == admin(worker.addresses, "")
+        assert await page.run("location.pathname") == "/"
+        assert not [url for url in page.urls if "evil" in url.partition("#")[0]]
 
 
 async def film(page: Page, token: str) -> None:
