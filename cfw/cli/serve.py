@@ -308,13 +308,13 @@ def _for_programs(config: Config, addresses: Addresses) -> str:
     tokens = config.server.token_file
     words = ["cfw", "send", addresses.public or reachable_url(addresses.capture), "camera:"]
     words += ["--user", user, "--session", session, "--ca-file", config.server.cert_file]
-    line = shlex.join([*words, "--token-file", tokens or "rigs.tokens"])
+    line = shlex.join([*words, "--token-file", tokens or "cameras.tokens"])
     if tokens:
         return f"From this machine a program sends with\n{line}"
     return (
         "Programs need a token, and this worker has none. To have one,\n"
-        "(umask 077; cfw token > rigs.tokens)\n"
-        "then start it with --token-file rigs.tokens, and send from this machine with\n"
+        "(umask 077; cfw token > cameras.tokens)\n"
+        "then start it with --token-file cameras.tokens, and send from this machine with\n"
         f"{line}"
     )
 

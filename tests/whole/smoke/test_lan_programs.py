@@ -56,12 +56,12 @@ def test_a_program_sends_by_what_is_shown(tmp_path: Path) -> None:
     """Without a file of tokens it says how to have one; with it the line works as it stands."""
     with lan(tmp_path) as shown:
         assert "Programs need a token, and this worker has none" in shown
-        assert "(umask 077; cfw token > rigs.tokens)" in shown
-        assert "start it with --token-file rigs.tokens" in shown
+        assert "(umask 077; cfw token > cameras.tokens)" in shown
+        assert "start it with --token-file cameras.tokens" in shown
     made = subprocess.run([*CFW, "token"], capture_output=True, check=True)
-    (tmp_path / "rigs.tokens").write_bytes(made.stdout)
-    (tmp_path / "rigs.tokens").chmod(0o600)
-    with lan(tmp_path, "--token-file", "rigs.tokens") as shown:
+    (tmp_path / "cameras.tokens").write_bytes(made.stdout)
+    (tmp_path / "cameras.tokens").chmod(0o600)
+    with lan(tmp_path, "--token-file", "cameras.tokens") as shown:
         assert "Programs need a token" not in shown
         ((_, *words),) = commands(shown, "cfw send")
         words[words.index("camera:")] = "pattern:32x16?frames=3"
