@@ -2,13 +2,15 @@
 
     state    event          next      actions
     Idle     CaptureOpen    Active    RequestSessionValidation
-    Idle     Tick, Session* Idle      none
+    Idle     Tick, Held, Session*
+                            Idle      none
     Idle     other          raises ProtocolViolation
     Active   frame meta     Active    none
     Active   frame bytes    Active    ForwardFrame
     Active   CaptureClose   Idle      CleanupCapture
     Active   Tick           Active    RequestSessionRecheck, or none
     Active   Tick           Ending    RequestSessionRecheck, or none
+    Active   Held           Active    none
     Active   SessionNotice  Active    RequestSessionRecheck, or none
     Active   SessionVerdict Active    RequestSessionRecheck, or none
     Active   any, refused   Idle      AbortCapture, CleanupCapture
@@ -73,6 +75,18 @@ class Tick:
 
 
 @attrs.frozen
+class Held:
+    """The worker did not read the rig for a while, whatever it may have sent.
+
+    Args:
+        ns: for so long since the last event of this connection, in nanoseconds; no time of the
+            rig's.
+    """
+
+    ns: int
+
+
+@attrs.frozen
 class SessionNotice:
     """Something has happened to the session; what, a check has to find out."""
 
@@ -99,7 +113,7 @@ class SessionVerdict:
     at_open: bool
 
 
-Event: TypeAlias = CameraFeedWorkerInput | bytes | Tick | SessionNotice | SessionVerdict
+Event: TypeAlias = CameraFeedWorkerInput | bytes | Tick | Held | SessionNotice | SessionVerdict
 Decision: TypeAlias = tuple[State, tuple[Action, ...]]
 
 
@@ -108,7 +122,8 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
 
     Args:
         state: where the capture stands; never changed.
-        event: a message of the rig, the bytes of a frame, a tick, or news of the session.
+        event: a message of the rig, the bytes of a frame, a tick, that the rig was held, or
+            news of the session.
         now_ingest: the time at which the worker has it, nanoseconds since 1970 UTC.
 
     Returns:
@@ -135,7 +150,7 @@ def dispatch(state: State, event: Event, now_ingest: int) -> Decision:
 def _dispatch_idle(state: Idle, event: Event, now_ingest: int) -> Decision:
     if isinstance(event, CaptureOpen):
         return handle_open(state, event, now_ingest)
-    if isinstance(event, Tick | SessionNotice | SessionVerdict):
+    if isinstance(event, Tick | Held | SessionNotice | SessionVerdict):
         return state, ()
     name = "a binary message" if isinstance(event, bytes) else event.event
     raise ProtocolViolation(f"{name} before capture.open; a capture begins with capture.open")
@@ -155,11 +170,13 @@ def _abort(idle: Idle, error: DomainError) -> Decision:
 
 def _dispatch_active(
     state: Active,
-    event: CaptureOpen | CaptureClose | Tick | SessionNotice | SessionVerdict,
+    event: CaptureOpen | CaptureClose | Tick | Held | SessionNotice | SessionVerdict,
     now_ingest: int,
 ) -> Decision:
     if isinstance(event, Tick):
         return handle_tick(state, event, now_ingest)
+    if isinstance(event, Held):
+        return handle_held(state, event, now_ingest)
     if isinstance(event, SessionVerdict):
         return handle_verdict(state, event, now_ingest)
     if isinstance(event, SessionNotice):
@@ -416,6 +433,11 @@ def _overdue(state: Active, event: Tick, now_ingest: int) -> DomainError | None:
             seq=state.frames + 1,
         )
     return None
+
+
+def handle_held(state: Active, event: Held, now_ingest: int) -> Decision:
+    """Count for the rig as much less since its last metadata; the duration goes on."""
+    return attrs.evolve(state, meta_at=min(state.meta_at + event.ns, now_ingest)), ()
 
 
 def handle_notice(state: Active, now_ingest: int) -> Decision:

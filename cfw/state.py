@@ -152,7 +152,8 @@ class Active:
         last: the metadata of the last frame accepted; None before the first.
         total_bytes: bytes of the frames accepted so far.
         pending: the metadata whose bytes are awaited; None when none is.
-        meta_at: ingest time of the last metadata, or of what let the capture begin.
+        meta_at: ingest time of the last metadata, or of what let the capture begin; later by as
+            long as the rig was not read since.
     """
 
     terms: Terms

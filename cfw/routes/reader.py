@@ -5,11 +5,12 @@ from __future__ import annotations
 import trio
 
 from cfw.errors import ProtocolViolation
+from cfw.limits import ns
 from cfw.repository import ForwardBuffer
 from cfw.routes.clock import RigClock
 from cfw.routes.ingest import IngestClock
 from cfw.routes.performer import Performer
-from cfw.service import Tick, next_deadline
+from cfw.service import Held, Tick, next_deadline
 from cfw.state import Active, Ending
 from cfw.wire import WebSocket
 from schemas import CameraFeedWorkerInput, CaptureFrameMeta, SchemaError, parse_input
@@ -79,6 +80,9 @@ class Reader:
                 continue
             batch = await self._ws.receive_batch(until=deadline)
             performer.now = clock.now()
+            if self._ws.held_s:
+                performer.perform(Held(ns(self._ws.held_s)))
+                self._ws.held_s = 0.0
             if batch or performer.state is not state:
                 continue  # first what has come; it may be due later then
             if trio.current_time() >= deadline:

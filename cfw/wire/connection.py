@@ -37,6 +37,8 @@ class WebSocket:
     One task at a time may call `receive_batch`; any task may send.
 
     Attributes:
+        held_s: for how long it waited for a turn to be read, among others that flood, since
+            this was set back to 0; in seconds.
         round_trip_s: the shortest time from a ping to its pong, in seconds of Trio's clock;
             None before the first pong.
     """
@@ -52,6 +54,7 @@ class WebSocket:
         keepalive_timeout_s: float,
         message_s: float,
     ) -> None:
+        self.held_s = 0.0
         self.round_trip_s: float | None = None
         self._transport = transport
         self._stream = stream
@@ -147,12 +150,16 @@ class WebSocket:
                     with receiver.wait(wait_until):
                         await stream.wait_control_read()
                 held_s = receiver.held_s - held_s
+                if held_s:  # it was not its peer who waited for a turn
+                    self.held_s += held_s
+                    self._message_until += held_s
+                    self._pong_until += held_s
                 if decoder.messages or decoder.is_over or self._is_eof or receiver.is_woken:
                     if is_overdue:  # counted, though it is taken
                         patience.is_over(deadline, now, received, was_held=held_s > 0)
                     break
                 now = trio.current_time()
-                self._time_message(now, held_s)
+                self._time_message(now)
                 deadline = min(until, self._message_until, self._pong_until)
                 if now >= deadline and patience.is_over(
                     deadline, now, received, was_held=held_s > 0
@@ -162,7 +169,7 @@ class WebSocket:
         finally:
             self.keep_time()
 
-    def _time_message(self, now: float, held_s: float) -> None:
+    def _time_message(self, now: float) -> None:
         """After a read that ended no message: one may have begun, or a control frame ended.
 
         Nothing but the end of a message begins its time anew: no ping, no fragment, no byte.
@@ -170,8 +177,6 @@ class WebSocket:
         if self._decoder.in_message is not (self._message_until < math.inf):
             in_message = self._decoder.in_message
             self._message_until = now + self._message_s if in_message else math.inf
-        else:
-            self._message_until += held_s  # it was not its peer who waited for a turn
 
     def keep_time(self) -> None:
         """Remember what the message that is arriving has left, until it is read on.

@@ -128,7 +128,7 @@ ANSWERED = service.SessionVerdict(service.Verdict.ACTIVE, False)
 #: state, event -> a state to start from and an event that is accepted, or refused by nature.
 ROWS: dict[tuple[str, str], tuple[state.State, service.Event]] = {
     ("Idle", "CaptureOpen"): (IDLE, make_open()),
-    ("Idle", "Tick, SessionNotice, SessionVerdict"): (IDLE, service.Tick()),
+    ("Idle", "Tick, Held, SessionNotice, SessionVerdict"): (IDLE, service.Tick()),
     ("Idle", "anything else"): (IDLE, FIRST_META),
     ("Active", "CaptureOpen"): (OPENED, make_open()),
     ("Active", "CaptureFrameMeta"): (OPENED, FIRST_META),
@@ -139,6 +139,7 @@ ROWS: dict[tuple[str, str], tuple[state.State, service.Event]] = {
         due(recheck_at=START_NS, duration_until=START_NS),
         service.Tick(),
     ),
+    ("Active", "Held"): (OPENED, service.Held(1)),
     ("Active", "SessionNotice"): (OPENED, service.SessionNotice()),
     ("Active", "SessionVerdict"): (OPENED, ANSWERED),
     ("Ending", "SessionVerdict"): (ENDING, ANSWERED),

@@ -233,8 +233,8 @@ OF_THE_TIME = [
         [
             Change(
                 TIMED,
-                "self._message_until += held_s  # it was not its peer who waited for a turn",
-                "self._message_until += self._message_s",
+                "self._time_message(now)",
+                "self._time_message(now); self._message_until += self._message_s",
             )
         ],
         at=("slow",),

@@ -31,6 +31,7 @@ from cfw.errors import (
 from cfw.limits import Limits, Times, ns
 from cfw.service import (
     Event,
+    Held,
     SessionNotice,
     SessionVerdict,
     Tick,
@@ -598,6 +599,21 @@ def test_one_check_of_the_session_runs_at_a_time() -> None:
     assert actions == (RequestSessionRecheck("ada", "s-1"),)
 
 
+def test_what_a_rig_was_held_is_not_its_time() -> None:
+    """Neither its bytes nor its next metadata are later for it; the capture is."""
+    start = Idle(Limits(), Times(idle_s=5, meta_to_bytes_s=2, session_recheck_s=100))
+    for begun, key, times_s in ((opened(start), "idle_s", 5), (None, "meta_to_bytes_s", 2)):
+        state = run(begun or opened(start), *([] if begun else [make_meta()]), now=0)
+        state = run(state, Held(7 * SECOND), now=9)
+        assert next_deadline(state) == START_NS + (7 + times_s) * SECOND
+        assert key in refused(state, Tick(), now=7 + times_s).detail
+    # It cannot have been held for longer than it was there.
+    state = run(opened(start), Held(60 * SECOND), now=3)
+    assert next_deadline(state) == START_NS + 8 * SECOND
+    state = run(run(state, Held(9 * SECOND), now=12), Held(2 * SECOND), now=14)
+    assert "max_duration_s" in refused(state, Tick(), now=15).detail
+
+
 def test_a_notice_has_the_session_checked_now() -> None:
     """Once, and again when a check was under way, whose answer may be one of before."""
     state, actions = dispatch(opened(), SessionNotice(), START_NS + SECOND)
@@ -661,6 +677,7 @@ EVENTS = st.one_of(
     st.just(b"no picture"),
     st.builds(make_close, timestamp_end=st.sampled_from([at(0.5), at(20)])),
     st.just(Tick()),
+    st.builds(Held, st.integers(0, 9 * SECOND)),
     st.just(SessionNotice()),
     st.builds(SessionVerdict, st.sampled_from(Verdict), st.booleans()),
 )

@@ -7,6 +7,7 @@ tests/whole/hostile/test_standstill.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +28,7 @@ from cfw.wire.patience import (
     _holds,
     hold_after,
 )
-from cfw.wire.receiver import MIN_READ_BYTES
+from cfw.wire.receiver import MIN_READ_BYTES, Receiver
 from schemas import ErrorCode
 from tests.factories import close_fields, jpeg, meta_fields, open_fields
 from tests.unit.routes.kit import bench
@@ -105,6 +106,39 @@ async def test_bytes_that_follow_are_told_in_the_abort(autojump_clock: MockClock
     # What a frame has in front of its payload: 2 bytes, a length of 8, a mask of 4.
     assert "99996 of the 290000 bytes of the frame came within 2 s" in (abort.detail or "")
     assert (abort.observed, abort.limit) == (99_996, 290_000)
+
+
+@pytest.mark.parametrize("what", ["meta_to_bytes_s", "idle_s"])
+async def test_waiting_for_a_turn_is_no_time_of_the_rig(
+    what: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read comes 4 s late behind others that flood; a frame in many reads is taken."""
+    times = {"session_recheck_s": 800, "keepalive_s": 1e6}
+    async with bench(limits={"max_duration_s": 900}, times=times) as b:
+        rig = await b.capture()
+        await rig.say(*([meta_fields()] if what == "meta_to_bytes_s" else []))
+        await wait_all_tasks_blocked()
+        receive = Receiver.receive
+
+        async def in_turn(receiver: Receiver, deadline: float) -> Any:
+            began = trio.current_time()
+            with trio.move_on_at(max(deadline, began)):
+                await trio.sleep(4)
+            now = trio.current_time()
+            receiver.held_s += now - began
+            # As from a socket, what is there is received then.
+            return await receive(receiver, max(deadline, now + 0.001))
+
+        monkeypatch.setattr(Receiver, "receive", in_turn)
+        rest = binary(jpeg())
+        if what == "idle_s":
+            rest = text(json.dumps(meta_fields())) + rest
+        for at in range(0, len(rest), 40):
+            await rig.peer.send(rest[at : at + 40])
+            await trio.sleep(3.9)
+        await rig.say(close_fields())
+        assert (await rig.ending()).receipt["frames"] == 1
+        monkeypatch.undo()
 
 
 # --- the wire alone -------------------------------------------------------------------------
