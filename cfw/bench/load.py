@@ -19,6 +19,8 @@ CALL_BYTES = 256_000
 CALL_FRAMES = 64
 #: What the kernel may hold for one rig; else the end of a run would take long to drain.
 SEND_BUFFER_BYTES = 512_000
+#: A load that sends 1 % of its frames later than this is part of what was measured.
+LOAD_LATE_MS = 5.0
 #: A run that lasts so much longer than asked for is given up.
 PATIENCE_S = 60.0
 _BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE

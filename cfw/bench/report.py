@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from cfw import code_in_use
+from cfw.bench.load import LOAD_LATE_MS
 from cfw.bench.tables import BASELINE, Column, Row, Table
 
 #: With a smaller share of its core at full speed, a server was kept waiting by others.
 BUSY_ENOUGH = 0.8
-#: A load that uses more of its core, or sends later than this, is part of what was measured.
+#: A load that uses more of its core is part of what was measured.
 LOAD_BUSY = 0.8
-LOAD_LATE_MS = 5.0
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from cfw.bench import measures, peers, reading
-from cfw.bench.load import drive, open_rigs
+from cfw.bench.load import LOAD_LATE_MS, drive, open_rigs
 from cfw.bench.measures import (
     FULL,
     LATE_MS,
@@ -280,7 +280,8 @@ def test_the_most_rigs_are_found_by_bisection(
         tried.append(number)
         is_spoilt = number <= capacity and len(tried) == 2
         late = number > capacity or is_spoilt
-        return {"p99_ms": LATE_MS if late else LATE_MS / 2, "aborted": 0, "cpu_us": 1.0}
+        p99_ms = LATE_MS if late else LATE_MS / 2
+        return {"p99_ms": p99_ms, "aborted": 0, "cpu_us": 1.0, "load_late_ms": 0.1}
 
     monkeypatch.setattr(measures, "pace", fake)
     sample = most_rigs(stamped, seconds=1, fps=15, size=1_000)
@@ -288,11 +289,36 @@ def test_the_most_rigs_are_found_by_bisection(
     assert len(tried) < 40
 
 
+def test_a_trial_whose_load_was_late_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, stamped: Server
+) -> None:
+    """Neither for the server nor against it; when the load is always late, that is said."""
+    tried: list[int] = []
+
+    def fake(_: Server, *, number: int, **__: object) -> dict[str, float]:
+        tried.append(number)
+        # Each number is tried with a late load first, and does the other way then.
+        is_late = tried.count(number) == 1
+        holds = (number <= 100) is not is_late
+        late_ms = LOAD_LATE_MS + 0.1 if is_late or number == 128 else LOAD_LATE_MS
+        p99_ms = LATE_MS / 2 if holds else LATE_MS
+        return {"p99_ms": p99_ms, "aborted": 0, "cpu_us": 1.0, "load_late_ms": late_ms}
+
+    monkeypatch.setattr(measures, "pace", fake)
+    monkeypatch.setattr(measures, "FIRST_RIGS", 60)
+    found = most_rigs(stamped, seconds=1, fps=15, size=1_000)["rigs"]
+    assert found is not None
+    assert 95 <= found <= 100
+    monkeypatch.setattr(measures, "FIRST_RIGS", 64)
+    with pytest.raises(BenchError, match="frames of 128 rigs late"):
+        most_rigs(stamped, seconds=1, fps=15, size=1_000)
+
+
 def test_a_server_that_holds_no_rig_is_said_to(
     monkeypatch: pytest.MonkeyPatch, stamped: Server
 ) -> None:
     """Captures that are aborted count as not held, however soon the others' frames come."""
-    sample = {"p99_ms": 1.0, "aborted": 1.0}
+    sample = {"p99_ms": 1.0, "aborted": 1.0, "load_late_ms": 0.1}
     monkeypatch.setattr(measures, "pace", lambda *_, **__: sample)
     with pytest.raises(BenchError, match="not hold a single rig"):
         most_rigs(stamped, seconds=1, fps=15, size=1_000)
