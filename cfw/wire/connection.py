@@ -1,8 +1,9 @@
 """One server-side WebSocket connection: batches of whole messages in, text out."""
 
 import math
-from typing import Final
+from typing import Final, TypeVar
 
+import attrs
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
@@ -29,6 +30,8 @@ MAX_REASON_BYTES: Final = 123
 #: times what the kernels of both sides hold (Linux: up to 6 MB and 4 MB), and a half second
 #: of a gigabit link. One that sends on for ever costs no more than this.
 LINGER_BYTES: Final = 64 * 1024 * 1024
+
+_E = TypeVar("_E", bound=WireError)
 
 
 class WebSocket:
@@ -308,13 +311,13 @@ class WebSocket:
         if self._is_closing:
             raise trio.ClosedResourceError("this connection was closed")
         if self._decoder.error is not None:
-            raise self._decoder.error
+            raise _fresh(self._decoder.error)
         if self._decoder.close is not None:
             raise PeerClosed(self._decoder.close.code, self._decoder.close.reason)
         if self._is_eof:
             raise PeerGone("the peer went away without a close frame")
         if self._fault is not None:
-            raise self._fault
+            raise _fresh(self._fault)
 
     def release(self) -> None:
         """Let go of the transport, which is about to be closed."""
@@ -344,3 +347,10 @@ class WebSocket:
             self._receiver.look_up()
             is_open = await self._ping()
             self._pong_until = math.inf
+
+
+def _fresh(error: _E) -> _E:
+    # One that was raised holds the frames that it went through, and they hold this connection.
+    again = attrs.evolve(error)
+    again.__cause__ = error.__cause__
+    return again

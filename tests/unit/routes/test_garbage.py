@@ -11,10 +11,12 @@ from typing import cast
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from cfw.limits import Limits
 from cfw.state import Frame
 from cfw.testing.fakes import RecordingSink
 from schemas import FeedOpened, Terminal
 from tests.factories import close_fields
+from tests.raw import encode
 from tests.unit.routes.kit import Rig, bench
 
 
@@ -28,6 +30,14 @@ async def _break_the_order(rig: Rig) -> None:
 
 async def _send_no_json(rig: Rig) -> None:
     await rig.say("{")
+
+
+async def _send_too_much(rig: Rig) -> None:
+    await rig.say(bytes(Limits().max_frame_bytes + 1))
+
+
+async def _send_half_of_a_message(rig: Rig) -> None:
+    await rig.send(encode(bytes(100))[:50])
 
 
 async def _leave(rig: Rig) -> None:
@@ -46,14 +56,24 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("end", [_close, _break_the_order, _send_no_json, _leave, _stay_silent])
+@pytest.mark.parametrize("has_capture", [True, False])
+@pytest.mark.parametrize(
+    "end",
+    [
+        *(_close, _break_the_order, _send_no_json, _send_too_much, _send_half_of_a_message),
+        *(_leave, _stay_silent),
+    ],
+)
 async def test_a_connection_is_freed_by_its_end(
-    autojump_clock: MockClock, end: Callable[[Rig], Awaitable[None]]
+    autojump_clock: MockClock, end: Callable[[Rig], Awaitable[None]], has_capture: bool
 ) -> None:
     """No exception holds the frames that it went through, which hold the exception."""
     async with bench(RecordingSink()) as made:
-        rig = await made.capture()
-        await rig.frame(1)
+        rig = await made.connect()
+        if has_capture:
+            await rig.open()
+            await rig.frame(1)
+        await wait_all_tasks_blocked()
         (connection,) = map(weakref.ref, made.router._connections)
         await end(rig)
         await made.router.wait_gone()
