@@ -25,6 +25,11 @@ pytestmark = pytest.mark.skipif(bool(forks.obstacle()), reason=forks.obstacle())
 
 
 @pytest.fixture
+def no_fork_by_chance() -> None:
+    """Forks are what is tested here, and when they pay."""
+
+
+@pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork even where it costs more than it saves."""
     monkeypatch.setattr(forks, "FORK_S", -1)

@@ -100,18 +100,20 @@ def test_how_much_was_there_is_told_and_a_change_of_code_begins_anew(
 ) -> None:
     """Answers of other code would be wrong."""
     path = write(tmp_path)
-    run("tests")
-    went_on = run("tests", "--sweep-continue")
+    alone = "--sweep-no-fork"  # what is stopped is the process that sweeps
+    on = (alone, "--sweep-continue")
+    run("tests", alone)
+    went_on = run("tests", *on)
     points, coverage = covered(went_on)
     found = re.fullmatch(r"complete; went on after (\d+)", coverage)
     assert found is not None
     assert 0 < int(found[1]) < int(points)
     # It is complete, so nothing is left of it.
-    assert "nothing was left to go on from" in covered(run("tests", "--sweep-continue"))[1]
+    assert "nothing was left to go on from" in covered(run("tests", *on))[1]
     (tmp_path / "tests" / "stopped").unlink()
-    run("tests")
+    run("tests", alone)
     path.write_text(path.read_text() + "\n# changed\n")
-    again = covered(run("tests", "--sweep-continue"))[1]
+    again = covered(run("tests", *on))[1]
     assert again == f"complete; begun anew: {path} has changed"
 
 

@@ -122,7 +122,7 @@ def test_shielded_tail_is_not_a_swallowed_cancellation() -> None:
         if world.injected:
             caught.add(scope.cancelled_caught)
 
-    run_sweep(scenario, at="scope", fork=False)
+    run_sweep(scenario, at="scope")
     assert caught == {False}
 
 
@@ -160,7 +160,7 @@ def test_nursery_exit_passes_on_a_cancellation_and_makes_none() -> None:
         if world.injections:
             outcomes[world.injections[0].step] = scope.cancelled_caught
 
-    run_sweep(scenario, at="scope", schedules=["fifo"], fork=False)
+    run_sweep(scenario, at="scope", schedules=["fifo"])
     assert outcomes
     assert not any(outcomes.values())
 

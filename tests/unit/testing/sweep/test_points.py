@@ -129,8 +129,7 @@ def test_nurseries_are_found_without_being_exposed() -> None:
         async with trio.open_nursery() as outer:
             outer.start_soon(child)
 
-    # What runs is heard here, so none runs in a fork of this process.
-    run_sweep(scenario, at="nurseries", schedules=["fifo"], fork=False)
+    run_sweep(scenario, at="nurseries", schedules=["fifo"])
     assert names == {None, "nursery:scenario#1.0", "nursery:child#2.0"}
 
 
