@@ -143,6 +143,7 @@ class WatchedStream(trio.abc.HalfCloseableStream):
 class BareSocket:
     """What the router sees of a WebSocket, without the wire: one batch for each message."""
 
+    held_s = 0.0
     round_trip_s = None
 
     def __init__(self, frames: int, transport: WatchedStream, rig: Rig) -> None:
