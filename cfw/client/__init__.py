@@ -14,7 +14,6 @@ Trio and `schemas`, and nothing of the worker.
 from cfw.client._capture import Capture, open_capture
 from cfw.client._clock import ClockOffset
 from cfw.client._encode import FrameEncoder
-from cfw.client._end import Receipt
 from cfw.client._errors import (
     AccessDenied,
     ClockUnknown,
@@ -25,9 +24,10 @@ from cfw.client._errors import (
     StartMissed,
 )
 from cfw.client._feed import Feed, open_feed
-from cfw.client._film import Film, FilmOptions, FilmPart, film
+from cfw.client._film import Film, FilmOptions, film
 from cfw.client._follow import FeedOpening, FeedOutage, follow_feed
 from cfw.client._options import CaptureOptions, ConnectOptions, FeedOptions
+from cfw.client._receipts import FilmPart, Receipt
 from cfw.client._start import FilmStart
 from cfw.client._worker import Worker, ask_worker
 from cfw.client.sync import SyncCapture, SyncFeed, SyncFilm

@@ -16,8 +16,8 @@ import trio
 
 from cfw.client._capture import Capture
 from cfw.client._clock import ClockOffset
-from cfw.client._end import Receipt
-from cfw.client._film import Film, FilmPart
+from cfw.client._film import Film
+from cfw.client._receipts import FilmPart, Receipt
 from cfw.client._start import FilmStart
 from schemas import WorkerLimits
 

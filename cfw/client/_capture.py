@@ -20,10 +20,11 @@ from trio_websocket import ConnectionClosed
 
 from cfw.client._clock import ClockOffset, RigClock
 from cfw.client._encode import Frame, FrameEncoder
-from cfw.client._end import Receipt, outcome_of, read_abort
+from cfw.client._end import outcome_of, read_abort
 from cfw.client._errors import ConnectionLost
 from cfw.client._link import GRACE_S, Address, Link, open_link
 from cfw.client._options import CaptureOptions, CaptureSettings
+from cfw.client._receipts import Receipt
 from schemas import (
     SCHEMA_VERSION,
     CaptureAbort,

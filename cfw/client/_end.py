@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
-import attrs
 from trio_websocket import CloseReason
 
 from cfw.client._errors import ConnectionLost
+from cfw.client._receipts import Receipt
 from schemas import (
     ABORTS,
     CaptureAbort,
@@ -19,34 +17,6 @@ from schemas import (
 )
 
 _NO_CLOSE_FRAME = frozenset({1005, 1006})  # RFC 6455, section 7.4.1: never on the wire
-
-
-@attrs.frozen
-class Receipt:
-    """What the worker has taken, and its consumer after it.
-
-    Args:
-        frames: how many.
-        bytes: of all frames together, without metadata.
-    """
-
-    frames: int
-    bytes: int
-
-    @classmethod
-    def parse(cls, text: str) -> Receipt:
-        """Read the reason of a close frame 1000.
-
-        Raises:
-            ValueError: it is no receipt.
-        """
-        value = json.loads(text)
-        frames, taken = (
-            (value.get("frames"), value.get("bytes")) if type(value) is dict else (None, None)
-        )
-        if type(frames) is not int or type(taken) is not int or min(frames, taken) < 0:
-            raise ValueError(f"not a receipt: {text[:80]!r}")
-        return cls(frames, taken)
 
 
 def read_abort(message: str | bytes) -> CaptureAbort | None:

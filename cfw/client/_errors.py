@@ -13,14 +13,10 @@ CaptureError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 
+from cfw.client._receipts import FilmPart
 from schemas import CaptureError
-
-if TYPE_CHECKING:
-    from cfw.client._film import FilmPart
 
 
 @attrs.define(slots=False, eq=False)

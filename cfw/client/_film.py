@@ -22,9 +22,9 @@ import trio
 from cfw.client._capture import Capture, run_capture
 from cfw.client._clock import RigClock
 from cfw.client._encode import Frame
-from cfw.client._end import Receipt
 from cfw.client._errors import ConnectionRefused, FilmIncomplete, LimitsUnknown
 from cfw.client._options import CaptureOptions, CaptureSettings, check_seconds
+from cfw.client._receipts import FilmPart, Receipt
 from cfw.client._retry import Backoff, passes
 from cfw.client._start import FilmStart, find_start
 from cfw.client._worker import Worker, ask
@@ -42,28 +42,6 @@ _MOST_MARGIN_S: Final = 5.0
 #: refused is refused by then.
 SETTLE_S: Final = 0.25
 _NS_PER_S: Final = 1_000_000_000
-
-
-@attrs.frozen
-class FilmPart:
-    """One capture of a film.
-
-    Args:
-        capture_id: its name at the worker and in the feed.
-        first_frame: the number, in the film, of its first frame; they count from 1.
-        frames_sent: frames given to it.
-        bytes_sent: of those together.
-        receipt: what the worker confirmed; None while there is no receipt, or for ever.
-        failure: why there will be none; None otherwise, and where the film was left without
-            an end, by an exception of its body.
-    """
-
-    capture_id: str
-    first_frame: int
-    frames_sent: int
-    bytes_sent: int
-    receipt: Receipt | None = None
-    failure: CaptureError | None = None
 
 
 class FilmOptions(CaptureOptions, total=False):
