@@ -20,7 +20,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
 #: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 20
+PATIENCE_S = 40
+#: How long each try to start a browser may take. The first on a new machine reads 300 MB from a
+#: disk that is cold, beside other tests; one that hangs is begun anew in a folder of its own.
+STARTS_S = (40, 40)
+SAYS = "stderr.txt"
 OPTIONS = (
     "--headless",
     "--no-sandbox",  # it has none to offer to root, which tests in a container run as
@@ -45,13 +49,32 @@ def running_chromium(profile: Path) -> Iterator[str]:
     program = next(found, None)
     if program is None:
         pytest.skip("chromium is not installed")
-    with subprocess.Popen(
-        [program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    unheard = ""
+    for attempt, patience_s in enumerate(STARTS_S):
+        folder = profile / str(attempt)
+        with _started(program, folder) as process:
+            url = _devtools_url(process, folder / "DevToolsActivePort", patience_s)
+            if url is not None:
+                yield url
+                return
+        unheard += f"\nwithin {patience_s} s, exit {process.returncode}: {_said(folder)}"
+    raise AssertionError(f"chromium does not listen{unheard}")
+
+
+@contextmanager
+def _started(program: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The browser's process until it has ended; what it says is kept in its folder."""
+    folder.mkdir(parents=True)
+    with (
+        (folder / SAYS).open("wb") as says,
+        subprocess.Popen(
+            [program, *OPTIONS, f"--user-data-dir={folder}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=says,
+        ) as process,
+    ):
         try:
-            yield _devtools_url(process, profile / "DevToolsActivePort")
+            yield process
         finally:
             process.terminate()
             try:
@@ -60,15 +83,21 @@ def running_chromium(profile: Path) -> Iterator[str]:
                 process.kill()
 
 
-def _devtools_url(process: subprocess.Popen[bytes], port_file: Path) -> str:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "chromium ended at once"
+def _said(folder: Path) -> str:
+    return (folder / SAYS).read_text(errors="replace")[-2000:]
+
+
+def _devtools_url(
+    process: subprocess.Popen[bytes], port_file: Path, patience_s: float
+) -> str | None:
+    """Where the browser is driven; None when it ended or did not say so in time."""
+    deadline = time.monotonic() + patience_s
+    while process.poll() is None and time.monotonic() < deadline:
         lines = port_file.read_text().split() if port_file.exists() else []
         if len(lines) == 2:
             return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
         time.sleep(0.05)
-    raise AssertionError("chromium does not listen")
+    return None
 
 
 @attrs.define(eq=False)
