@@ -1,9 +1,12 @@
 """`cfw bench`: the worker beside other servers that do the same work, side by side in one run.
 
-command     the options, and the order of things
-measures    what is measured, and what came of it
+measures    what is measured, and what came of it: a module for each question
+plan        how much of it
+rounds      from server to server
 servers     processes on their own core
-rig, load   what the rigs send, and when
-report, plot    tables, JSON, SVG
+load, sender    what is sent when
+rig, frames     by whom, and what
+tables, report, plot    medians and ratios; for people, JSON, SVG
+reading     ways to read the metadata of a frame
 peers       the other servers
 """

@@ -95,6 +95,11 @@ class Server:
         # clock_getcpuclockid(3): the clock of a process is made from its number.
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
+    def cpu_since(self, before: float | None) -> float | None:
+        """CPU seconds since a call of `cpu_s`, which gave `before`."""
+        now = self.cpu_s()
+        return None if before is None or now is None else now - before
+
     def split_s(self) -> tuple[float, float] | None:
         """What of `cpu_s` was its own work, and what the kernel's for it.
 

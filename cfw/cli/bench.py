@@ -10,10 +10,12 @@ import attrs
 import click
 from rich.console import Console
 
-from cfw.bench.measures import FULL, NAMES, SHORT, USUAL, USUALLY, Bench, Plan
+from cfw.bench.measures import NAMES, USUALLY, run
 from cfw.bench.peers import PEERS
+from cfw.bench.plan import FULL, SHORT, USUAL, Plan
 from cfw.bench.plot import svg
 from cfw.bench.report import as_json, print_tables, warnings
+from cfw.bench.rounds import Rounds
 from cfw.bench.servers import cores, pin
 from cfw.sinks import check_sink_url
 
@@ -110,8 +112,8 @@ def bench(
     others = [name for name in peers or PEERS if name != "none"]
     status = Console(stderr=True)
     with status.status("starting") as line:
-        run = Bench([*workers, *others], server_core, chosen, line.update)
-        tables = run.run(measures or USUALLY)
+        rounds_ = Rounds([*workers, *others], server_core, chosen, line.update)
+        tables = run(measures or USUALLY, rounds_)
     if json_file is None or json_file.name != "<stdout>":
         print_tables(tables, Console())
     for warning in warnings(tables):

@@ -19,8 +19,8 @@ from types import FrameType
 import structlog
 import trio
 
+from cfw.bench.frames import BINARY, CLOSE, TEXT, message, picture
 from cfw.bench.peers.checks import LIMITS
-from cfw.bench.rig import BINARY, CLOSE, TEXT, message, picture
 from cfw.limits import Times
 from cfw.routes import PATH, Router
 from cfw.routes.registry import Registry

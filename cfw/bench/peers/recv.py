@@ -11,8 +11,8 @@ from typing import TypeAlias
 import trio
 from websockets.utils import apply_mask
 
+from cfw.bench.frames import CLOSING_END, MASK
 from cfw.bench.peers.checks import Consumer
-from cfw.bench.rig import CLOSING_END, MASK
 from cfw.wire.receiver import MAX_READ_BYTES
 
 #: What the worker reads at once, and as it does: into one space for all connections.

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from cfw.bench.frames import BINARY, message, picture
 from cfw.bench.peers import BARE, PEERS
-from cfw.bench.rig import BINARY, End, Rig, message, picture
+from cfw.bench.rig import End, Rig
 from cfw.bench.servers import Server, cores, running
 
 #: The worker is held to the same table; bare reads check nothing, which is what they are for.
