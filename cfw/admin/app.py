@@ -13,9 +13,8 @@ from cfw.admin._pace import LivePace
 from cfw.admin.exposition import exposition
 from cfw.admin.feed import feed_handler
 from cfw.admin.invitations import Desk, invitation_routes
-from cfw.admin.pages import page_routes
+from cfw.admin.pages import codes_route, page_routes
 from cfw.admin.pictures import picture_routes
-from cfw.explanations import explained_codes
 from cfw.http.messages import NO_STORE, Request, Response, json_answer, problem
 from cfw.http.routing import App, Route
 from cfw.limits import Limits, Times
@@ -139,9 +138,6 @@ def create_app(
             }
         )
 
-    async def codes(_: Request) -> Response:
-        return json_answer(explained_codes())
-
     return App(
         [
             Route("/healthz", healthz),
@@ -152,7 +148,7 @@ def create_app(
             Route("/ended", ended),
             Route("/refused", refused),
             Route("/info", info),
-            Route("/codes", codes),
+            codes_route(),
             *invitation_routes(desk),
             *page_routes(capture_url),
             *picture_routes(hub, registry, pace),

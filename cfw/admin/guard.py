@@ -17,17 +17,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import html
 import secrets
 from collections.abc import Callable
 from importlib import resources
 from urllib.parse import parse_qs
 
-import attrs
 import structlog
 
 from cfw.admin.pictures import is_picture
-from cfw.admin.words import SIGN_IN, language_of
+from cfw.admin.words import filled, words_for
 from cfw.http.messages import (
     NO_STORE,
     SAFE_METHODS,
@@ -134,19 +132,16 @@ class _Door:
         return Response(303, headers={**NO_STORE, **to})
 
     def _ask(self, request: Request, back: str, *, is_wrong: bool = False) -> Response:
-        language = language_of(request.header("accept-language") or "")
-        words = SIGN_IN[language]
+        words = words_for(request.header("accept-language"))
+        texts = words.sign_in
         said = {
-            **attrs.asdict(words),
-            "lang": language,
+            **texts,
+            "lang": words.language,
             "back": back if back in _PAGES else "/",
-            "problem": words.wrong if is_wrong else "",
+            "problem": texts["wrong"] if is_wrong else "",
         }
-        page = self._page
-        for name, text in said.items():
-            page = page.replace(f"{{{name}}}", html.escape(text))
         headers = {**self._headers, "www-authenticate": "Bearer"}
-        return Response(401, page.encode(), headers)
+        return Response(401, filled(self._page, said).encode(), headers)
 
     def _cookie(self, entry: Entry) -> str:
         return hmac.digest(self._secret, entry.digest, "sha256").hex()

@@ -2,7 +2,8 @@
 
 Who only films has the second one alone, at the port for rigs.
 
-The files are read when the application is made, and only those named here are ever served.
+The files are read when the application is made, and only those named here are ever served. The
+page that films is there in each language of `cfw.admin.words`, the live one in English.
 A page runs nothing but these files and connects to nothing but this worker: its content
 security policy says so to the browser.
 """
@@ -14,7 +15,8 @@ from importlib import resources
 from pathlib import PurePath
 from urllib.parse import urlsplit
 
-from cfw.http.messages import Request, Response
+from cfw.admin.words import WORDS, Words, filled, words_for
+from cfw.http.messages import Request, Response, json_answer
 from cfw.http.routing import Route
 
 _PAGES = {"/": "live.html", "/capture": "capture.html"}
@@ -41,6 +43,7 @@ _FILM_FILES = (
     "shoot.js",
     "thinner.js",
     "wake-lock.js",
+    "words.js",
 )
 #: And the live page with it.
 _FILES = (
@@ -65,6 +68,10 @@ _FILES = (
     "tile.js",
     "view.js",
 )
+#: Pages of participants.
+_TRANSLATED = ("capture.html",)
+#: Where a page has the texts of its scripts.
+_WORDS = "<!-- words -->"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -111,13 +118,51 @@ def _routes(names: dict[str, str], capture_url: str) -> list[Route]:
 
 def _route(path: str, name: str, headers: dict[str, str]) -> Route:
     content = resources.files("cfw.admin").joinpath("static", name).read_bytes()
-    typed = {**headers, "content-type": _TYPES[PurePath(name).suffix]}
+    kind = PurePath(name).suffix
+    typed = {**headers, "content-type": _TYPES[kind]}
+    if kind == ".html":
+        return _page(path, content.decode(), typed, is_translated=name in _TRANSLATED)
     answer = Response(200, content, typed)
 
     async def show(_: Request) -> Response:
         return answer
 
     return Route(path, show)
+
+
+def _page(path: str, page: str, headers: dict[str, str], *, is_translated: bool) -> Route:
+    if is_translated:
+        headers = {**headers, "vary": "accept-language"}
+    answers = {
+        language: Response(200, _worded(page, words).encode(), headers)
+        for language, words in WORDS.items()
+    }
+
+    async def show(request: Request) -> Response:
+        liked = request.header("accept-language") if is_translated else None
+        return answers[words_for(liked).language]
+
+    return Route(path, show)
+
+
+def _worded(page: str, words: Words) -> str:
+    # No script for a browser, so that its policy has nothing against it.
+    table = f'<script type="application/json" id="words">{words.for_scripts}</script>'
+    texts = {**words.capture, "lang": words.language}
+    return filled(page, texts).replace(_WORDS, table)
+
+
+def codes_route() -> Route:
+    """`/codes`: what each error code means and what to do, in the language asked for."""
+    answers = {
+        language: json_answer(words.codes, headers={"vary": "accept-language"})
+        for language, words in WORDS.items()
+    }
+
+    async def show(request: Request) -> Response:
+        return answers[words_for(request.header("accept-language")).language]
+
+    return Route("/codes", show)
 
 
 def _policy(capture_url: str) -> str:

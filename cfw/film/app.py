@@ -7,8 +7,7 @@ import json
 import attrs
 import structlog
 
-from cfw.admin.pages import film_routes
-from cfw.explanations import explained_codes
+from cfw.admin.pages import codes_route, film_routes
 from cfw.http.messages import Answer, Handler, Request, Response, json_answer, problem
 from cfw.http.origin import own_pages_only
 from cfw.http.routing import App, Route
@@ -53,9 +52,6 @@ def create_film_app(
             }
         )
 
-    async def codes(_: Request) -> Response:
-        return json_answer(explained_codes())
-
     async def refused(request: Request) -> Response:
         # Who films learns of no other device.
         told = refusals.told(group_of(request.peer))
@@ -99,7 +95,7 @@ def create_film_app(
         [
             *film_routes(capture_url),
             Route("/info", info),
-            Route("/codes", codes),
+            codes_route(),
             Route("/refused", refused),
             Route("/join", join, ("POST",)),
             Route("/joined", joined),

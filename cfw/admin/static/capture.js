@@ -11,13 +11,16 @@ import {
   factsOf,
   limitsText,
   progressText,
+  refusalText,
   rescuedText,
   resultText,
 } from "./film-words.js";
+import { pixels } from "./format.js";
 import { join } from "./join.js";
 import { whyRefused } from "./refused.js";
 import { getInfo } from "./settings.js";
 import { Shoot } from "./shoot.js";
+import { known, quoted, say } from "./words.js";
 
 /** As far as a form has to know: a film ends when somebody stops it, or with its invitation. */
 const LONGEST_FILM_S = 86_400;
@@ -26,6 +29,12 @@ const USUAL_FPS = 15;
 const REMEMBERED = ["user", "session"];
 
 const part = (name) => document.querySelector(`#${name}`);
+/** What the button says, by what the page does; at first as the page came. */
+const PRESSED = {
+  ready: part("go").textContent,
+  filming: say("stop"),
+  closing: say("finishing"),
+};
 const video = part("preview");
 const encoder = new Encoder();
 
@@ -48,8 +57,9 @@ function fillForm() {
   // What fits one capture, as people count.
   part("duration").value = Math.min(longest < 1 ? longest : Math.floor(longest), USUAL_FILM_S);
   part("duration").min = Math.min(1, longest);
-  part("fps-limit").textContent = `1 to ${max_fps}`;
-  part("duration-limit").textContent = `one capture: up to ${longest} s`;
+  part("fps-limit").textContent = say("fps_limit", { most: max_fps });
+  const time = say("second", { number: longest });
+  part("duration-limit").textContent = say("duration_limit", { time });
   part("limits").textContent = limitsText(info);
   const asksForToken = info.needs_token && invited === null;
   part("token-field").hidden = !asksForToken;
@@ -61,7 +71,7 @@ function fillForm() {
 function fillSizes(most) {
   const before = part("size").value;
   const options = sizesFor(info.limits, most).map(
-    ([width, height]) => new Option(`${width} × ${height}`, `${width}x${height}`),
+    ([width, height]) => new Option(pixels({ width, height }), `${width}x${height}`),
   );
   part("size").replaceChildren(...options);
   if (options.some(({ value }) => value === before)) part("size").value = before;
@@ -90,13 +100,21 @@ function plan() {
   };
 }
 
+/** Of an invitation that lets nobody in, or of a worker that does not say. */
+function whyNotLetIn({ status, message }) {
+  if (status === undefined) return [say("no_answer")];
+  const why = known(message);
+  if (why !== null) return [say("not_let_in", { why })];
+  return [...part("uninvited").childNodes, " ", quoted(message)];
+}
+
 /** Who came with an invitation films as the user it names, in its session. */
 async function signIn() {
   part("pages").hidden = true; // at the port for rigs there is no other
   try {
     invited = await join();
   } catch (error) {
-    part("uninvited").textContent = `${error.message}. Ask for another code, and scan it.`;
+    part("uninvited").replaceChildren(...whyNotLetIn(error));
   }
   const names = invited && { user: invited.user_id, session: invited.session_id };
   for (const [name, value] of Object.entries(names ?? {})) {
@@ -148,7 +166,8 @@ function describeCamera() {
 async function listCameras() {
   const cameras = await Camera.list();
   const options = cameras.map(
-    ({ deviceId, label }, index) => new Option(label || `Camera ${index + 1}`, deviceId),
+    ({ deviceId, label }, index) =>
+      new Option(label || say("camera_number", { number: index + 1 }), deviceId),
   );
   part("camera").replaceChildren(...options);
   part("camera").value = camera?.deviceId ?? "";
@@ -162,7 +181,7 @@ function tryCamera() {
       await turnOn();
     } catch (error) {
       turnOff();
-      report("bad", "No camera", [cameraProblem(error)]);
+      report("bad", say("no_camera"), cameraProblem(error));
       await listCameras().catch(() => {}); // the next one may be chosen by the browser
     }
   });
@@ -201,7 +220,7 @@ async function start() {
   const begun = performance.now();
   shoot = new Shoot(video, camera, encoder, info, wanted);
   show("filming");
-  report("plain", "Filming", []);
+  report("plain", say("title_filming"), []);
   const outcome = await shoot.run((state) => showProgress(state, wanted.durationMs));
   shoot = null;
   if (outcome.failure === null) reportResult(outcome);
@@ -229,12 +248,13 @@ function show(state) {
   const isFilming = state !== "ready";
   part("fields").disabled = isFilming;
   part("go").disabled = state === "closing";
-  part("go").textContent = { ready: "Start capture", filming: "Stop", closing: "Finishing" }[state];
+  part("go").textContent = PRESSED[state];
   part("running").hidden = !isFilming;
   part("now").textContent = "";
-  if (state === "closing") part("left").textContent = "waiting for the receipt";
+  if (state === "closing") part("left").textContent = say("receipt_awaited");
 }
 
+/** Lines and facts are texts, or nodes of another language. */
 function report(kind, title, lines, facts = []) {
   const result = part("result");
   result.dataset.kind = kind;
@@ -243,12 +263,13 @@ function report(kind, title, lines, facts = []) {
   const list = document.createElement("dl");
   for (const [name, value] of facts.filter(([, value]) => value !== null)) {
     const [term, told] = [document.createElement("dt"), document.createElement("dd")];
-    [term.textContent, told.textContent] = [name, value];
+    term.append(name);
+    told.append(value);
     list.append(term, told);
   }
   const paragraphs = lines.map((line) => {
     const paragraph = document.createElement("p");
-    paragraph.textContent = line;
+    paragraph.append(line);
     return paragraph;
   });
   result.replaceChildren(heading, ...paragraphs, ...(list.children.length ? [list] : []));
@@ -263,26 +284,31 @@ function reportResult(outcome) {
 async function reportFailure(outcome, begun) {
   const error = outcome.failure;
   if (!(error instanceof CaptureError)) {
-    report("bad", "Capture failed", [`This page made a mistake: ${error.message}`]);
+    report("bad", say("title_failed"), [say("page_mistake"), quoted(error.message)]);
     return;
   }
   const { code, detail, seq, observed, limit } = error;
   const refused = code === "unreachable" ? await whyRefused(info.capture_url, begun) : null;
   if (refused !== null) {
-    const lines = [`It says: ${refused.detail}.`, ...rescuedText(outcome)];
-    report("bad", "The worker refused the connection", lines, [
-      ["Status", refused.status],
-      ["Detail", detail],
+    const lines = [...refusalText(refused.status), ...rescuedText(outcome)];
+    report("bad", say("title_refused"), lines, [
+      [say("fact_says"), quoted(refused.detail)],
+      [say("fact_status"), refused.status],
+      [say("fact_address"), info.capture_url],
     ]);
     return;
   }
-  const lines = [...remedies(code, detail), ...rescuedText(outcome)];
+  const isUnreachable = code === "unreachable";
+  // A browser does not tell a page why.
+  const guess = isUnreachable && plan().token ? [say("unreachable_token")] : [];
+  const lines = [...remedies(code, detail), ...guess, ...rescuedText(outcome)];
   report("bad", meaning(code, detail), lines, [
-    ["Code", code],
-    ["Detail", detail],
-    ["Frame", seq],
-    ["Observed", observed],
-    ["Limit", limit],
+    [say("fact_code"), code],
+    [say("fact_address"), isUnreachable ? info.capture_url : null],
+    [say("fact_detail"), isUnreachable ? null : quoted(detail)],
+    [say("fact_frame"), seq],
+    [say("fact_observed"), observed],
+    [say("fact_limit"), limit],
   ]);
 }
 
@@ -297,7 +323,7 @@ async function begin() {
   try {
     [info] = await Promise.all([getInfo(), learnCodes()]);
   } catch {
-    report("bad", meaning("unreachable"), ["The worker does not answer. Reload this page once it runs."]);
+    report("bad", meaning("unreachable"), [say("no_answer")]);
     return;
   }
   if (info.needs_invitation && !(await signIn())) return;

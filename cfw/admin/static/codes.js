@@ -1,17 +1,12 @@
 // Every way a capture can fail: what it means and what to do, in the words of `cfw explain`.
 
 import { getJson } from "./settings.js";
+import { say } from "./words.js";
 
 /** What only a browser sees: the worker says nothing, and so cannot explain it either. */
 const SILENCE = {
-  unreachable: {
-    meaning: "No connection to the worker.",
-    rig: "Check that the worker runs and can be reached at its capture address from this device.",
-  },
-  connection_lost: {
-    meaning: "The connection broke off.",
-    rig: "Check the network, then film again. What arrived before is listed on the live page.",
-  },
+  unreachable: { meaning: say("unreachable"), rig: say("unreachable_rig") },
+  connection_lost: { meaning: say("connection_lost"), rig: say("connection_lost_rig") },
 };
 
 let told = {};
@@ -42,8 +37,9 @@ export const details = (code, detail) => (special(code, detail) ? "" : (detail ?
 
 /** What to do about it, one line for each who can do something. */
 export function remedies(code, detail) {
-  const { rig, operator } = special(code, detail) ?? entry(code) ?? { rig: `the command cfw explain ${code} says it.` };
-  const lines = [`What to do: ${rig}`];
-  if (operator) lines.push(`Whoever runs the worker: ${operator}`);
+  const unknown = { rig: say("unknown_code_rig", { code }) };
+  const { rig, operator } = special(code, detail) ?? entry(code) ?? unknown;
+  const lines = [say("to_do", { remedy: rig })];
+  if (operator) lines.push(say("to_do_operator", { remedy: operator }));
   return lines;
 }

@@ -1,6 +1,7 @@
 // What the page that films says: of the camera, while it films, and of what came of it.
 
-import { count, plural, rate, seconds, size } from "./format.js";
+import { count, pixels, rate, seconds, size } from "./format.js";
+import { quoted, say } from "./words.js";
 
 /** From here on so much is missing that something else should be chosen. */
 const MANY = 0.1;
@@ -10,74 +11,64 @@ const LEAST_MS = 1_000;
 const MOST_NAMED = 3;
 
 const CAMERA_PROBLEMS = {
-  NotAllowedError: "The browser may not use the camera. Allow it beside the address, then try again.",
-  NotFoundError: "This device has no camera that the browser can see.",
-  OverconstrainedError: "The camera that was chosen is not there any more. Choose another.",
-  NotReadableError: "Another program uses the camera. Close it, then try again.",
+  NotAllowedError: "camera_not_allowed",
+  NotFoundError: "camera_not_found",
+  OverconstrainedError: "camera_gone",
+  NotReadableError: "camera_in_use",
 };
+/** In this order; of each as many as the page has counted. */
+const SKIPPED = ["page", "encoder", "line", "size"];
+const REFUSALS = { 401: "refused_401", 403: "refused_403", 503: "refused_503" };
 
-/** Why there is no picture, while there is none. */
-const NOW = {
-  still: "No new picture comes from the camera. Nothing is sent meanwhile.",
-  muted: "The system, or another program, keeps the camera's pictures. Nothing is sent meanwhile.",
-  asleep: "This device was asleep. Nothing was sent meanwhile.",
-  hidden: "This page is not in front. Nothing is sent meanwhile.",
-};
+/** What the matter is with a camera: a line, and what the browser says where nothing fits. */
+export function cameraProblem({ name, message }) {
+  const fits = CAMERA_PROBLEMS[name];
+  return fits ? [say(fits)] : [say("camera_fails"), quoted(message)];
+}
 
-const PAUSED = {
-  still: (time) => `For ${time} the camera gave no new picture.`,
-  muted: (time) => `For ${time} the system, or another program, kept the camera's pictures.`,
-  asleep: (time) => `For ${time} this device was asleep.`,
-  hidden: (time) => `For ${time} this page was not in front: browsers give it no pictures then.`,
-};
-
-const were = (n, what) => `${plural(n, "picture was", "pictures were")} ${what}`;
-const SKIPPED = {
-  page: (n) => were(n, "missed: this device was busy with something else."),
-  encoder: (n) => were(n, "skipped: this device makes JPEGs more slowly than the camera pictures."),
-  line: (n) => were(n, "skipped: the network was slower than the camera."),
-  size: (n) => were(n, "skipped: they had more bytes than the worker takes in a frame."),
-};
-
-/** A receipt comes once; who was stopped meanwhile has not heard it. */
-const UNCONFIRMED =
-  "The browser stopped this page before it had every receipt. Whoever runs the worker sees on " +
-  "the live page whether the others arrived.";
-
-export const cameraProblem = (error) =>
-  CAMERA_PROBLEMS[error.name] ?? `The camera does not start: ${error.message}`;
+/** What an answer means that lets nobody in, in lines. */
+export const refusalText = (status) => (status in REFUSALS ? [say(REFUSALS[status])] : []);
 
 /** What a capture may have at this worker. */
 export function limitsText({ limits }) {
-  const { max_duration_s, max_frames, max_total_bytes } = limits;
-  const { max_width, max_height, max_pixels } = limits;
-  const isLess = max_pixels < max_width * max_height;
-  const pixels = isLess ? ` and ${count(max_pixels)} pixels` : "";
-  return (
-    `A capture at this worker has up to ${max_duration_s} s, ${plural(max_frames, "frame")} and ` +
-    `${size(max_total_bytes)}; pictures up to ${max_width} × ${max_height}${pixels}. ` +
-    "A longer film goes on in the next capture, without a gap."
-  );
+  const { max_duration_s, max_frames, max_total_bytes, max_pixels } = limits;
+  const [width, height] = [limits.max_width, limits.max_height];
+  const isLess = max_pixels < width * height;
+  return say(isLess ? "limits_pixels" : "limits", {
+    time: say("second", { number: max_duration_s }),
+    frames: say("frames", { n: max_frames }),
+    bytes: size(max_total_bytes),
+    size: pixels({ width, height }),
+    pixels: max_pixels,
+  });
 }
 
 /** What the camera gives, and what becomes of it. */
 export function cameraText(picture, fps, frame) {
-  const often = fps === undefined ? "" : ` at ${rate(fps)} pictures a second`;
+  const gives = { size: pixels(picture) };
+  const lines = [
+    fps === undefined
+      ? say("camera_gives", gives)
+      : say("camera_gives_at", { ...gives, rate: rate(fps) }),
+  ];
   const isSame = picture.width === frame.width && picture.height === frame.height;
-  const sent = isSame ? "" : `, sent as ${frame.width} × ${frame.height}`;
-  return `The camera gives ${picture.width} × ${picture.height}${often}${sent}.`;
+  if (!isSame) lines.push(say("camera_sent", { size: pixels(frame) }));
+  return lines.join(" ");
 }
 
 /** How far a film is: the time left, what was sent, and what has to be known now. */
 export function progressText(state, durationMs) {
   const { framesSent, bytesSent, captures, skipped, lastedMs, cause, isScreenKept } = state;
-  const lost = skipped ? `, ${count(skipped)} skipped` : "";
-  const which = captures > 1 ? `, capture ${count(captures)}` : "";
-  const screen = "This browser cannot keep the screen on; if it goes off, filming pauses.";
+  const sent = [
+    say("sent", { frames: say("frames", { n: framesSent }), bytes: size(bytesSent) }),
+    ...(skipped ? [say("skipped", { n: skipped })] : []),
+    ...(captures > 1 ? [say("capture_number", { number: captures })] : []),
+  ];
+  const screen = isScreenKept ? "" : say("screen");
   return {
-    left: `${seconds(durationMs - lastedMs)} left`,
-    sent: `${plural(framesSent, "frame")}, ${size(bytesSent)} sent${lost}${which}`,
-    now: NOW[cause] ?? (isScreenKept ? "" : screen),
+    left: say("left", { time: seconds(durationMs - lastedMs) }),
+    sent: sent.join(", "),
+    now: cause === null ? screen : say(`now_${cause}`),
   };
 }
 
@@ -87,25 +78,28 @@ function pausesText(pauses) {
   for (const { cause, ms } of pauses) byCause.set(cause, [...(byCause.get(cause) ?? []), ms]);
   return [...byCause].map(([cause, times]) => {
     const sum = seconds(times.reduce((all, ms) => all + ms, 0));
-    return PAUSED[cause](times.length > 1 ? `${sum} in ${count(times.length)} pauses` : sum);
+    const n = times.length;
+    return say(`paused_${cause}`, { time: n > 1 ? say("in_pauses", { time: sum, n }) : sum });
   });
 }
 
 function skippedText(skipped, framesSent) {
-  const lines = Object.entries(SKIPPED)
-    .filter(([reason]) => skipped[reason] > 0)
-    .map(([reason, say]) => say(skipped[reason]));
+  const lines = SKIPPED.filter((reason) => skipped[reason] > 0).map((reason) =>
+    say(`skipped_${reason}`, { n: skipped[reason] }),
+  );
   const all = Object.values(skipped).reduce((sum, n) => sum + n, 0);
-  if (all > MANY * framesSent) lines.push("Choose a smaller picture or fewer frames a second.");
+  if (all > MANY * framesSent) lines.push(say("choose_less"));
   return lines;
 }
 
 function receiptText({ framesSent, receipt, parts }) {
-  const { frames, bytes } = receipt;
-  const where = parts.length > 1 ? `, in ${plural(parts.length, "capture")},` : "";
-  return frames === framesSent
-    ? `The worker took ${plural(frames, "frame")}, ${size(bytes)}${where} and passed on every one.`
-    : `The worker confirmed ${count(frames)} of ${plural(framesSent, "frame")}.`;
+  const frames = say("frames", { n: framesSent });
+  if (receipt.frames !== framesSent) {
+    return say("receipt_less", { confirmed: receipt.frames, frames });
+  }
+  const bytes = size(receipt.bytes);
+  if (parts.length < 2) return say("receipt", { frames, bytes });
+  return say("receipt_parts", { frames, bytes, captures: say("captures", { n: parts.length }) });
 }
 
 const isSlow = ({ cameraFps, fps, filmedMs }) =>
@@ -117,36 +111,36 @@ function missingText(outcome) {
   lines.push(...skippedText(outcome.skipped, outcome.framesSent));
   if (isSlow(outcome)) {
     const { cameraFps, fps } = outcome;
-    lines.push(
-      `${rate(cameraFps)} pictures a second came from the camera; ${count(fps)} were asked for. ` +
-        "In little light cameras take fewer.",
-    );
+    lines.push(say("slow", { rate: rate(cameraFps), asked: fps }));
   }
   return lines;
 }
 
 function missingTitle({ pauses, skipped, end }) {
-  if (end === "camera") return "The camera went away";
-  if (pauses.length > 0) return "Filmed with a pause";
-  if (Object.values(skipped).some((n) => n > 0)) return "Filmed with pictures missing";
-  return "The camera was slower than asked";
+  if (end === "camera") return say("title_camera_ended");
+  if (pauses.length > 0) return say("title_paused");
+  if (Object.values(skipped).some((n) => n > 0)) return say("title_skipped");
+  return say("title_slow");
 }
 
 /** Each by its name, or the first and the last of many: they are numbered. */
 function namesOf(parts) {
   const names = parts.map(({ captureId }) => captureId);
-  return names.length > MOST_NAMED ? `${names[0]} to ${names.at(-1)}` : names.join(", ");
+  const [first, last] = [names[0], names.at(-1)];
+  return names.length > MOST_NAMED ? say("range", { first, last }) : names.join(", ");
 }
 
 /** The numbers of a film, by name. */
 export function factsOf({ receipt, parts, framesSent, filmedMs, cameraFps, fps, skipped }) {
   const all = Object.values(skipped).reduce((sum, n) => sum + n, 0);
+  const isWhole = framesSent === receipt.frames;
+  const some = () => say("of", { part: receipt.frames, all: framesSent });
   return [
-    ["Frames", framesSent === receipt.frames ? count(framesSent) : `${count(receipt.frames)} of ${count(framesSent)}`],
-    ["Bytes", count(receipt.bytes)],
-    ["Skipped", all ? count(all) : null],
-    ["Pictures a second", filmedMs > 0 ? `${rate(cameraFps)} of ${count(fps)}` : null],
-    [parts.length > 1 ? "Captures" : "Capture", namesOf(parts)],
+    [say("fact_frames"), isWhole ? count(framesSent) : some()],
+    [say("fact_bytes"), count(receipt.bytes)],
+    [say("fact_skipped"), all ? count(all) : null],
+    [say("fact_rate"), filmedMs > 0 ? say("of", { part: rate(cameraFps), all: fps }) : null],
+    [say(parts.length > 1 ? "fact_captures" : "fact_capture"), namesOf(parts)],
   ];
 }
 
@@ -160,19 +154,20 @@ export function factsOf({ receipt, parts, framesSent, filmedMs, cameraFps, fps, 
 export function resultText(outcome) {
   const missing = missingText(outcome);
   if (outcome.end === "camera") {
-    missing.unshift("The camera was pulled out, or taken from this page; the film ends there.");
+    missing.unshift(say("camera_ended"));
   }
   if (outcome.framesSent === 0) {
-    const lines = missing.length ? missing : ["No picture came from the camera."];
-    return { kind: "bad", title: "Nothing was filmed", lines };
+    const lines = missing.length ? missing : [say("no_picture")];
+    return { kind: "bad", title: say("title_nothing"), lines };
   }
   const lines = [receiptText(outcome), ...missing];
   if (outcome.receipt.frames !== outcome.framesSent) {
-    if (outcome.framesUnconfirmed > 0) lines.splice(1, 0, UNCONFIRMED);
-    return { kind: "bad", title: "Film not confirmed", lines };
+    // A receipt comes once; who was stopped meanwhile has not heard it.
+    if (outcome.framesUnconfirmed > 0) lines.splice(1, 0, say("unconfirmed"));
+    return { kind: "bad", title: say("title_unconfirmed"), lines };
   }
   if (missing.length > 0) return { kind: "warn", title: missingTitle(outcome), lines };
-  const title = outcome.parts.length > 1 ? "Film complete" : "Capture complete";
+  const title = say(outcome.parts.length > 1 ? "title_film" : "title_capture");
   return { kind: "good", title, lines };
 }
 

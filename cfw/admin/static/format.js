@@ -1,8 +1,11 @@
-// Numbers and times as people read them.
+// Numbers and times as people read them, in the language of the page.
+
+import { count, language, say } from "./words.js";
+
+export { count };
 
 const ISO =
   /^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d)(?::?(\d\d))?)?$/;
-const GROUPED = new Intl.NumberFormat("en");
 
 /** Milliseconds since 1970 UTC of a timestamp of the protocol, to a fraction of a microsecond. */
 export function instant(text) {
@@ -15,15 +18,22 @@ export function instant(text) {
   return utc - (sign === "-" ? -offset : offset) + Number(`0.${fraction ?? 0}`) * 1_000;
 }
 
-export const count = (n) => GROUPED.format(n);
+/** With exactly so many digits behind the point. */
+const DIGITS = [0, 1, 2].map((digits) => {
+  const fixed = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(language, { ...fixed, useGrouping: false });
+});
+const fixed = (n, digits) => DIGITS[digits].format(n);
 
-export const rate = (n) => n.toFixed(n < 99.95 ? 1 : 0);
+export const rate = (n) => fixed(n, n < 99.95 ? 1 : 0);
 
 export function size(bytes) {
-  if (bytes < 1_000) return `${bytes} B`;
-  if (bytes < 999_500) return `${Math.round(bytes / 1_000)} kB`;
-  return `${(bytes / 1e6).toFixed(bytes < 9.995e6 ? 2 : 1)} MB`;
+  if (bytes < 1_000) return say("byte", { number: bytes });
+  if (bytes < 999_500) return say("kilobyte", { number: Math.round(bytes / 1_000) });
+  return say("megabyte", { number: fixed(bytes / 1e6, bytes < 9.995e6 ? 2 : 1) });
 }
+
+export const pixels = ({ width, height }) => `${width} × ${height}`;
 
 /** A distance of two clocks; negative when the rig's is ahead. */
 export function delay(ms) {
@@ -36,7 +46,7 @@ export function delay(ms) {
   return `${minus}${count(Math.round(far / 1_000))} s`;
 }
 
-export const seconds = (ms) => `${(Math.max(0, ms) / 1_000).toFixed(1)} s`;
+export const seconds = (ms) => say("second", { number: fixed(Math.max(0, ms) / 1_000, 1) });
 
 /** The time of day here, where the page is read. */
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");

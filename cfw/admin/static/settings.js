@@ -1,10 +1,15 @@
 // What `GET /info` says about the worker.
 
+import { language } from "./words.js";
+
 const ANSWER_MS = 5_000;
 
 /** JSON from this worker; rejects when it does not answer with it in time. */
 export async function getJson(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_MS) });
+  const answer = await fetch(path, {
+    headers: { "accept-language": language },
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
   // The cookie has ended, with the worker or its token: loading the page asks for the token.
   if (answer.status === 401) location.reload();
   if (!answer.ok) throw Object.assign(new Error(await refusal(answer)), { status: answer.status });

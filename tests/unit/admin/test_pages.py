@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from importlib import resources
 
+import attrs
 import httpx
 import pytest
 
+from cfw.admin.words import WORDS
 from tests.unit.admin.served import make_app, served
 
 STATIC = resources.files("cfw.admin") / "static"
@@ -25,19 +29,22 @@ def text(name: str) -> str:
     return (STATIC / name).read_text("utf-8")
 
 
-async def get(path: str, **options: str) -> httpx.Response:
+async def get(path: str, language: str = "", **options: str) -> httpx.Response:
     async with (
         served(make_app(**options)) as server,
         httpx.AsyncClient(trust_env=False) as client,
     ):
-        return await client.get(f"http://127.0.0.1:{server.port}{path}")
+        headers = {"accept-language": language}
+        return await client.get(f"http://127.0.0.1:{server.port}{path}", headers=headers)
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_every_file_is_served_as_what_it_is(name: str) -> None:
     """The bytes of the package, their type, and the headers that keep a page to itself."""
     answer = await get(PAGES.get(name, f"/static/{name}"))
-    assert (answer.status_code, answer.content) == (200, (STATIC / name).read_bytes())
+    assert answer.status_code == 200
+    if name not in PAGES:  # which have their texts put in
+        assert answer.content == (STATIC / name).read_bytes()
     headers = answer.headers
     assert headers["content-type"] == TYPES[name.rpartition(".")[2]]
     assert headers["cache-control"] == "no-cache"
@@ -55,6 +62,41 @@ async def test_every_file_is_served_as_what_it_is(name: str) -> None:
         "frame-ancestors": "'none'",
         "require-trusted-types-for": "'script'",
     }
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+async def test_the_page_that_films_comes_in_the_language_of_who_reads_it(language: str) -> None:
+    """With all its texts, those of its scripts as data; the one for operators is English."""
+    answer = await get("/capture", language=f"{language}-XX, en;q=0.3")
+    assert f'<html lang="{language}">' in answer.text
+    assert answer.headers["vary"] == "accept-language"
+    words = WORDS[language]
+    for text in words.capture.values():
+        assert html.escape(text).replace("`", "") in re.sub("</?code>", "", answer.text)
+    assert not re.search(r"\{[a-z_]+\}", answer.text.partition("<body>")[2])
+    (table,) = re.findall(
+        r'<script type="application/json" id="words">(.*?)</script>', answer.text
+    )
+    assert json.loads(table) == {"film": words.film, "details": words.details}
+    live = await get("/", language=language)
+    assert '<html lang="en">' in live.text
+    assert WORDS["en"].for_scripts in live.text
+    assert "vary" not in live.headers
+
+
+def test_no_text_can_end_the_script_that_it_stands_in() -> None:
+    """Whatever a translator writes."""
+    words = attrs.evolve(WORDS["de"], film={"left": "</script><b>"})
+    assert "<" not in words.for_scripts
+    assert json.loads(words.for_scripts)["film"] == {"left": "</script><b>"}
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+async def test_codes_are_told_in_the_language_that_is_asked_for(language: str) -> None:
+    """Also to a program; the codes stay codes."""
+    answer = await get("/codes", language=language)
+    assert answer.json() == json.loads(json.dumps(WORDS[language].codes))
+    assert answer.headers["vary"] == "accept-language"
 
 
 async def test_the_policy_knows_a_public_url_without_a_port() -> None:

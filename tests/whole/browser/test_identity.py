@@ -56,7 +56,7 @@ async def test_a_person_signs_in_watches_and_films(
         assert await page.run("[user.value, session.value]") == ["ada", "s-1"]
         await film(page, make_token())
         await page.until("document.querySelector('#result').dataset.kind === 'bad'")
-        assert "the token is not one of its own" in await page.text("#result")
+        assert "The token is not one of its own" in await page.text("#result")
         await film(page, RIGS)
         await page.until(FILMED)
         await page.goto(admin(worker.addresses))

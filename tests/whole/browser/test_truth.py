@@ -16,6 +16,7 @@ import pytest
 import trio
 import trio.lowlevel
 
+from cfw.admin.words import WORDS
 from cfw.errors import OPERATOR_ENDED
 from cfw.explanations import EXPLANATIONS
 from cfw.identity import make_token
@@ -223,7 +224,9 @@ async def test_a_refused_handshake_is_told_with_its_reason(
         kind, facts = await result(camera)
         assert (kind, facts["Status"]) == ("bad", str(answer))
         assert await camera.text("#result h2") == "The worker refused the connection"
-        assert f"It says: {said}" in await camera.text("#result")
+        assert facts["It says"].startswith(said)
+        assert facts["Address"] == worker.addresses.capture
+        assert str(WORDS["en"].film[f"refused_{answer}"]) in await camera.text("#result")
         await live.until("document.querySelector('#refused li')")
         assert await live.text("#refused .badge") == f"HTTP {answer}"
         assert said in await live.text("#refused li")
