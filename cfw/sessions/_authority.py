@@ -15,6 +15,8 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
+from cfw.plugins import redact_url
+
 
 class SessionStatus(enum.Enum):
     """What an authority knows of one user's session."""
@@ -135,6 +137,22 @@ class AuthorityFactory(Protocol):
     def __call__(
         self, url: str, *, sessions: Sequence[str]
     ) -> AbstractAsyncContextManager[SessionAuthority]: ...
+
+
+def refuse_rest(scheme: str, url: str, advice: str) -> None:
+    """Refuse what follows the scheme of an authority that is its scheme alone.
+
+    Args:
+        scheme: of the authority.
+        url: what was given; its secrets are not told.
+        advice: what to do instead.
+
+    Raises:
+        SessionUrlError: something follows the scheme.
+    """
+    if url.lower() != f"{scheme}:":
+        problem = f"'{scheme}:' takes nothing behind its colon"
+        raise SessionUrlError(redact_url(url), problem, (f"{scheme}:",), advice)
 
 
 def refuse_sessions(scheme: str, url: str, sessions: Sequence[str]) -> None:

@@ -8,11 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 import trio
 
-from cfw.plugins import redact_url
 from cfw.sessions._authority import (
     SessionAuthority,
     SessionStatus,
-    SessionUrlError,
+    refuse_rest,
     refuse_sessions,
 )
 
@@ -43,13 +42,7 @@ def open_allow(
     Raises:
         SessionUrlError: something follows the colon, or sessions were given.
     """
-    if url.lower() != "allow:":
-        raise SessionUrlError(
-            redact_url(url),
-            "'allow:' takes nothing behind its colon",
-            ("allow:",),
-            "leave the rest out",
-        )
+    refuse_rest("allow", url, "leave the rest out")
     refuse_sessions("allow", url, sessions)
     return _open()
 

@@ -8,8 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import structlog
 import trio
 
-from cfw.plugins import redact_url
-from cfw.sessions._authority import SessionAuthority, SessionStatus, SessionUrlError
+from cfw.sessions._authority import SessionAuthority, SessionStatus, refuse_rest
 from schemas import CaptureOpen, SchemaError, check_field
 
 _log = structlog.get_logger("cfw.sessions")
@@ -73,13 +72,7 @@ def open_static(
         SessionUrlError: something follows the colon.
         ValueError: a session is not in that form.
     """
-    if url.lower() != "static:":
-        raise SessionUrlError(
-            redact_url(url),
-            "'static:' takes nothing behind its colon",
-            ("static:",),
-            "give the sessions beside the URL, as USER:SESSION",
-        )
+    refuse_rest("static", url, "give the sessions beside the URL, as USER:SESSION")
     return _open([parse_session(text) for text in sessions])
 
 

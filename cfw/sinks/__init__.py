@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
-from cfw.plugins import load_scheme
+from cfw.plugins import load_scheme, redact_url
 from cfw.state import Frame
 from schemas import FeedOpened, Terminal
 
@@ -26,6 +26,7 @@ __all__ = [
     "SinkFactory",
     "check_sink_url",
     "open_sink",
+    "refuse_options",
 ]
 
 GROUP = "cfw.sinks"
@@ -146,6 +147,23 @@ def open_sink(url: str) -> AbstractAsyncContextManager[Sink]:
     """
     factory: SinkFactory = load_scheme(GROUP, url)
     return factory(url)
+
+
+def refuse_options(scheme: str, url: str) -> None:
+    """Refuse what follows the scheme of a sink that has no options.
+
+    Args:
+        scheme: of the sink.
+        url: what was given; its secrets are not told.
+
+    Raises:
+        ValueError: something follows the scheme.
+    """
+    if url.lower() != f"{scheme}:":
+        raise ValueError(
+            f"the {scheme} sink takes no options; write '{scheme}:' instead of "
+            f"{redact_url(url)!r}"
+        )
 
 
 def check_sink_url(url: str) -> None:

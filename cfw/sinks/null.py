@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from cfw.plugins import redact_url
+from cfw.sinks import refuse_options
 from cfw.state import Frame
 from schemas import FeedOpened, Terminal
 
@@ -63,10 +63,7 @@ def open_null(url: str) -> AbstractAsyncContextManager[NullSink]:
     Raises:
         ValueError: something follows the scheme.
     """
-    if url.lower() != "null:":
-        raise ValueError(
-            f"the null sink takes no options; write 'null:' instead of {redact_url(url)!r}"
-        )
+    refuse_options("null", url)
     return _open()
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from types import TracebackType
 from typing import get_args
 
-from cfw.plugins import redact_url
+from cfw.sinks import refuse_options
 from cfw.sinks.hub._live import Live, LiveLane
 from cfw.sinks.hub._lossless import Lossless, LosslessLane
 from cfw.sinks.hub._subscription import Mode, Subscription
@@ -198,10 +198,7 @@ def open_hub(url: str) -> AbstractAsyncContextManager[Hub]:
     Raises:
         ValueError: something follows the scheme.
     """
-    if url.lower() != "hub:":
-        raise ValueError(
-            f"the hub sink takes no options; write 'hub:' instead of {redact_url(url)!r}"
-        )
+    refuse_options("hub", url)
     return _open()
 
 

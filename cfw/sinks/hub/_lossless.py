@@ -139,13 +139,7 @@ class LosslessLane:
         Cancellation: those who had room keep it, the others have a prefix without it.
         """
         self.is_torn = True
-        try:
-            await _wait(waiting)
-        except BaseException:
-            for subscriber, entry in waiting:
-                if entry.delivery is not None:
-                    subscriber._retract(entry)
-            raise
+        await _wait(waiting, lambda subscriber, entry: subscriber._retract(entry))
         self.is_torn = False
 
     async def finish(self, terminal: Terminal) -> None:
@@ -155,19 +149,24 @@ class LosslessLane:
         """
         waiting = self.put(terminal)
         self.subscribers.clear()
-        if not waiting:
-            return
-        try:
-            await _wait(waiting)
-        except BaseException:
-            for subscriber, entry in waiting:
-                if entry.delivery is not None:
-                    self._let_go(subscriber)
-            raise
+        if waiting:
+            await _wait(waiting, lambda subscriber, _: self._let_go(subscriber))
 
 
-async def _wait(waiting: list[tuple[Lossless, _Entry]]) -> None:
+async def _wait(
+    waiting: list[tuple[Lossless, _Entry]], give_up: Callable[[Lossless, _Entry], object]
+) -> None:
+    """Wait until all have room.
+
+    Cancellation: gives up those who still have none.
+    """
     delivery = _Delivery(missing=len(waiting))
     for _, entry in waiting:
         entry.delivery = delivery
-    await delivery.done.wait()
+    try:
+        await delivery.done.wait()
+    except BaseException:
+        for subscriber, entry in waiting:
+            if entry.delivery is not None:
+                give_up(subscriber, entry)
+        raise
