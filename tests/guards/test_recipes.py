@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,7 @@ from cfw.cli.options import OPTION_KEYS
 from cfw.cli.serve import serve
 from cfw.limits import Limits, Times
 from cfw.settings import about
+from tests.guards.reads import Reads
 
 ROOT = Path(cfw.__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -25,13 +27,6 @@ KEYS = [(name, field.name) for name, cls in SECTIONS.items() for field in attrs.
 LIMITS_AND_TIMES = [field.name for cls in (Limits, Times) for field in attrs.fields(cls)]
 #: Where settings are declared and held against each other, which is no use of them.
 DECLARING = {Path(inspect.getfile(cls)) for cls in (Config, Limits)}
-READ = {
-    node.attr
-    for path in ROOT.glob("cfw/**/*.py")
-    if path not in DECLARING
-    for node in ast.walk(ast.parse(path.read_text("utf-8")))
-    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-}
 TESTS = "\n".join(
     path.read_text("utf-8")
     for path in ROOT.glob("tests/**/test_*.py")
@@ -51,10 +46,54 @@ for _points in POINTS.values():
 each_plugin = pytest.mark.parametrize("module", PLUGINS)
 
 
+@cache
+def read_under_cfw() -> set[tuple[str, str]]:
+    """Classes, and the attributes of each that are read where none is declared."""
+    modules = {path: ast.parse(path.read_text("utf-8")) for path in ROOT.glob("cfw/**/*.py")}
+    reads = Reads(modules.values())
+    for path in modules.keys() - DECLARING:
+        reads.add(modules[path])
+    return reads.found
+
+
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=[".".join(key) for key in KEYS])
 def test_every_key_is_read(section: str, key: str) -> None:
     """A key that nobody reads promises what does not happen."""
-    assert key in READ, f"{section}.{key} is declared, and nothing under cfw reads it"
+    is_read = (SECTIONS[section].__name__, key) in read_under_cfw()
+    assert is_read, f"{section}.{key} is declared, and nothing under cfw reads it"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_read"),
+    [
+        ("def f(given: Config): given.log.level", True),
+        ("def f(given: Config | None): return [given.log.level for _ in 'ab']", True),
+        ("def f(given: m.Config):\n    log = given.log\n    return lambda: log.level", True),
+        ("def f(given: Config):\n    a, b = given.log, 1\n    a.level", True),
+        ("def f(given: Config):\n    for log in (given.log,): log.level", True),
+        ("def f(given: Config): attrs.evolve(given, a=1).log.level", True),
+        ("class A:\n    kept: Config\n    def f(self): self.kept.log.level", True),
+        (
+            "class A:\n    def __init__(self, a: Log): self.b = a\n    def f(s: A): s.b.level",
+            True,
+        ),
+        ("def make() -> Log: ...\ndef f(): make().level", True),
+        ("def f(other: Other): other.level", False),
+        ("def f(other): other.level", False),
+        ("def f(given: Config): given.level", False),
+        ("def f(given: Config): given.other.level", False),
+        ("def f(given: Config): given.log.level = 1", False),
+        ("def f(given: Config): given.log", False),
+        ("class A:\n    level: str\n    def f(self): self.level", False),
+    ],
+)
+def test_the_guard_knows_whose_attribute_is_read(code: str, is_read: bool) -> None:
+    """One of another class with the same name is no use of the key."""
+    classes = "class Log:\n    level: str\nclass Other:\n    level: str\n"
+    classes += "class Config:\n    log: Log\n    other: Other\n"
+    reads = Reads([ast.parse(classes), module := ast.parse(code)])
+    reads.add(module)
+    assert (("Log", "level") in reads.found) == is_read
 
 
 @pytest.mark.parametrize("name", LIMITS_AND_TIMES)
