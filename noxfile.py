@@ -77,6 +77,7 @@ LIGHT = (
     *("tests/guards/test_config_page.py", "tests/guards/test_pages.py"),
     *("tests/guards/test_release.py", "tests/guards/test_workflows.py"),
     *("tests/guards/test_recipes.py", "tests/guards/test_dialect.py"),
+    "tests/guards/test_suite.py",
 )
 #: One test is a whole sweep, suite or fuzzer there: minutes are no sign that it hangs.
 PATIENT = ("-o", "timeout=900", "-o", "faulthandler_timeout=960")

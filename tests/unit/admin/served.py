@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,15 +15,13 @@ from cfw.http.routing import App
 from cfw.limits import Limits, Times
 from cfw.routes.registry import Registry
 from cfw.sinks.hub import Hub
-
-#: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 20
+from tests.patience import PATIENCE_S
 
 
 @asynccontextmanager
 async def served(app: Handler, **options: Any) -> AsyncIterator[AdminServer]:
     """The application behind a socket; stopped in the orderly way behind the block."""
-    with trio.fail_after(6 * PATIENCE_S):
+    with trio.fail_after(2 * PATIENCE_S):
         async with trio.open_nursery() as nursery:
             server: AdminServer = await nursery.start(partial(serve_admin, app, **options))
             yield server
@@ -46,10 +44,3 @@ def make_app(**options: Any) -> App:
         "times": Times(),
     }
     return create_app(**usual | options)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait in real time for what other tasks and the kernel bring about."""
-    with trio.fail_after(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - nothing signals what a kernel did
-            await trio.sleep(0.005)

@@ -17,7 +17,8 @@ from cfw.routes.refusals import REFUSED_KEPT, Refusals
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.sinks.hub import Hub
 from schemas import ErrorCode, Timestamp
-from tests.unit.admin.served import make_app, served, until
+from tests.patience import until
+from tests.unit.admin.served import make_app, served
 
 OPENED = Timestamp.parse("2026-05-04T10:20:30.123456789+02:00")
 

@@ -15,7 +15,8 @@ from cfw.admin import AdminServer
 from cfw.sinks.hub import LOSSLESS_ITEMS, FeedItem, Hub, SubscriberTooSlow
 from cfw.state import Frame
 from schemas import parse_feed, to_json
-from tests.unit.admin.served import PATIENCE_S, hub_app, served, until
+from tests.patience import PATIENCE_S, until
+from tests.unit.admin.served import hub_app, served
 from tests.unit.admin.test_serve import UPGRADE, dial, read_all, say
 from tests.unit.sinks.items import abort, close, frame, opened, running
 from tests.unit.wire.peer import frame as peer_frame

@@ -20,7 +20,8 @@ from cfw.admin import token_only
 from cfw.admin.words import WORDS
 from cfw.http.messages import Handler, Request, Response, json_answer
 from cfw.identity import Tokens, make_token
-from tests.unit.admin.served import PATIENCE_S, served
+from tests.patience import PATIENCE_S
+from tests.unit.admin.served import served
 from tests.unit.identity.certificates import bound_context, client_context, issued
 from tests.unit.identity.test_rigs import told
 from tests.whole.smoke.worker import Worker, running
@@ -357,7 +358,7 @@ async def test_a_bad_client_of_a_tls_admin_listener_is_logged_once(
             host, _, port = plain.removeprefix("http://").partition(":")
             async with await trio.open_tcp_stream(host, int(port)) as stream:
                 await stream.send_all(b"\x16\x03\x01")
-                with trio.fail_after(20):
+                with trio.fail_after(PATIENCE_S):
                     assert await stream.receive_some() == b""
             await told(logs, "admin.refused")
         (line,) = logs

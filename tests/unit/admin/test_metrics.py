@@ -38,6 +38,7 @@ from cfw.state import Frame
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority, StallingSink
 from schemas import ErrorCode
 from tests.factories import START_NS, at, close_fields, jpeg, make_meta, meta_fields
+from tests.patience import PATIENCE_S
 from tests.unit.admin.served import make_app, served
 from tests.unit.routes.kit import Bench, Rig, bench
 from tests.unit.wire.peer import pair
@@ -105,7 +106,7 @@ async def capture(worker: Worker, frames: int, **fields: Any) -> int | None:
 
 async def scraped_when(worker: Worker, condition: Callable[[Scraped], bool]) -> Scraped:
     """The first scrape that shows what is waited for."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while not condition(found := await scraped(worker)):  # noqa: ASYNC110 - a real socket
             await trio.sleep(0.01)
     return found

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from cfw.routes.registry import ENDED_KEPT
 from cfw.testing.fakes import StallingSink
-from tests.unit.admin.served import PATIENCE_S, until
+from tests.patience import PATIENCE_S, until
 from tests.whole.hostile.kit import worker
 from tests.whole.smoke.worker import Worker, closing, ending, opening, running
 

@@ -7,7 +7,8 @@ import trio
 
 from cfw.admin._pace import BETWEEN_S, FIRST_REST_S, LONGEST_REST_S, WINDOW_S, LivePace
 from cfw.sinks.hub import Hub
-from tests.unit.admin.served import PATIENCE_S, hub_app, served, until
+from tests.patience import PATIENCE_S, until
+from tests.unit.admin.served import hub_app, served
 from tests.unit.admin.test_feed import feed
 from tests.unit.sinks.items import frame, running
 

@@ -19,8 +19,9 @@ from cfw.limits import Limits
 from cfw.routes.registry import Registry
 from cfw.sinks import CaptureSink
 from cfw.sinks.hub import Hub
+from tests.patience import PATIENCE_S, until
 from tests.pictures import draw
-from tests.unit.admin.served import PATIENCE_S, make_app, served, until
+from tests.unit.admin.served import make_app, served
 from tests.unit.admin.test_serve import dial, say
 from tests.unit.sinks.items import close, frame, running
 
@@ -231,7 +232,7 @@ async def test_ffmpeg_reads_a_stream() -> None:
         nursery.start_soon(film)
         command = ["ffmpeg", "-loglevel", "error", "-f", "mpjpeg", "-i", at(server, STREAM)]
         command += ["-frames:v", "3", "-f", "framemd5", "-"]
-        with trio.fail_after(3 * PATIENCE_S):
+        with trio.fail_after(PATIENCE_S):
             done = await trio.run_process(
                 command, capture_stdout=True, capture_stderr=True, check=False
             )

@@ -15,8 +15,9 @@ from websockets.trio.client import connect
 
 from cfw.admin import AdminServer, serve_admin
 from cfw.sinks.hub import Hub
+from tests.patience import PATIENCE_S, until
 from tests.planted import Change, planted
-from tests.unit.admin.served import PATIENCE_S, hub_app, served, until
+from tests.unit.admin.served import hub_app, served
 from tests.unit.sinks.items import frame, opened, running
 
 UPGRADE = (

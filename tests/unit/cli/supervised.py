@@ -21,11 +21,14 @@ from cfw.cli import workers
 from cfw.cli.workers import WorkerFailed, supervise
 from cfw.identity import Invitations
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S, until
 from tests.unit.cli.test_workers import capture
-from tests.whole.hostile.kit import PATIENCE_S, metric, until
+from tests.whole.hostile.kit import metric
 from tests.whole.smoke.worker import meta, opening
 
 SABOTAGE = Path(__file__).with_name("sabotage")
+#: What a stop takes that waits for no capture; less than the drain of any of these tests.
+SOON_S = 30
 
 
 @attrs.define

@@ -20,9 +20,7 @@ from cfw.identity import (
     NotInvited,
     TooManyInvitations,
 )
-
-#: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 20
+from tests.patience import PATIENCE_S
 
 
 @asynccontextmanager

@@ -23,9 +23,8 @@ from cfw.cli.certificate import (
 )
 from cfw.cli.lan import GUEST, is_kept_here, keep_up, lan_defaults, look_after
 from cfw.identity import TlsFiles
+from tests.patience import PATIENCE_S
 
-#: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 20
 NOW = datetime.now(UTC)
 NAMES, ADDRESSES = ["lab", "lab.local"], ["192.0.2.7"]
 

@@ -16,9 +16,7 @@ import pytest
 
 from cfw.cli import _lines
 from cfw.cli._lines import Lines
-
-#: Real time that a thread may take on a machine that is busy with something else.
-PATIENCE_S = 20
+from tests.patience import PATIENCE_S, soon
 
 
 @pytest.fixture
@@ -41,14 +39,6 @@ def fill(descriptor: int) -> int:
     except BlockingIOError:
         os.set_blocking(descriptor, True)
         return size
-
-
-def settled(lines: Lines, lost: int) -> None:
-    """Wait until so many are lost."""
-    ends_at = time.monotonic() + PATIENCE_S
-    while lines.lost < lost:
-        assert time.monotonic() < ends_at
-        time.sleep(0.001)
 
 
 def test_lines_come_in_order(pipe: tuple[int, int]) -> None:
@@ -89,10 +79,10 @@ def test_a_lost_line_that_told_of_others_makes_them_untold(pipe: tuple[int, int]
     lines = Lines(writer)
     lines.put(b"1\n")
     lines.put(b"2\n")
-    settled(lines, 2)
+    soon(lambda: lines.lost >= 2)
     assert lines.take_untold() == 2
     lines.put(b"3\n", tells=2)
-    settled(lines, 3)
+    soon(lambda: lines.lost >= 3)
     assert lines.take_untold() == 3
     lines.close(PATIENCE_S)
     lines.put(b"4\n", tells=3)
@@ -107,7 +97,7 @@ def test_the_end_has_a_deadline(pipe: tuple[int, int]) -> None:
     lines.put(b"1\n")
     began = time.monotonic()
     lines.close(0.05)
-    assert time.monotonic() - began < PATIENCE_S
+    assert time.monotonic() - began < 20
     os.read(pipe[0], 65536)  # lets the thread go
 
 
@@ -189,13 +179,13 @@ def test_nothing_else_that_speaks_on_standard_error_waits_or_fails(
             stdout=subprocess.PIPE,
             stderr=writer,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert ran.returncode == 1
         assert int(ran.stdout) > 1000
     told = subprocess.run(
-        [*command, "1"], capture_output=True, text=True, timeout=60, check=False
+        [*command, "1"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     said = ("click\n", "print\n", "a warning", "last resort\n", "unraisable", "in a thread")
     assert all(words in told.stderr for words in said), told.stderr
@@ -247,7 +237,7 @@ def test_no_value_of_an_event_raises_out_of_the_log(log_format: str) -> None:
         [sys.executable, "-c", ODD, log_format],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

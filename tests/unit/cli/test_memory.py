@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from cfw.api.memory import KEPT_BYTES
+from tests.patience import PATIENCE_S
 
 #: Takes and frees a frame over and over behind one that stays, as a capture does, and counts
 #: how often the system is asked for its pages again; then does so with small objects, and
@@ -47,7 +48,7 @@ def probe(how: str) -> dict[str, int]:
         [sys.executable, "-c", PROBE, how],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=True,
     )
     found: dict[str, int] = json.loads(done.stdout)

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from schemas import to_json
+from tests.patience import PATIENCE_S
 from tests.unit.client.fake_worker import (
     JPEG,
     FakeWorker,
@@ -54,7 +55,12 @@ def ran(wrong: str, *arguments: str) -> tuple[int, str]:
     with output(wrong) as options:
         command = [*options.pop("before", []), *CFW, *arguments]
         done = subprocess.run(
-            command, **options, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            command,
+            **options,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
         )
     return done.returncode, done.stderr
 
@@ -144,7 +150,7 @@ def test_images_are_not_written_to_a_terminal() -> None:
             stdout=terminal,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
     finally:
@@ -159,7 +165,7 @@ def test_standard_error_is_not_needed(words: str) -> None:
     """A command that works does so without it, and one that does not has its exit code."""
     for arguments, code in ((["token"], 0), (["explain", "nonsense"], 2)):
         command = ["sh", "-c", f'exec "$@" {words}', "sh", *CFW, *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=PATIENCE_S, check=False)
         is_mute = ">&- " in words
         assert done.returncode == (1 if is_mute and code == 0 else code)
         assert bool(done.stdout) == (code == 0 and not is_mute)
@@ -172,4 +178,4 @@ def test_no_file_gets_the_number_of_a_stream_that_is_closed() -> None:
         "s = socket.socket(); sys.exit(s.fileno())"
     )
     command = ["sh", "-c", 'exec "$@" 0<&- >&- 2>&-', "sh", sys.executable, "-c", code]
-    assert subprocess.run(command, timeout=60, check=False).returncode > 2
+    assert subprocess.run(command, timeout=PATIENCE_S, check=False).returncode > 2

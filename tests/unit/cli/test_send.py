@@ -31,6 +31,7 @@ from cfw.client import Receipt, film
 from cfw.recording._verify import read_receipts
 from cfw.testing.rigs import Worker, running_worker
 from schemas import CaptureClose, CaptureFrameMeta, CaptureOpen, ErrorCode, Timestamp
+from tests.patience import PATIENCE_S
 from tests.pictures import draw
 from tests.unit.client.fake_worker import (
     HOSTILE,
@@ -502,7 +503,7 @@ async def test_frames_of_a_pipe_go_as_they_come(jpegs: list[Path]) -> None:
 
     async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
         process = await _spawn(url, "-", "--fps", "1", stdin=subprocess.PIPE)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             await process.stdin.send_all(jpegs[0].read_bytes() + jpegs[1].read_bytes())
             await arrived.wait()
             await process.stdin.aclose()
@@ -524,7 +525,7 @@ async def test_ctrl_c_leaves_files_open_and_says_so() -> None:
     async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
         arguments = ("pattern:32x16?frames=100000", "--capture-id", "c1")
         process = await _spawn(url, *arguments, stderr=subprocess.PIPE)
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             told = b"".join([part async for part in process.stderr])
             assert await process.wait() == 130
             await ended.wait()
@@ -553,7 +554,7 @@ async def test_ctrl_c_closes_a_pipe_that_has_no_end(jpegs: list[Path], confirms:
     async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         process = await _spawn(url, "-", "--capture-id", "c1", **pipes)
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             # Two: it is the beginning of the next one that ends a picture.
             await process.stdin.send_all(2 * jpegs[0].read_bytes())
             out = b"".join([part async for part in process.stdout])
@@ -586,7 +587,7 @@ async def test_progress_on_a_terminal(is_wanted: bool) -> None:
             process = await _spawn(
                 url, *arguments, stderr=slave, stdout=subprocess.PIPE, env=environment
             )
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 told = b"".join([part async for part in process.stdout])
                 assert await process.wait() == 0
         os.write(slave, b"the end")

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 import pytest
 
 from tests.factories import jpeg
-from tests.whole.smoke.test_serve_command import CFW, process
+from tests.patience import PATIENCE_S, soon
+from tests.serving import CFW, serving
 
 if sys.platform == "win32":
     pytest.skip("Windows has no SIGTERM", allow_module_level=True)
 
-PATIENCE_S = 30
 TERMINATED = 143
 RIG = ["--user", "ada", "--session", "s-1"]
 
@@ -83,7 +83,7 @@ def code_of(running: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
 @as_first
 def test_a_tap_ends_with_sigterm(prefix: list[str]) -> None:
     """With 143, while it waits for captures."""
-    with process() as (_, ready), command(prefix, "tap", ready["admin"]) as running:
+    with serving() as worker, command(prefix, "tap", worker.admin) as running:
         assert running.stderr is not None
         assert b"connected" in running.stderr.readline()
         terminate(running, prefix)
@@ -105,13 +105,13 @@ def test_a_demo_ends_with_sigterm(prefix: list[str]) -> None:
 @as_first
 def test_a_camera_piped_in_has_its_receipt_after_sigterm(prefix: list[str]) -> None:
     """What it has sent is closed, while its pipe stays open; then 143."""
-    with process() as (_, ready):
-        with command(prefix, "send", ready["capture"], "-", *RIG, "--json") as running:
+    with serving() as worker:
+        with command(prefix, "send", worker.url, "-", *RIG, "--json") as running:
             assert running.stdin is not None
             for _ in range(3):
                 running.stdin.write(jpeg())
             running.stdin.flush()
-            wait_for_frames(ready["admin"], 2)
+            wait_for_frames(worker.admin, 2)
             terminate(running, prefix)
             assert running.stdout is not None
             told = json.loads(running.stdout.readline())
@@ -125,17 +125,14 @@ def test_a_camera_piped_in_has_its_receipt_after_sigterm(prefix: list[str]) -> N
 def test_files_that_are_cut_off_by_sigterm_are_no_whole_capture(prefix: list[str]) -> None:
     """No receipt and no close: the worker is told nothing, and the exit code is 143."""
     source = "pattern:?frames=1000"
-    with process() as (running_worker, ready):
-        with command(prefix, "send", ready["capture"], source, *RIG, "--json") as running:
-            wait_for_frames(ready["admin"], 2)
+    with serving() as worker:
+        with command(prefix, "send", worker.url, source, *RIG, "--json") as running:
+            wait_for_frames(worker.admin, 2)
             terminate(running, prefix)
             code, out, _ = code_of(running)
         assert (code, out) == (TERMINATED, b"")
-        assert running_worker.stderr is not None
-        for text in running_worker.stderr:
-            line = json.loads(text)
-            if line["event"].startswith("capture.") and line["event"] != "capture.opened":
-                break
+        worker.next_line("capture.opened")
+        line = worker.next_line("capture.")
         assert (line["event"], line["error_code"]) == (
             "capture.aborted",
             "client_disconnected",
@@ -159,12 +156,11 @@ def test_a_command_without_an_end_of_its_own_obeys_too(prefix: list[str]) -> Non
 
 def wait_for_frames(admin: str, count: int) -> None:
     """Wait until a running capture has so many frames."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
+
+    def has_them() -> bool:
         with urllib.request.urlopen(f"{admin}/captures", timeout=PATIENCE_S) as answer:
             told = json.load(answer)
         captures = told["captures"] if isinstance(told, dict) else told
-        if any(each["frames"] >= count for each in captures):
-            return
-        time.sleep(0.02)
-    raise AssertionError("no capture has so many frames")
+        return any(each["frames"] >= count for each in captures)
+
+    soon(has_them)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,10 @@ import pytest
 import trio
 
 from cfw.cli import workers
+from tests.patience import PATIENCE_S, until
+from tests.serving import refused
 from tests.unit.cli.supervised import filmed, started, supervised
 from tests.unit.cli.test_workers import pytestmark
-from tests.whole.hostile.kit import PATIENCE_S, until
 
 __all__ = ["pytestmark"]
 
@@ -102,9 +101,8 @@ async def test_a_worker_may_die_again_and_again(
 
 def test_a_wrong_configuration_is_one_among_workers_too() -> None:
     """Exit code 2, with which no service manager starts it again."""
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--workers", "2", "--port", "0"]
-    command += ["--sink", "null:", "--admin-port", "off", "--token-file", "/nowhere/at/all"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    words = ["--workers", "2", "--sink", "null:", "--admin-port", "off"]
+    ran = refused(*words, "--token-file", "/nowhere/at/all")
     assert ran.returncode == 2
     assert "server.token_file: /nowhere/at/all: cannot be read" in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -15,10 +14,14 @@ from cfw.api import longest_stop_s
 from cfw.cli import workers
 from cfw.cli.workers import SILENT_S
 from cfw.limits import Times
-from tests.unit.cli.supervised import filmed, started, supervised
+from tests.unit.cli.supervised import (
+    SOON_S,
+    filmed,
+    started,
+    supervised,
+)
 from tests.unit.cli.test_workers import pytestmark, several
 from tests.whole.hostile.figures import figure
-from tests.whole.hostile.kit import PATIENCE_S
 
 __all__ = ["pytestmark"]
 
@@ -44,7 +47,7 @@ async def test_a_worker_that_stands_still_is_started_again(
         assert {line["restart_in_s"] for line in died} == {workers.SHORTEST_S}
         for _ in range(6):
             await filmed(made)
-        assert await made.stop(signal.SIGTERM) < PATIENCE_S
+        assert await made.stop(signal.SIGTERM) < SOON_S
 
 
 def caught(pid: int, number: int) -> bool:
@@ -71,14 +74,12 @@ async def test_a_machine_that_stood_still_blames_no_worker(
 
 def test_a_hung_worker_does_not_keep_the_supervisor_from_ending() -> None:
     """With the times that are shipped: it is silent, so it is not waited for to the end."""
-    with several(2) as (supervisor, _):
-        supervisor.children()[0].suspend()
+    with several(2) as served:
+        served.process.children()[0].suspend()
         began = time.monotonic()
-        supervisor.send_signal(signal.SIGTERM)
-        _, err = supervisor.communicate(timeout=longest_stop_s(Times()))
+        code, _, log = served.stopped(within_s=longest_stop_s(Times()))
         took = time.monotonic() - began
-    assert supervisor.returncode == 0
-    log = [json.loads(line) for line in err.splitlines()]
+    assert code == 0
     (killed,) = [line for line in log if line["event"] == "worker.killed"]
     assert killed["reason"] == f"it gave no sign of life for {SILENT_S:g} s"
     figure("stop of two workers, one of them hung", f"{took:.1f} s after SIGTERM, exit code 0")

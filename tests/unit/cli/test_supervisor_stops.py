@@ -13,9 +13,16 @@ import trio
 
 from cfw.cli import workers
 from tests.factories import jpeg
-from tests.unit.cli.supervised import filmed, filming, started, supervised, told
+from tests.patience import until
+from tests.unit.cli.supervised import (
+    SOON_S,
+    filmed,
+    filming,
+    started,
+    supervised,
+    told,
+)
 from tests.unit.cli.test_workers import pytestmark
-from tests.whole.hostile.kit import PATIENCE_S, until
 from tests.whole.smoke.worker import ending, meta
 
 __all__ = ["pytestmark"]
@@ -46,7 +53,7 @@ async def test_a_hang_up_waits_for_a_worker_that_starts(
         await until(lambda: len({*me.children()} - before) == 2 and not made.once.exists())
         await told(signal.SIGHUP)
         await started(made, 2)
-        assert await made.stop(signal.SIGTERM) < PATIENCE_S
+        assert await made.stop(signal.SIGTERM) < SOON_S
         assert made.lines("worker.died") == []
 
 
@@ -64,7 +71,7 @@ async def test_a_second_signal_ends_captures_at_once(
             abort, code, _ = await ending(ws)
         assert (abort and abort.error_code, code) == ("server_shutdown", 1001)
         assert made.lines("worker.killed") == []
-        assert took < PATIENCE_S
+        assert took < SOON_S
 
 
 async def test_a_worker_that_does_not_end_in_its_time_is_killed(

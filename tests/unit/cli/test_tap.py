@@ -21,6 +21,7 @@ from trio_websocket import ConnectionClosed
 
 from cfw.cli import main
 from schemas import CameraFeedWorkerFeed, parse_feed, to_json
+from tests.patience import PATIENCE_S
 from tests.unit.client.fake_worker import (
     HOSTILE,
     JPEG,
@@ -31,8 +32,6 @@ from tests.unit.client.fake_worker import (
     run_script,
 )
 
-#: Real time that a process may take on a machine that is busy with something else.
-PATIENCE_S = 90
 OPENED, FRAME, CLOSED, ABORTED = feed_messages()
 CAPTURE = (OPENED, FRAME, JPEG, FRAME, JPEG, CLOSED)
 GONE = "Error: the worker closed the feed; with --reconnect this waits for the next one\n"

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager
 
 import httpx
-import psutil
 import pytest
 from click.testing import CliRunner
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -24,6 +20,8 @@ from cfw.api.config import load_config
 from cfw.cli import main
 from cfw.cli.workers import LONGEST_S, SHORTEST_S, STEADY_S, back_off, worker_config
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S, soon
+from tests.serving import Served, refused, serving
 from tests.whole.smoke.worker import closing, meta, opening
 
 pytestmark = pytest.mark.skipif(
@@ -32,33 +30,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@contextmanager
-def several(count: int = 2, *options: str) -> Iterator[tuple[psutil.Popen, dict[str, Any]]]:
-    """A supervisor with so many workers, and its ready line."""
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--workers", str(count)]
-    command += ["--port", "0", "--admin-port", "0", "--log-format", "json", "--sink", "null:"]
-    process = psutil.Popen(
-        [*command, "--session", "ada:s-1", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        yield process, json.loads(line)
-    finally:
-        for each in [*process.children(), process] if process.is_running() else []:
-            each.kill()
-        process.communicate()
-
-
-def soon(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.05)
+def several(count: int = 2, *options: str) -> AbstractContextManager[Served]:
+    """A supervisor with so many workers."""
+    return serving("--workers", str(count), "--sink", "null:", *options)
 
 
 def capture(url: str, token: str = "") -> dict[str, int]:
@@ -68,7 +42,7 @@ def capture(url: str, token: str = "") -> dict[str, int]:
         for message in (opening(), meta(), jpeg(), closing()):
             ws.send(message)
         with pytest.raises(ConnectionClosed) as caught:
-            ws.recv(timeout=20)
+            ws.recv(timeout=PATIENCE_S)
     assert caught.value.rcvd is not None
     receipt: dict[str, int] = json.loads(caught.value.rcvd.reason)
     return receipt
@@ -76,21 +50,20 @@ def capture(url: str, token: str = "") -> dict[str, int]:
 
 def test_they_share_a_port_and_a_dead_one_is_started_again() -> None:
     """Captures are taken by whoever lives; SIGTERM ends all, with exit code 0."""
-    with several(2) as (supervisor, ready):
+    with several(2) as served:
+        supervisor = served.process
         workers = supervisor.children()
         assert len(workers) == 2
-        assert len(set(ready["admins"])) == 2
+        assert len(set(served.ready["admins"])) == 2
         for _ in range(6):
-            assert capture(ready["capture"])["frames"] == 1
+            assert capture(served.url)["frames"] == 1
         workers[0].kill()
         soon(lambda: workers[0] not in supervisor.children())
         for _ in range(6):
-            assert capture(ready["capture"])["frames"] == 1
+            assert capture(served.url)["frames"] == 1
         soon(lambda: len(supervisor.children()) == 2)
-        supervisor.send_signal(signal.SIGTERM)
-        _, err = supervisor.communicate(timeout=30)
-    assert supervisor.returncode == 0
-    log = [json.loads(line) for line in err.splitlines()]
+        code, _, log = served.stopped()
+    assert code == 0
     (died,) = [line for line in log if line["event"] == "worker.died"]
     assert (died["code"], died["restart_in_s"]) == (-signal.SIGKILL, SHORTEST_S)
     assert not [each for each in workers if each.is_running()]
@@ -101,7 +74,8 @@ def test_they_share_a_port_and_a_dead_one_is_started_again() -> None:
 
 def test_no_worker_outlives_its_supervisor() -> None:
     """A supervisor that is killed takes its workers with it."""
-    with several(2) as (supervisor, _):
+    with several(2) as served:
+        supervisor = served.process
         workers = supervisor.children()
         supervisor.kill()
         soon(lambda: not any(each.is_running() for each in workers))
@@ -109,8 +83,9 @@ def test_no_worker_outlives_its_supervisor() -> None:
 
 def test_ctrl_c_lets_captures_finish() -> None:
     """SIGINT reaches each worker once, as a request to drain."""
-    with several(2) as (supervisor, ready):
-        with connect(ready["capture"], proxy=None) as ws:
+    with several(2) as served:
+        supervisor = served.process
+        with connect(served.url, proxy=None) as ws:
             ws.send(opening())
             ws.send(meta())
             ws.send(jpeg())
@@ -118,33 +93,17 @@ def test_ctrl_c_lets_captures_finish() -> None:
             time.sleep(0.3)
             ws.send(closing())
             with pytest.raises(ConnectionClosed) as caught:
-                ws.recv(timeout=20)
+                ws.recv(timeout=PATIENCE_S)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1000
-        supervisor.communicate(timeout=30)
-    assert supervisor.returncode == 0
+        assert served.ended()[0] == 0
 
 
 def test_a_port_that_is_taken_is_said_once() -> None:
     """Also by another set of workers: two sets never share a port by accident."""
-    with several(2) as (_, ready):
-        port = ready["capture"].split(":")[2].split("/")[0]
-        command = [
-            sys.executable,
-            "-m",
-            "cfw.cli",
-            "serve",
-            "--workers",
-            "2",
-            "--sink",
-            "null:",
-        ]
-        second = subprocess.run(
-            [*command, "--port", port, "--admin-port", "0"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+    with several(2) as served:
+        port = served.url.split(":")[2].split("/")[0]
+        second = refused("--workers", "2", "--sink", "null:", "--port", port)
     assert second.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
 
@@ -187,9 +146,9 @@ def test_the_pause_before_a_restart_doubles_up_to_a_limit() -> None:
 
 def test_an_invitation_counts_once_whichever_worker_is_asked() -> None:
     """Made at one, used at any, taken back at another: the supervisor keeps them all."""
-    with several(3, "--set", "invitations.enabled=true") as (_, ready):
-        assert ready["film"].endswith("/capture")
-        page, admins = ready["film"].removesuffix("/capture"), ready["admins"]
+    with several(3, "--set", "invitations.enabled=true") as served:
+        assert served.ready["film"].endswith("/capture")
+        page, admins = served.ready["film"].removesuffix("/capture"), served.ready["admins"]
 
         def invited(number: int) -> tuple[str, str]:
             names = {"user_id": "ada", "session_id": "s-1"}
@@ -200,7 +159,7 @@ def test_an_invitation_counts_once_whichever_worker_is_asked() -> None:
         def join(secret: str) -> httpx.Response:
             # A connection of its own each time: the kernel gives it to any of the workers.
             body = {"invitation": secret}
-            return httpx.post(f"{page}/join", json=body, trust_env=False, timeout=20)
+            return httpx.post(f"{page}/join", json=body, trust_env=False, timeout=PATIENCE_S)
 
         for number in range(6):
             name, secret = invited(number)
@@ -209,7 +168,7 @@ def test_an_invitation_counts_once_whichever_worker_is_asked() -> None:
             assert sorted(each.status_code for each in answers) == [200] + [403] * 5
             (joined,) = (each.json() for each in answers if each.status_code == 200)
             for _ in range(4):
-                assert capture(ready["capture"], joined["token"]) == {"frames": 1, "bytes": 200}
+                assert capture(served.url, joined["token"]) == {"frames": 1, "bytes": 200}
             listed = httpx.get(f"{admins[(number + 1) % 3]}/invitations", trust_env=False)
             assert listed.json()["invitations"][0]["invitation_id"] == name
             ended = httpx.delete(
@@ -218,13 +177,14 @@ def test_an_invitation_counts_once_whichever_worker_is_asked() -> None:
             assert ended.status_code == 204
             for _ in range(4):
                 with pytest.raises(InvalidStatus):
-                    capture(ready["capture"], joined["token"])
+                    capture(served.url, joined["token"])
 
 
 def test_invitations_outlive_a_worker() -> None:
     """They are not its own; one that is started again knows them too."""
-    with several(1 + 1, "--set", "invitations.enabled=true") as (supervisor, ready):
-        page, admins = ready["film"].removesuffix("/capture"), ready["admins"]
+    with several(1 + 1, "--set", "invitations.enabled=true") as served:
+        supervisor = served.process
+        page, admins = served.ready["film"].removesuffix("/capture"), served.ready["admins"]
         names = {"user_id": "ada", "session_id": "s-1"}
         made = httpx.post(f"{admins[0]}/invitations", json=names, trust_env=False).json()
         before = {child.pid for child in supervisor.children()}

@@ -10,10 +10,7 @@ import gc
 import inspect
 import json
 import os
-import re
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +32,10 @@ from cfw.client import (
 )
 from cfw.testing.rigs import jpeg
 from schemas import FeedClose, FeedFrame, FeedOpened
+from tests.patience import PATIENCE_S
+from tests.serving import serving
 
 NOTEBOOK = Path(cfw.__file__).parent / "client/notebook.ipynb"
-#: For what takes less than a second on a machine that has nothing else to do.
-PATIENCE_S = 60
 OPTIONS: dict[str, Any] = {
     "user_id": "ada",
     "session_id": "s1",
@@ -51,18 +48,8 @@ OPTIONS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def worker() -> Iterator[tuple[str, str]]:
     """The URLs of a worker for rigs, and of its admin listener."""
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--session", "ada:s1"]
-    ports = ["--port", "0", "--admin-port", "0"]
-    with subprocess.Popen(
-        [*command, *ports], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            ready = re.search(r"rigs at (\S+), admin at (\S+)", process.stdout.readline())
-            assert ready is not None
-            yield ready[1], ready[2]
-        finally:
-            process.kill()
+    with serving(sessions=("--session", "ada:s1")) as process:
+        yield process.url, process.admin
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from cfw.api.config import ConfigError, load_config
 from cfw.identity import make_token
 from cfw.limits import Limits, Times, limits_told
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.unit.film.kit import (
     USER,
     invited,
@@ -28,8 +29,6 @@ from tests.unit.film.kit import (
     trusting,
 )
 from tests.whole.smoke.worker import Worker, closing, ending, meta, opening, running
-
-PATIENCE_S = 20
 
 
 def carrying(worker: Worker, tmp_path: Path, token: str) -> dict[str, Any]:
@@ -204,7 +203,7 @@ async def test_who_films_learns_why_it_was_refused_and_of_nobody_else(
         with pytest.raises(InvalidStatus):
             await film(worker, tmp_path, make_token())
         async with operator(worker) as admin, phone(worker, tmp_path) as browser:
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 # Remembered once the other side is gone, which nobody here is told.
                 while not (ours := (await browser.get("/refused")).json()["refused"]):  # noqa: ASYNC110
                     await trio.sleep(0.05)

@@ -12,7 +12,8 @@ from cfw.http.http1 import MAX_BODY_BYTES, MAX_BODY_PIECES
 from cfw.http.messages import Answer, Request, json_answer
 from cfw.sinks.hub import Hub
 from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
-from tests.unit.admin.served import PATIENCE_S, hub_app, served, until
+from tests.patience import PATIENCE_S, until
+from tests.unit.admin.served import hub_app, served
 from tests.unit.admin.test_serve import HEALTH, UPGRADE, dial, read_all, say
 
 POST = b"POST /x HTTP/1.1\r\nHost: x\r\n"

@@ -21,10 +21,10 @@ from cfw.client import (
 )
 from cfw.identity import make_token
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.unit.identity.certificates import Files, bound_context, client_context, issued
 from tests.whole.smoke.worker import Worker, running
 
-PATIENCE_S = 30
 TOKEN, WRONG = make_token(), make_token()
 WHO: dict[str, Any] = {"user_id": "ada", "session_id": "s-1"}
 WHO |= {"width": 640, "height": 480, "fps": 15}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -17,14 +16,14 @@ from websockets.sync.client import connect
 
 from cfw.identity import make_token
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
+from tests.serving import refused, serving
 from tests.unit.identity.certificates import client_context, issued
-from tests.whole.smoke.test_serve_command import CFW, ended, process
 from tests.whole.smoke.worker import closing, meta, opening
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has no SIGHUP, by which files are read again"
 )
-PATIENCE_S = 20
 
 
 def film(url: str, token: str, **options: Any) -> int:
@@ -65,8 +64,8 @@ def test_no_token_shows_in_anything_a_whole_run_says(tmp_path: Path) -> None:
     options = ["--token-file", str(rigs), "--set", f"admin.token_file={admins}"]
     options += ["--cert-file", str(files.cert), "--key-file", str(files.key)]
     context = client_context()
-    with process(*options, "--log-level", "debug") as (running, ready):
-        url, said = ready["capture"], [str(ready)]
+    with serving(*options, "--log-level", "debug") as worker:
+        url, said = worker.url, [str(worker.ready)]
         assert url.startswith("wss://")
         assert film(url, rig, ssl=context) == 1000
         assert film(url, bound, ssl=context) == 1008
@@ -75,18 +74,17 @@ def test_no_token_shows_in_anything_a_whole_run_says(tmp_path: Path) -> None:
         offered: Any = ["cfw.v1", f"cfw.bearer.{late}"]
         assert film(url, wrong, ssl=context, subprotocols=offered) == 401
         rigs.write_text(f"{late}\n{late}\n")
-        running.send_signal(signal.SIGHUP)
+        worker.process.send_signal(signal.SIGHUP)
         time.sleep(0.5)
         rigs.write_text(f"{late}\n")
         deadline = time.monotonic() + PATIENCE_S
         while film(url, late, ssl=context) != 1000:
             assert time.monotonic() < deadline, "the new token never counted"
-            running.send_signal(signal.SIGHUP)
+            worker.process.send_signal(signal.SIGHUP)
             time.sleep(0.05)
         assert film(url, rig, ssl=context) == 401
-        said += [get(ready["admin"] + path, admin) for path in ("/metrics", "/ended", "/info")]
-        running.terminate()
-        code, out, logs = ended(running)
+        said += [get(worker.admin + path, admin) for path in ("/metrics", "/ended", "/info")]
+        code, out, logs = worker.stopped()
     assert code == 0
     said += [out, *map(repr, logs)]
     assert not [text for text in said if any(token in text for token in tokens)]
@@ -105,13 +103,7 @@ def test_a_bad_file_ends_the_start_with_2(tmp_path: Path, text: str, words: str)
     """One line says which, where and why, and holds no word of the file."""
     path = tmp_path / "rigs.tokens"
     path.write_text(text)
-    ran = subprocess.run(
-        [*CFW, "serve", "--port", "0", "--admin-port", "0", "--token-file", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    ran = refused("--token-file", str(path))
     assert ran.returncode == 2
     assert words.format(path=path) in ran.stderr
     assert "secret-of-mine" not in ran.stderr
@@ -129,12 +121,6 @@ def test_a_key_with_a_passphrase_ends_the_start_instead_of_asking(tmp_path: Path
             serialization.BestAvailableEncryption(b"x"),
         )
     )
-    ran = subprocess.run(
-        [*CFW, "serve", "--cert-file", str(files.cert), "--key-file", str(files.key)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    ran = refused("--cert-file", str(files.cert), "--key-file", str(files.key))
     assert ran.returncode == 2
     assert "server.key_file: the key has a passphrase; give one without" in ran.stderr

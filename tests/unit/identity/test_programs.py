@@ -17,11 +17,11 @@ import websocket
 
 from cfw.identity import make_token
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.raw import ending_of
 from tests.unit.wire.peer import binary, parse_frames, text
 from tests.whole.smoke.worker import Worker, closing, meta, opening, running
 
-PATIENCE_S = 30
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 TINY = "https://github.com/gilmaimon/TinyWebsockets"
 

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -35,17 +34,15 @@ from cfw.identity import (
 )
 from cfw.identity.files import MAX_FILE_BYTES, read_regular
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S, until
+from tests.serving import Served, refused, serving
 from tests.unit.identity.certificates import issued
 from tests.unit.identity.test_process import film
 from tests.whole.hostile.figures import figure
-from tests.whole.hostile.kit import until
-from tests.whole.smoke.test_serve_command import CFW, ended, process
 from tests.whole.smoke.worker import closing, meta, opening
 
 if sys.platform == "win32":
     pytest.skip("Windows has neither SIGHUP nor pipes in files", allow_module_level=True)
-
-PATIENCE_S = 30
 
 
 @contextmanager
@@ -67,16 +64,6 @@ def gone(path: Path) -> Iterator[None]:
         finally:
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             signal.signal(signal.SIGIO, before)
-
-
-def next_of(running: subprocess.Popen[str], event: str) -> dict[str, Any]:
-    """Read the log until this event."""
-    assert running.stderr is not None
-    for text in running.stderr:
-        line: dict[str, Any] = json.loads(text)
-        if line["event"] == event:
-            return line
-    raise AssertionError(f"the log ended without {event}")
 
 
 def receipt(ws: ClientConnection) -> dict[str, int]:
@@ -102,55 +89,41 @@ def begun(url: str, **options: Any) -> Iterator[ClientConnection]:
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_hang_up_with_nothing_to_read_again_ends_no_capture(times: int) -> None:
     """`systemctl reload` of a worker without tokens and certificates, in mid-capture."""
-    with process() as (running, ready):
-        with begun(ready["capture"]) as ws:
+    with serving() as worker:
+        with begun(worker.url) as ws:
             for _ in range(times):
-                running.send_signal(signal.SIGHUP)
-                assert "no tokens" in next_of(running, "reload.nothing")["detail"]
+                worker.process.send_signal(signal.SIGHUP)
+                assert "no tokens" in worker.next_line("reload.nothing")["detail"]
             assert receipt(ws) == {"frames": 1, "bytes": 200}
-        running.send_signal(signal.SIGTERM)
-        assert ended(running)[0] == 0
+        assert worker.stopped()[0] == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_end_of_the_terminal_lets_captures_finish(workers: int) -> None:
     """A window that is closed is a stop like another: with drain, and exit code 0."""
     master, slave = pty.openpty()
-    command = [*CFW, "serve", "--port", "0", "--admin-port", "0", "--log-format", "json"]
-    command += ["--session", "ada:s-1", "--sink", "null:", "--workers", str(workers)]
     at_terminal = "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); "
     at_terminal += "os.execv(sys.argv[1], sys.argv[1:])"
-    with subprocess.Popen(
-        [sys.executable, "-c", at_terminal, *command],
-        stdout=subprocess.PIPE,
+    with Served.start(
+        *("--sink", "null:", "--workers", str(workers)),
+        prefix=[sys.executable, "-c", at_terminal],
         stderr=slave,
         start_new_session=True,
-        text=True,
-    ) as running:
-        try:
-            os.close(slave)
-            assert running.stdout is not None
-            ready = json.loads(running.stdout.readline())
-            with begun(ready["capture"]) as ws:
-                os.close(master)  # the window is closed
-                time.sleep(0.5)
-                assert receipt(ws) == {"frames": 1, "bytes": 200}
-            assert running.wait(PATIENCE_S) == 0
-        finally:
-            running.kill()
+    ) as worker:
+        os.close(slave)
+        worker.until_ready()
+        with begun(worker.url) as ws:
+            os.close(master)  # the window is closed
+            time.sleep(0.5)
+            assert receipt(ws) == {"frames": 1, "bytes": 200}
+        assert worker.ended()[0] == 0
 
 
 def test_a_pipe_as_a_file_of_tokens_ends_the_start(tmp_path: Path) -> None:
     """It would wait for whoever writes it, at the start and again at each SIGHUP."""
     path = tmp_path / "rigs.tokens"
     os.mkfifo(path)
-    ran = subprocess.run(
-        [*CFW, "serve", "--port", "0", "--admin-port", "off", "--token-file", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    ran = refused("--admin-port", "off", "--token-file", str(path))
     assert ran.returncode == 2
     assert f"server.token_file: {path}: is a pipe; it has to be a regular file" in ran.stderr
 
@@ -162,21 +135,21 @@ def test_a_pipe_in_the_place_of_tokens_leaves_the_old_ones_and_is_said(
     old, new = make_token(), make_token()
     path = tmp_path / "rigs.tokens"
     path.write_text(old)
-    with process("--token-file", str(path)) as (running, ready):
+    with serving("--token-file", str(path)) as worker:
         path.unlink()
         os.mkfifo(path)
-        running.send_signal(signal.SIGHUP)
-        told = next_of(running, "reload.failed")
+        worker.process.send_signal(signal.SIGHUP)
+        told = worker.next_line("reload.failed")
         assert (told["key"], told["level"]) == ("server.token_file", "error")
         assert "is a pipe" in told["detail"]
         assert "also those that are no longer in the file" in told["detail"]
-        assert film(ready["capture"], old) == 1000
+        assert film(worker.url, old) == 1000
         path.unlink()
         path.write_text(new)
-        running.send_signal(signal.SIGHUP)
-        assert next_of(running, "reload.done")["key"] == "server.token_file"
-        assert film(ready["capture"], old) == 401
-        assert film(ready["capture"], new) == 1000
+        worker.process.send_signal(signal.SIGHUP)
+        assert worker.next_line("reload.done")["key"] == "server.token_file"
+        assert film(worker.url, old) == 401
+        assert film(worker.url, new) == 1000
 
 
 def test_a_reload_that_hangs_is_said_and_is_not_the_last(tmp_path: Path) -> None:
@@ -185,27 +158,27 @@ def test_a_reload_that_hangs_is_said_and_is_not_the_last(tmp_path: Path) -> None
     path = tmp_path / "rigs.tokens"
     path.write_text(old)
     patient = ["--set", "times.idle_s=60", "--set", "limits.max_duration_s=60"]
-    with process("--token-file", str(path), *patient) as (running, ready):
+    with serving("--token-file", str(path), *patient) as worker:
         auth = {"Authorization": f"Bearer {old}"}
         path.write_text(new)
         with gone(path):
-            with begun(ready["capture"], additional_headers=auth) as ws:
+            with begun(worker.url, additional_headers=auth) as ws:
                 began = time.monotonic()
-                running.send_signal(signal.SIGHUP)
-                told = next_of(running, "reload.failed")
+                worker.process.send_signal(signal.SIGHUP)
+                told = worker.next_line("reload.failed")
                 took = time.monotonic() - began
                 assert receipt(ws) == {"frames": 1, "bytes": 200}
             assert told["key"] == "server.token_file"
             assert f"{path} was not read within {READ_S:g} s" in told["detail"]
             assert "the old tokens stay in force" in told["detail"]
-            assert film(ready["capture"], old) == 1000
+            assert film(worker.url, old) == 1000
             # The file comes to its place anew, as on a file system that was mounted again.
             (tmp_path / "new").write_text(last)
             (tmp_path / "new").replace(path)
-            running.send_signal(signal.SIGHUP)
-            next_of(running, "reload.done")
+            worker.process.send_signal(signal.SIGHUP)
+            worker.next_line("reload.done")
         time.sleep(0.3)  # the read that hung comes back with what is not so any more
-        assert [film(ready["capture"], token) for token in (old, new, last)] == [401, 401, 1000]
+        assert [film(worker.url, token) for token in (old, new, last)] == [401, 401, 1000]
     figure(
         "reload of tokens on a file system that is gone",
         f"said after {took:.1f} s, captures go on; the next SIGHUP counts",
@@ -221,14 +194,12 @@ def test_a_start_that_hangs_names_the_file_and_its_key(tmp_path: Path, hung: str
     for section in ("server", "admin"):
         paths |= {f"{section}.cert_file": files.cert, f"{section}.key_file": files.key}
     section = hung.split(".")[0]
-    command = [*CFW, "serve", "--port", "0", "--admin-port", "0"]
+    words = []
     for key, path in paths.items():
         if key.startswith(section):
-            command += ["--set", f"{key}={path}"]
+            words += ["--set", f"{key}={path}"]
     with gone(paths[hung]):
-        ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
-        )
+        ran = refused(*words)
     assert ran.returncode == 2
     assert f"{hung}: {paths[hung]} was not read within {READ_S:g} s" in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -239,19 +210,17 @@ def test_a_start_that_hangs_obeys_sigterm(tmp_path: Path, workers: int) -> None:
     """Long before its deadline."""
     path = tmp_path / "rigs.tokens"
     path.write_text(make_token())
-    command = [*CFW, "serve", "--port", "0", "--admin-port", "0", "--log-format", "json"]
-    command += ["--token-file", str(path), "--sink", "null:", "--workers", str(workers)]
-    with gone(path), subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    words = ["--token-file", str(path), "--sink", "null:", "--workers", str(workers)]
+    with gone(path), Served.start(*words, sessions=()) as worker:
         for _ in range(1 if workers == 1 else workers + 1):
-            next_of(running, "server.starting")
+            worker.next_line("server.starting")
         time.sleep(0.5)
-        began = time.monotonic()
-        running.send_signal(signal.SIGTERM)
-        code, _, log = ended(running)
-        took = time.monotonic() - began
+        code, _, log = worker.stopped()
+    # At its deadline the start would end with 2, and this would not be said.
     assert code == 0
-    assert took < READ_S / 2
-    assert "server.stopped" in [line["event"] for line in log]
+    stops = [line["detail"] for line in log if line["event"] == "server.stopped"]
+    assert stops == ["it was asked to before it was ready"] * len(stops)
+    assert len(stops) >= workers
 
 
 async def test_reads_that_hang_are_a_bounded_number_of_threads(

@@ -19,11 +19,10 @@ from cfw.identity import Tokens, make_token
 from cfw.sessions import SessionStatus
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.unit.identity.certificates import bound_context, client_context, issued
 from tests.whole.smoke.worker import Worker, closing, ending, meta, opening, running
 
-#: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 20
 FREE, ADAS = make_token(), make_token()
 
 

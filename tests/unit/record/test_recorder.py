@@ -16,6 +16,7 @@ import cfw.record
 from cfw.client import AccessDenied, ConnectionLost, ConnectionRefused, FeedOutage
 from cfw.record import Listener, Listeners, Recorder, RecorderMetrics, Written
 from cfw.record import _capture as writing
+from tests.patience import PATIENCE_S
 from tests.unit.record.kit import PICTURES, closed, frames, opened
 
 JPEGS = PICTURES[:4]
@@ -94,7 +95,7 @@ async def recorded(
     """Record these feeds."""
     heard = Heard()
     recorder = Recorder(folder, listener=heard, captures=captures, **options)
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         await recorder.run(feeds(*scripts), reading=trio.CancelScope())
     return recorder, heard
 

@@ -18,6 +18,7 @@ from cfw.limits import Limits
 from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
 from cfw.routes.rigs import LOOK_S, Rig, Rigs
 from schemas import Timestamp
+from tests.patience import PATIENCE_S
 from tests.whole.smoke.worker import closing, ending, opening, running
 
 THEN = Timestamp.parse("2026-05-04T10:20:30Z")
@@ -146,7 +147,7 @@ async def test_a_worker_tells_of_missing_rigs_and_reads_its_file_again(
         ):
 
             async def until(missing: dict[str, bool]) -> None:
-                with trio.fail_after(20):
+                with trio.fail_after(PATIENCE_S):
                     while True:
                         text = (await admin.get("/metrics")).text
                         shown = {
@@ -167,7 +168,7 @@ async def test_a_worker_tells_of_missing_rigs_and_reads_its_file_again(
                 await ending(ws)
             await path.write_text("door = 7")
             worker.reload.request()
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 while not [line for line in logs if line["event"] == "reload.failed"]:  # noqa: ASYNC110
                     await trio.sleep(0.01)
             await until({"door": True, "desk": True})

@@ -17,11 +17,10 @@ from cfw.routes.session import OWN_QUESTION, PAUSE_S, Sessions
 from cfw.service import Verdict
 from cfw.sessions import SessionStatus
 from cfw.testing.fakes import Answer, ScriptedAuthority
+from tests.patience import PATIENCE_S
 from tests.unit.sessions.readiness import capture, readyz
 from tests.unit.sessions.scripted import http, says, scripted_server
 from tests.whole.smoke.worker import Worker, running
-
-PATIENCE_S = 20
 
 
 class FickleAuthority(ScriptedAuthority):

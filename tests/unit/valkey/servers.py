@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-import trio
 
 from cfw.valkey import Names, partition_of
+from tests.patience import soon, until
 
 SLOTS = 16384
 #: How long a node may be silent before the others call it failed.
@@ -100,13 +99,6 @@ class Servers:
         assert changed == 1, "the capture does not run"
 
 
-async def until(is_so: Callable[[], object]) -> None:
-    """Wait for what is to happen on a real server, however busy the machine is."""
-    with trio.fail_after(60):
-        while not is_so():  # noqa: ASYNC110
-            await trio.sleep(0.02)
-
-
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -158,7 +150,7 @@ def cluster(folder: Path) -> Iterator[Servers]:
         for node in nodes[1:]:
             bus = node._config["cluster-port"]
             clients[0].execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
-        _wait(lambda: all(_is_whole(client) for client in clients))
+        soon(lambda: all(_is_whole(client) for client in clients))
         for client in clients:
             client.close()
         yield servers
@@ -175,13 +167,6 @@ def _is_whole(client: Any) -> bool:
     text = told.decode() if isinstance(told, bytes) else str(told)
     parts = ("cluster_state", "ok", "cluster_known_nodes", "3")
     return all(part in text for part in parts) and "fail" not in text.split("slots_ok")[0]
-
-
-def _wait(is_done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_done():
-        assert time.monotonic() < deadline, "the cluster did not come up"
-        time.sleep(0.05)
 
 
 @contextmanager

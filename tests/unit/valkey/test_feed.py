@@ -34,8 +34,9 @@ from schemas import (
     to_json,
 )
 from tests.factories import START_NS, make_close, make_meta
+from tests.patience import PATIENCE_S, until
 from tests.unit.valkey.fake_store import opened_as
-from tests.unit.valkey.servers import Servers, until
+from tests.unit.valkey.servers import Servers
 
 INGEST = {"timestamp_ingest": Timestamp.from_ns(START_NS)}
 COUNTS = dict.fromkeys(
@@ -87,7 +88,7 @@ def expected(capture_id: str, frames: int) -> list[str]:
 async def read(feed: ValkeyFeed, count: int) -> list[str]:
     """So many messages, the last one not processed; JPEGs are checked on the way."""
     got = []
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async for message, jpeg in feed:
             got.append(name_of(message))
             if isinstance(message, FeedFrame):
@@ -175,7 +176,7 @@ async def test_consumers_of_a_group_share_and_groups_do_not(
         for number in range(12):
             writer = await Writer(link, f"c-{number}").begin()
             await (await writer.frames(2)).end()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             for event in ended.values():
                 await event.wait()
         nursery.cancel_scope.cancel()
@@ -241,7 +242,7 @@ async def test_a_capture_that_expired_is_counted_and_given_up(
         assert await read(feed, 2) == ["cap-1 opened", "cap-1 1"]
         one_server.client().delete(names.frames("cap-1", 1))
         await until(lambda: feed.expired == 1)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             end, _ = await feed.__anext__()
         assert isinstance(end, FeedAbort)
         assert (end.error_code, end.frames_forwarded) == (ErrorCode.FORWARD_FAILED, 1)
@@ -328,7 +329,7 @@ async def test_tap_writes_a_capture_and_the_next_tap_does_not_repeat_it(
             await joined(one_server, prefix, "tap")
         for capture_id in ("cap-1", "cap-2"):
             await (await (await Writer(link, capture_id).begin()).frames(2)).end()
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_S):
                 ran = await trio.run_process(
                     tap(url, "--captures", "1"), capture_stdout=True, capture_stderr=True
                 )
@@ -351,7 +352,7 @@ async def test_a_tap_that_is_killed_is_followed_by_one_of_its_name(
             writer = await (await Writer(link, "cap-1").begin()).frames(5)
             assert process.stdout is not None
             written = bytearray()
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_S):
                 while written.count(b"\n") < 4:
                     written += await process.stdout.receive_some()
             process.send_signal(signal.SIGKILL)
@@ -365,7 +366,7 @@ async def test_a_tap_that_is_killed_is_followed_by_one_of_its_name(
                 await process.wait()
                 if process.stdout is not None:
                     await process.stdout.aclose()
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             ran = await trio.run_process(
                 tap(url, "--consumer", "one", "--captures", "1"),
                 capture_stdout=True,

@@ -23,10 +23,11 @@ from cfw.valkey import (
     open_valkey_feed,
 )
 from schemas import ErrorCode, FeedAbort, FeedClose, parse_feed
+from tests.patience import PATIENCE_S, until
 from tests.unit.sessions.readiness import capture as film_and_close
 from tests.unit.sessions.readiness import readyz
 from tests.unit.valkey.fake_store import opened_as
-from tests.unit.valkey.servers import Servers, until
+from tests.unit.valkey.servers import Servers
 from tests.unit.valkey.test_feed import Writer, expected, name_of, read, tap
 from tests.unit.valkey.test_sink import PICTURES, capture, check_stream
 from tests.whole.hostile.figures import figure
@@ -279,7 +280,7 @@ async def test_what_cannot_be_read_ends_no_consumer(
         await until(lambda: client.exists(*[Names(prefix, n).index for n in range(16)]) == 16)
         FOREIGN[name](client, names)
         await (await (await Writer(link, GOOD).begin()).frames(2)).end(frames_forwarded=2)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             while expected(GOOD, 2)[-1] not in got:
                 got += await read(feed, 1)
         await feed.processed()
@@ -292,7 +293,7 @@ async def test_what_cannot_be_read_ends_no_consumer(
         open_valkey_feed(url, group="g", consumer="one", claim_s=1.5) as feed,
     ):
         await (await Writer(link, "cap-9").begin()).end()
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             while expected("cap-9", 0)[-1] not in got:
                 got += await read(feed, 1)
         await feed.processed()
@@ -309,7 +310,7 @@ async def test_an_end_that_cannot_be_read_is_told_all_the_same(
     async with open_valkey_feed(url, group="g") as feed:
         await until(lambda: client.exists(*[Names(prefix, n).index for n in range(16)]) == 16)
         in_stream({"message": "{"}, LAST_ID)(client, Names.of(prefix, BAD))
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             opened, _ = await feed.__anext__()
             end, _ = await feed.__anext__()
         await feed.processed()
@@ -343,7 +344,7 @@ async def test_a_server_that_lost_its_data_is_read_on_from_what_is_there(
             writer = await Writer(link, capture_id, opened_ns=2).begin()
             await (await writer.frames(2)).end(frames_forwarded=2)
         got: list[Any] = []
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             while len(got) < 1 + 3 * 4:
                 got.append((await feed.__anext__())[0])
             await feed.processed()
@@ -425,7 +426,7 @@ async def test_tap_says_what_it_could_not_read(one_server: Servers, prefix: str)
         names = Names.of(prefix, BAD)
         client.xadd(names.index, {"stream": b"\x1b[2J\xff"})
         await (await Writer(link, GOOD).begin()).end()
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             ran = await trio.run_process(
                 tap(url, "--captures", "1"), capture_stdout=True, capture_stderr=True
             )

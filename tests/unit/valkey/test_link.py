@@ -15,6 +15,7 @@ from trio.testing import MockClock
 import cfw.valkey._link as module
 from cfw.valkey import Address, Link, ValkeyFailed, open_link
 from cfw.valkey._link import _Bounded
+from tests.patience import PATIENCE_S
 from tests.unit.valkey.servers import Servers
 from tests.unit.valkey.test_network import Proxy, proxy
 from tests.whole.hostile.figures import figure
@@ -143,7 +144,7 @@ async def test_a_connection_is_made_in_time_or_not_at_all(
 
 async def answered(link: Link) -> None:
     """It answers, after a connection or two that it finds broken."""
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         while True:
             with suppress(ValkeyFailed):
                 assert await link.ask(link.client.ping)

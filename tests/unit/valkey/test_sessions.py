@@ -19,7 +19,8 @@ from cfw.sessions import (
     open_authority,
 )
 from cfw.valkey import Address, open_link, set_session
-from tests.unit.valkey.servers import Servers, until
+from tests.patience import until
+from tests.unit.valkey.servers import Servers
 from tests.unit.valkey.test_sink import film_until
 from tests.whole.smoke.worker import running
 

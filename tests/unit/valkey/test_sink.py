@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +20,9 @@ from cfw.client import (
 from cfw.valkey import LAST_ID, Names
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, parse_feed
 from tests.factories import jpeg
-from tests.unit.valkey.servers import Servers, until
+from tests.patience import until
+from tests.serving import Served, refused, serving_beside
+from tests.unit.valkey.servers import Servers
 from tests.whole.smoke.worker import Worker, ending, meta, opening, running
 
 PICTURES = [jpeg(60 + seq, fill=seq) for seq in range(1, 11)]
@@ -196,18 +195,17 @@ async def test_a_worker_killed_in_mid_capture_is_told_once_by_another(
     """SIGKILL; when its lease has run out, its capture has one terminal: worker_lost."""
     url = servers.url(prefix=prefix, lease_s=8)
     async with (
-        trio.open_nursery() as nursery,
+        serving_beside(Served.start("--sink", url, "--admin-port", "off")) as apart,
         worker_with(monkeypatch, url) as one,
         worker_with(monkeypatch, url),
     ):
-        process, address = await nursery.start(serve_apart, url)
 
         async def film() -> None:
-            async with capture(address) as rig:
+            async with capture(apart.url) as rig:
                 await rig.send_frame(PICTURES[0])
                 await servers.wait_for_frames(prefix, "cap-1", 1)
-                process.kill()
-                await process.wait()
+                apart.process.kill()
+                await trio.to_thread.run_sync(apart.process.wait)
                 await rig.send_frame(PICTURES[1])
 
         with pytest.raises(ConnectionLost):
@@ -223,28 +221,6 @@ async def test_a_worker_killed_in_mid_capture_is_told_once_by_another(
         async with capture(one.addresses.capture) as rig:
             await rig.send_frame(PICTURES[0])
         assert rig.receipt.frames == 1
-
-
-async def serve_apart(url: str, task_status: trio.TaskStatus[Any]) -> None:
-    """Run a worker in a process of its own; gives the process and its URL for rigs."""
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--sink", url, "--port", "0"]
-    command += ["--admin-port", "off", "--session", "ada:s-1", "--log-format", "json"]
-    process = await trio.lowlevel.open_process(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    try:
-        with trio.fail_after(30):
-            line = bytearray()
-            while not line.endswith(b"\n"):
-                line += await process.stdout.receive_some()
-        task_status.started((process, json.loads(line)["capture"]))
-        await process.wait()
-    finally:
-        process.kill()
-        with trio.move_on_after(5, shield=True):
-            await process.wait()
-            await process.stdout.aclose()
 
 
 async def test_a_capture_whose_lease_was_taken_ends(
@@ -281,12 +257,9 @@ async def test_wait_counts_replicas(
 
 
 @pytest.mark.parametrize("url", ["valkey://127.0.0.1:1", "valkey://127.0.0.1:1/?cluster=1"])
-async def test_a_server_that_is_not_there_ends_the_start_with_a_reason(url: str) -> None:
+def test_a_server_that_is_not_there_ends_the_start_with_a_reason(url: str) -> None:
     """`cfw serve` says which server and why, and exits with 1."""
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--sink", url, "--port", "0"]
-    ran = await trio.run_process(
-        [*command, "--admin-port", "off"], capture_stdout=True, capture_stderr=True, check=False
-    )
+    ran = refused("--sink", url)
     assert ran.returncode == 1
-    assert b"127.0.0.1:1" in ran.stderr.splitlines()[-1]
-    assert b"Traceback" not in ran.stderr
+    assert "127.0.0.1:1" in ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr

@@ -19,8 +19,8 @@ import trio
 from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
-#: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 40
+from tests.patience import PATIENCE_S
+
 #: How long each try to start a browser may take. The first on a new machine reads 300 MB from a
 #: disk that is cold, beside other tests; one that hangs is begun anew in a folder of its own.
 STARTS_S = (40, 40)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cfw.testing.fakes import RecordingSink
 from schemas import FeedClose
-from tests.unit.admin.served import until
+from tests.patience import until
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.test_pages import admin

@@ -14,6 +14,7 @@ import trio
 
 from cfw.client import CaptureAborted
 from cfw.sinks.hub._live import Live
+from tests.patience import PATIENCE_S
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.fleet import ROOMY, fleet, picture, user
 from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
@@ -196,7 +197,7 @@ async def test_a_capture_is_ended_from_its_tile_and_asked_twice(
         await page.click("#sure-end")
         await until_text(page, ".card [data-part=state]", "ended by operator")
         await page.until("!document.querySelector('#sure').open")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             await ended.wait()
         assert await page.run("document.querySelector('.card [data-act=end]').hidden")
 

@@ -10,6 +10,7 @@ import trio
 
 from cfw.http.messages import Request, Response
 from cfw.identity import make_token
+from tests.patience import PATIENCE_S
 from tests.unit.admin.served import served
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
@@ -174,7 +175,7 @@ async def test_a_page_from_elsewhere_reaches_nothing(
 
 async def attempts(page: Page, worker: Worker) -> list[str]:
     feed = admin(worker.addresses, "/feed").replace("http", "ws")
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         return [
             await page.run(f"{ATTEMPT}('{url}')") for url in (worker.addresses.capture, feed)
         ]

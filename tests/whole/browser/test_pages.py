@@ -17,7 +17,8 @@ from cfw.client import Capture, open_capture
 from cfw.explanations import EXPLANATIONS
 from schemas import ErrorCode
 from tests.factories import jpeg
-from tests.whole.browser.chromium import PATIENCE_S, Page, open_page
+from tests.patience import PATIENCE_S
+from tests.whole.browser.chromium import Page, open_page
 from tests.whole.smoke.worker import running
 
 PICTURE = ".card img"

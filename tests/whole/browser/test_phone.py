@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
 import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,13 +20,13 @@ import zxingcpp
 from PIL import Image
 
 import cfw
-from tests.whole.browser.chromium import PATIENCE_S, Page, open_page, running_chromium
+from tests.serving import serving_at_terminal
+from tests.whole.browser.chromium import Page, open_page, running_chromium
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminal")
 
 #: Half blocks of a code in a terminal, as their upper and lower square: True is light.
 BLOCKS = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
-TERMINAL = {"COLUMNS": "120", "LINES": "80", "TERM": "xterm-256color"}
 
 
 def readme(heading: str) -> list[list[str]]:
@@ -41,39 +37,15 @@ def readme(heading: str) -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
-@contextmanager
-def lab(data: Path) -> Iterator[str]:
+def lab(data: Path) -> AbstractContextManager[str]:
     """What the README says, at a terminal, with a data folder and ports of its own.
 
-    Yields what it shows there.
+    Gives what it shows there.
     """
-    ours, theirs = pty.openpty()
     (program, *arguments), _ = readme("Phones")
     assert (program, arguments) == ("cfw", ["serve", "--lan"])
-    command = [sys.executable, "-m", "cfw.cli", *arguments, "--host", "127.0.0.1"]
-    environment = {**os.environ, **TERMINAL, "XDG_DATA_HOME": str(data), "HOME": str(data)}
-    with ExitStack() as opened:
-        opened.callback(os.close, ours)
-        process = opened.enter_context(
-            subprocess.Popen(
-                [*command, "--port", "0", "--admin-port", "0"],
-                stdin=theirs,
-                stdout=theirs,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-            )
-        )
-        opened.callback(process.kill)
-        os.close(theirs)
-        yield read_until(ours, "Another code:")
-
-
-def read_until(terminal: int, end: str) -> str:
-    shown, until = b"", time.monotonic() + 2 * PATIENCE_S
-    while end.encode() not in shown:
-        assert time.monotonic() < until, shown
-        shown += os.read(terminal, 65_536)
-    return shown.decode()
+    options = (*arguments[1:], "--host", "127.0.0.1")
+    return serving_at_terminal(*options, home=data, until="Another code:")
 
 
 def admin_of(shown: str) -> str:

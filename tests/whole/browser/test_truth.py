@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -22,7 +19,9 @@ from cfw.explanations import EXPLANATIONS
 from cfw.identity import make_token
 from schemas import ErrorCode
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.pictures import draw
+from tests.serving import Served, serving_beside
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.test_pages import admin, check_page, film, opened, result
 from tests.whole.smoke.worker import Worker, running
@@ -38,49 +37,31 @@ async def until_text(page: Page, selector: str, text: str) -> None:
 
 
 async def delete(worker: Worker, capture_id: str) -> int:
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
         url = admin(worker.addresses, f"/captures/{capture_id}")
         return (await client.delete(url)).status_code
-
-
-@contextmanager
-def process() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A worker that can be stopped in its tracks, and where its pages are."""
-    command = ["-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
-    with subprocess.Popen(
-        [sys.executable, *command, "--log-format", "json", "--session", "ada:s-1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as made:
-        try:
-            assert made.stdout is not None
-            yield made, json.loads(made.stdout.readline())["admin"]
-        finally:
-            made.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process so")
 async def test_a_worker_that_stands_still_is_told_as_gone(devtools: str) -> None:
     """Its sockets stay open and nothing comes: title, rates and count say that it is gone."""
-    with process() as (worker, url):
-        async with open_page(devtools) as page:
-            await page.goto(url)
-            await until_text(page, "#connection", "Connected")
-            await page.until("document.title === 'cfw live'")
-            os.kill(worker.pid, signal.SIGSTOP)
-            try:
-                await page.until("document.title === 'No worker - cfw live'")
-                notice = await page.text("#absence")
-                assert notice.startswith("The worker does not answer. What is shown is of ")
-                rates = "[...document.querySelectorAll('[data-now]')].map(e => e.textContent)"
-                assert await page.run(rates) == [NOTHING, NOTHING]
-                assert await page.text("#running") == NOTHING
-            finally:
-                os.kill(worker.pid, signal.SIGCONT)
-            await page.until("document.title === 'cfw live'")
-            assert await page.run("document.querySelector('#absence').hidden")
-            await until_text(page, "#running", "0")
+    async with serving_beside(Served.start()) as worker, open_page(devtools) as page:
+        await page.goto(worker.admin)
+        await until_text(page, "#connection", "Connected")
+        await page.until("document.title === 'cfw live'")
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        try:
+            await page.until("document.title === 'No worker - cfw live'")
+            notice = await page.text("#absence")
+            assert notice.startswith("The worker does not answer. What is shown is of ")
+            rates = "[...document.querySelectorAll('[data-now]')].map(e => e.textContent)"
+            assert await page.run(rates) == [NOTHING, NOTHING]
+            assert await page.text("#running") == NOTHING
+        finally:
+            os.kill(worker.process.pid, signal.SIGCONT)
+        await page.until("document.title === 'cfw live'")
+        assert await page.run("document.querySelector('#absence').hidden")
+        await until_text(page, "#running", "0")
 
 
 async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(

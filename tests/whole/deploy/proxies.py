@@ -17,9 +17,10 @@ import pytest
 import trio
 
 import cfw
+from tests.patience import PATIENCE_S
 from tests.unit.identity.certificates import client_context, issued
 from tests.unit.valkey.servers import free_port
-from tests.whole.hostile.kit import PATIENCE_S, Rig, Worker
+from tests.whole.hostile.kit import Rig, Worker
 
 FOLDER = Path(cfw.__file__).parent / "deploy"
 PROXIES = ("haproxy", "nginx")

@@ -11,10 +11,11 @@ import trio
 
 from schemas import ErrorCode
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.raw import Ending
 from tests.unit.wire.peer import REQUEST, binary, text
 from tests.whole.deploy.proxies import PROXIES, Proxy, running_proxy
-from tests.whole.hostile.kit import PATIENCE_S, Rig, worker
+from tests.whole.hostile.kit import Rig, worker
 from tests.whole.smoke.worker import meta
 
 #: Nothing of the tests is about time, so a machine that is busy runs into none of it.

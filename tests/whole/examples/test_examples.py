@@ -20,7 +20,8 @@ from PIL import Image
 
 from cfw.client import open_feed
 from schemas import FeedClose, FeedFrame, FeedOpened
-from tests.whole.smoke.test_serve_command import process
+from tests.patience import PATIENCE_S
+from tests.serving import Served, serving_beside
 
 EXAMPLES = Path(__file__).parent
 BLUE, GREEN, RED = (30, 60, 220), (20, 200, 40), (220, 40, 30)
@@ -118,13 +119,14 @@ async def film(*command: str, modules: Path | None = None, session: str | None =
         found.out = ran.stdout.decode()
 
     options = [] if session is None else ["--session", f"ada:{session}"]
-    with process(*options) as (_, ready), trio.fail_after(60):
+    with trio.fail_after(2 * PATIENCE_S):
         async with (
-            open_feed(ready["admin"], mode="lossless") as feed,
+            serving_beside(Served.start(*options)) as worker,
+            open_feed(worker.admin, mode="lossless") as feed,
             trio.open_nursery() as nursery,
         ):
             program, script, *rest = command
-            nursery.start_soon(run, program, script, ready["capture"], *rest)
+            nursery.start_soon(run, program, script, worker.url, *rest)
             async for message, jpeg in feed:
                 if isinstance(message, FeedFrame):
                     assert jpeg is not None

@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 import httpx
-import psutil
 import trio
 
 from tests import raw
+from tests.patience import PATIENCE_S
 from tests.raw import Ending
+from tests.serving import SESSIONS, Served, serving_beside
 from tests.unit.wire.peer import Peer
 from tests.whole.smoke.worker import now
 
-#: Real time that a step may take on a machine that is busy with something else.
-PATIENCE_S = 30
 MB = 1_000_000
-SESSIONS = ["--session", "ada:s-1"]
 
 
-@attrs.define
-class Worker:
-    """A `cfw serve`.
+@attrs.define(eq=False)
+class Worker(Served):
+    """A `cfw serve`, to which hostile peers connect.
 
     Attributes:
-        capture: host and port for rigs.
-        admin: URL of the admin listener.
-        log_file: its standard error, JSON lines.
         dialled: the connections that were made to it.
     """
 
-    process: psutil.Popen
-    capture: tuple[str, int]
-    admin: str
-    log_file: Path
     dialled: list[trio.SocketStream] = attrs.field(factory=list, init=False, repr=False)
+
+    @property
+    def capture(self) -> tuple[str, int]:
+        """Host and port for rigs."""
+        url = urlsplit(self.url)
+        return url.hostname or "", url.port or 0
 
     @property
     def rss(self) -> int:
@@ -57,11 +50,6 @@ class Worker:
         """Open descriptors now."""
         count: int = self.process.num_fds()
         return count
-
-    def log(self, event: str = "") -> list[dict[str, Any]]:
-        """The lines of the log so far, of one event or all."""
-        lines = [json.loads(line) for line in self.log_file.read_text().splitlines()]
-        return [line for line in lines if line["event"].startswith(event)]
 
     async def get(self, path: str, method: str = "GET") -> httpx.Response:
         """Ask the admin listener, on a connection of its own."""
@@ -152,41 +140,30 @@ async def worker(
         sessions: who may send.
         stderr: where its log goes instead, as a descriptor or in the shell's words.
     """
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
-    command += ["--log-format", "json", *sessions, *options]
+    words: list[str] = []
     for key, value in (settings or {}).items():
-        command += ["--set", f"{key}={value}"]
+        words += ["--set", f"{key}={value}"]
+    prefix: list[str] = []
     if descriptors is not None:
-        command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
-    log_file = tmp_path / "worker.log"
+        prefix += ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
     if isinstance(stderr, str):
-        command = ["sh", "-c", f'exec "$@" {stderr}', "sh", *command]
-    with log_file.open("w") as log:
-        process = psutil.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=stderr if isinstance(stderr, int) else log,
-            text=True,
-            env=env,
-        )
-    try:
-        with trio.fail_after(PATIENCE_S):
-            line = await trio.to_thread.run_sync(process.stdout.readline)
-        assert line, log_file.read_text()
-        ready = json.loads(line)
-        url = urlsplit(ready["capture"])
-        made = Worker(process, (url.hostname or "", url.port or 0), ready["admin"], log_file)
+        prefix += ["sh", "-c", f'exec "$@" {stderr}', "sh"]
+    started = Worker.start(
+        *options,
+        *words,
+        sessions=sessions,
+        prefix=prefix,
+        folder=tmp_path,
+        stderr=stderr if isinstance(stderr, int) else None,
+        env=env,
+    )
+    async with serving_beside(started) as made:
         try:
             yield made
         finally:
             # What a test that fails leaves open would be blamed on the next one.
             for stream in made.dialled:
                 await trio.aclose_forcefully(stream)
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 class Rig(raw.Rig):
@@ -224,15 +201,6 @@ async def read_rest(stream: trio.abc.Stream) -> bytes:
         while more := await stream.receive_some():
             data += more
     return data
-
-
-async def until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> float:
-    """Wait in real time for what another process brings about; how long it took."""
-    began = trio.current_time()
-    with trio.fail_after(within_s):
-        while not condition():  # noqa: ASYNC110 - nothing signals what another process did
-            await trio.sleep(0.005)
-    return trio.current_time() - began
 
 
 def percentile(values: Sequence[float], part: float) -> float:

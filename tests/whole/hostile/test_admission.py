@@ -22,9 +22,10 @@ from cfw.net import (
     group_of,
     serve_listeners,
 )
+from tests.patience import until
 from tests.unit.wire.peer import REQUEST
 from tests.whole.hostile.figures import figure
-from tests.whole.hostile.kit import Worker, read_rest, until, worker
+from tests.whole.hostile.kit import Worker, read_rest, worker
 
 CROWD = 1000
 FULL = b"the worker has no room for another connection"

@@ -21,10 +21,11 @@ from cfw.sessions import AuthorityUnreachable, SessionStatus
 from cfw.testing.fakes import RecordingSink, ScriptedAuthority
 from schemas import ErrorCode, FeedAbort, FeedClose, FeedFrame, FeedOpened, Terminal
 from tests.factories import at, close_fields, jpeg, meta_fields, open_fields
+from tests.patience import until
 from tests.raw import Ending
 from tests.unit.routes.kit import bench
 from tests.whole.hostile.figures import IS_LONG, figure
-from tests.whole.hostile.kit import MB, Rig, Worker, read_rest, until, worker
+from tests.whole.hostile.kit import MB, Rig, Worker, read_rest, worker
 
 OTHERS = 99
 PICTURE = jpeg(20_000)

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import socket
-import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,9 +19,11 @@ import pytest
 import trio
 
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S, until
+from tests.serving import SESSIONS
 from tests.unit.wire.peer import binary, text
 from tests.whole.hostile.figures import figure
-from tests.whole.hostile.kit import PATIENCE_S, SESSIONS, Worker, until, worker
+from tests.whole.hostile.kit import Worker, worker
 from tests.whole.smoke.worker import closing, meta, opening
 
 #: Longer than the deadlines of a stop together, on a machine that is busy.
@@ -302,26 +303,21 @@ def output_that_nobody_reads() -> Iterator[Any]:
 )
 async def test_the_ready_line_is_not_needed_to_serve(output: Fault, tmp_path: Path) -> None:
     """Where it cannot be written, the log says so, and captures are taken."""
-    log_file = tmp_path / "log"
     with ExitStack() as stack:
-        ports = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        rigs, admin = (port.getsockname()[1] for port in ports)
-    command = [sys.executable, "-m", "cfw.cli", "serve", "--log-format", "json", *SESSIONS]
-    command += [f"--port={rigs}", f"--admin-port={admin}"]
-    with output() as stdout, log_file.open("w") as log:
-        if stdout is None:
-            command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
-        process = psutil.Popen(command, stdout=stdout, stderr=log)
-        made = Worker(process, ("127.0.0.1", rigs), f"http://127.0.0.1:{admin}", log_file)
-        try:
-            await until(lambda: "server.ready_untold" in log_file.read_text())
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        rigs, admin = (port.getsockname()[1] for port in free)
+    ports = [f"--port={rigs}", f"--admin-port={admin}"]
+    with output() as stdout:
+        prefix = ["sh", "-c", 'exec "$@" >&-', "sh"] if stdout is None else []
+        with Worker.start(*ports, folder=tmp_path, prefix=prefix, stdout=stdout) as made:
+            made.ready = {
+                "capture": f"ws://127.0.0.1:{rigs}",
+                "admin": f"http://127.0.0.1:{admin}",
+            }
+            await until(lambda: made.log("server.ready_untold"))
             await come_and_go(made, 3)
             assert (await made.get("/readyz")).status_code == 200
             took = await stopped(made)
-        finally:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-            process.wait()
     (line,) = made.log("server.ready_untold")
     assert line["level"] == "warning"
     figure(f"ready line: {line['detail']}: 3 captures", f"3 receipts, SIGTERM {took:.1f} s")

@@ -10,12 +10,11 @@ import pytest
 import trio
 
 from cfw.identity import make_token
+from tests.patience import PATIENCE_S
 from tests.unit.identity.certificates import bound_context, issued
 from tests.unit.wire.peer import REQUEST
 from tests.whole.hostile.figures import figure
 from tests.whole.smoke.worker import Worker, running
-
-PATIENCE_S = 20
 
 
 def asked(origin: str, host: str) -> bytes:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from cfw.client import open_capture
 from cfw.recording import verify_all
+from tests.serving import serving
 from tests.whole.hostile.figures import IS_LONG, figure
-from tests.whole.smoke.test_serve_command import process
 
 if sys.platform == "win32":
     pytest.skip("Windows ends no process by SIGKILL", allow_module_level=True)
@@ -57,8 +57,8 @@ async def test_forty_rigs_are_recorded_by_one_core(tmp_path: Path) -> None:
     """Nothing is aborted, every frame is there, and the memory stays small."""
     jpeg = _picture()
     with (
-        process() as (_, ready),
-        recorder(ready["admin"], tmp_path, "--captures", str(RIGS)) as keeps,
+        serving() as worker,
+        recorder(worker.admin, tmp_path, "--captures", str(RIGS)) as keeps,
     ):
         measured = psutil.Process(keeps.running.pid)
         if hasattr(measured, "cpu_affinity"):
@@ -67,7 +67,7 @@ async def test_forty_rigs_are_recorded_by_one_core(tmp_path: Path) -> None:
         peak = 0
         async with trio.open_nursery() as nursery:
             for number in range(RIGS):
-                nursery.start_soon(_film, ready["capture"], jpeg, number)
+                nursery.start_soon(_film, worker.url, jpeg, number)
             await trio.sleep(FRAMES / FPS * 0.9)
             spent_s = sum(measured.cpu_times()[:2]) - before
             peak = measured.memory_info().rss

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.raw import encode, ending_of
 from tests.unit.identity.certificates import client_context, issued
 from tests.unit.wire.peer import REQUEST, binary, frame, parse_frames, text
@@ -141,7 +142,7 @@ async def test_a_pong_that_lay_in_the_kernel_keeps_the_connection(tmp_path: Path
     options |= {"times.idle_s": 60}
     async with worker(tmp_path, settings=options) as served, trio.open_nursery() as nursery:
         rig = await served.rig("pong")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while (first := await next_frame(rig.stream))[0] != 0x89:
                 pass
             asked = [first]

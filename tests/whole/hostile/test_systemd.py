@@ -12,7 +12,8 @@ import trio
 from trio.testing import MockClock
 
 from cfw.cli._systemd import Systemd
-from tests.whole.hostile.kit import PATIENCE_S, worker
+from tests.patience import PATIENCE_S
+from tests.whole.hostile.kit import worker
 
 
 def listening(path: Path) -> socket.socket:

@@ -13,9 +13,10 @@ import pytest
 import trio
 
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.unit.wire.peer import REQUEST, frame, ping
 from tests.whole.hostile.figures import IS_LONG, figure
-from tests.whole.hostile.kit import PATIENCE_S, Rig, Worker, worker
+from tests.whole.hostile.kit import Rig, Worker, worker
 
 #: A good rig films so fast for so long while it is attacked, and before that.
 FPS = 15

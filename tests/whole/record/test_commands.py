@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ import pytest
 
 import cfw.recording
 from cfw.recording import FORMATS
+from tests.patience import PATIENCE_S, soon
 from tests.pictures import draw
-from tests.whole.smoke.test_serve_command import CFW, process
+from tests.serving import CFW, serving
 
 if sys.platform == "win32":
     pytest.skip("Windows ends no process by SIGKILL", allow_module_level=True)
-
-PATIENCE_S = 60.0
 
 
 class Recorder:
@@ -88,14 +86,6 @@ def rig(url: str, *options: str, source: str = "pattern:") -> Iterator[subproces
             running.kill()
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something that is sure to come."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
-
-
 def verified(folder: Path, *options: str) -> tuple[int, str]:
     """Exit code and output of `cfw verify`."""
     ran = subprocess.run(
@@ -122,13 +112,11 @@ def test_two_rigs_film_at_the_same_time_into_each_format(tmp_path: Path) -> None
         "large": pictures_sent(tmp_path / "large", 12, 128),
     }
     formats = [word for form in FORMATS for word in ("--format", form)]
-    with process("--session", "bob:s-1") as (_, ready), ExitStack() as stack:
-        keeps = stack.enter_context(
-            recorder(ready["admin"], folder, *formats, "--captures", "2")
-        )
+    with serving("--session", "bob:s-1") as worker, ExitStack() as stack:
+        keeps = stack.enter_context(recorder(worker.admin, folder, *formats, "--captures", "2"))
         rigs = [
             stack.enter_context(
-                rig(ready["capture"], *more, "--capture-id", name, source=str(tmp_path / name))
+                rig(worker.url, *more, "--capture-id", name, source=str(tmp_path / name))
             )
             for name, more in (("small", ()), ("large", ("--fps", "7", "--user", "bob")))
         ]
@@ -152,8 +140,8 @@ def test_two_rigs_film_at_the_same_time_into_each_format(tmp_path: Path) -> None
 def test_damage_ends_verify_with_1_and_names_the_frame(tmp_path: Path) -> None:
     """And a folder without recordings is no good news either."""
     assert verified(tmp_path)[0] == 1
-    with process() as (_, ready), recorder(ready["admin"], tmp_path, "--captures", "1") as one:
-        with rig(ready["capture"], "--frames", "5", "--fps", "15") as running:
+    with serving() as worker, recorder(worker.admin, tmp_path, "--captures", "1") as one:
+        with rig(worker.url, "--frames", "5", "--fps", "15") as running:
             running.communicate(timeout=PATIENCE_S)
         code, (printed,) = one.end()
     assert (code, verified(tmp_path)[0]) == (0, 0)
@@ -168,21 +156,19 @@ def test_damage_ends_verify_with_1_and_names_the_frame(tmp_path: Path) -> None:
 
 def test_a_killed_recorder_has_lost_nothing_complete(tmp_path: Path) -> None:
     """Its complete recording stays; the other is no recording until the next run closes it."""
-    with process() as (_, ready), ExitStack() as stack:
-        with recorder(ready["admin"], tmp_path, "--format", "mkv", "--format", "jpeg") as one:
-            with rig(ready["capture"], "--frames", "4", "--capture-id", "first") as whole:
+    with serving() as worker, ExitStack() as stack:
+        with recorder(worker.admin, tmp_path, "--format", "mkv", "--format", "jpeg") as one:
+            with rig(worker.url, "--frames", "4", "--capture-id", "first") as whole:
                 whole.communicate(timeout=PATIENCE_S)
             one.say("first: whole")
-            stack.enter_context(
-                rig(ready["capture"], "--frames", "200", "--capture-id", "second")
-            )
-            until(lambda: len([*tmp_path.rglob("*second.part/jpeg/*.jpg")]) > 20)
+            stack.enter_context(rig(worker.url, "--frames", "200", "--capture-id", "second"))
+            soon(lambda: len([*tmp_path.rglob("*second.part/jpeg/*.jpg")]) > 20)
             one.end(signal.SIGKILL)
         code, out = verified(tmp_path)
         assert code == 1
         assert "not finished" in out
         assert out.splitlines()[-1] == "2 looked at, 1 not sound"
-        with recorder(ready["admin"], tmp_path) as again:
+        with recorder(worker.admin, tmp_path) as again:
             said = "".join(again.said)
             assert "second: cut" in said
             assert "the recorder ended before it was closed" in said
@@ -202,11 +188,11 @@ def test_a_signal_closes_what_runs_as_cut(
 ) -> None:
     """With all that had come."""
     with (
-        process() as (_, ready),
-        recorder(ready["admin"], tmp_path) as one,
-        rig(ready["capture"], "--frames", "200"),
+        serving() as worker,
+        recorder(worker.admin, tmp_path) as one,
+        rig(worker.url, "--frames", "200"),
     ):
-        until(lambda: len([*tmp_path.rglob("*.jpg")]) > 5)
+        soon(lambda: len([*tmp_path.rglob("*.jpg")]) > 5)
         ended, (printed,) = one.end(how)
     assert ended == code
     assert (printed["state"], printed["end"]) == ("cut", None)
@@ -216,16 +202,16 @@ def test_a_signal_closes_what_runs_as_cut(
 
 def test_the_recorder_joins_again_after_a_restart_of_the_worker(tmp_path: Path) -> None:
     """What the killed worker cut is closed and says so; it tells for how long it was away."""
-    with process() as (first, ready), recorder(ready["admin"], tmp_path) as one:
-        with rig(ready["capture"], "--frames", "200", "--capture-id", "cut"):
-            until(lambda: len([*tmp_path.rglob("*.jpg")]) > 5)
-            first.kill()
+    with serving() as worker, recorder(worker.admin, tmp_path) as one:
+        with rig(worker.url, "--frames", "200", "--capture-id", "cut"):
+            soon(lambda: len([*tmp_path.rglob("*.jpg")]) > 5)
+            worker.process.kill()
             one.say("the feed was lost")
             assert "the feed was lost" in one.say("cut: cut")
-        port = ready["admin"].rpartition(":")[2]
-        with process("--admin-port", port) as (_, again):
+        port = worker.admin.rpartition(":")[2]
+        with serving("--admin-port", port) as again:
             assert "what was sent meanwhile is missing" in one.say("connected again")
-            with rig(again["capture"], "--frames", "3", "--capture-id", "after") as running:
+            with rig(again.url, "--frames", "3", "--capture-id", "after") as running:
                 running.communicate(timeout=PATIENCE_S)
             one.say("after: whole")
             _, printed = one.end(signal.SIGTERM)
@@ -237,9 +223,9 @@ def test_the_recorder_joins_again_after_a_restart_of_the_worker(tmp_path: Path) 
 
 def test_a_capture_that_was_aborted_is_recorded_whole(tmp_path: Path) -> None:
     """All that the worker forwarded is there, and how it ended."""
-    with process() as (_, ready), recorder(ready["admin"], tmp_path) as one:
-        with rig(ready["capture"], "--frames", "200", "--capture-id", "left") as running:
-            until(lambda: len([*tmp_path.rglob("*.jpg")]) > 5)
+    with serving() as worker, recorder(worker.admin, tmp_path) as one:
+        with rig(worker.url, "--frames", "200", "--capture-id", "left") as running:
+            soon(lambda: len([*tmp_path.rglob("*.jpg")]) > 5)
             running.kill()
         assert "aborted: client_disconnected" in one.say("left: whole")
         one.end(signal.SIGTERM)
@@ -268,16 +254,14 @@ def test_a_full_disk_is_told_and_nothing_half_is_claimed(tmp_path: Path, form: s
     """What was complete stays so; the next run closes the rest when there is room again."""
     with (
         small_disk(tmp_path / "disk", "1m") as disk,
-        process("--set", "limits.max_fps=60") as (_, ready),
-        recorder(ready["admin"], disk, "--format", form) as one,
+        serving("--set", "limits.max_fps=60") as worker,
+        recorder(worker.admin, disk, "--format", form) as one,
     ):
         pictures_sent(tmp_path / "few", 3, 64)
         pictures_sent(tmp_path / "many", 100, 192)
         for name in ("few", "many"):
             source = str(tmp_path / name)
-            with rig(
-                ready["capture"], "--capture-id", name, "--fps", "60", source=source
-            ) as running:
+            with rig(worker.url, "--capture-id", name, "--fps", "60", source=source) as running:
                 told, _ = running.communicate(timeout=PATIENCE_S)
                 assert "receipt" not in told
             if name == "few":
@@ -288,9 +272,7 @@ def test_a_full_disk_is_told_and_nothing_half_is_claimed(tmp_path: Path, form: s
         assert "No space left" in one.say("many: NOT RECORDED")
         # The recorder goes on, and so do others.
         ballast.unlink()
-        with rig(
-            ready["capture"], "--capture-id", "later", source=str(tmp_path / "few")
-        ) as running:
+        with rig(worker.url, "--capture-id", "later", source=str(tmp_path / "few")) as running:
             running.communicate(timeout=PATIENCE_S)
         one.say("later: whole")
         code, printed = one.end(signal.SIGTERM)
@@ -300,7 +282,7 @@ def test_a_full_disk_is_told_and_nothing_half_is_claimed(tmp_path: Path, form: s
             each.path.name.split("-")[-1]: each for each in cfw.recording.verify_all(disk)
         }
         assert [name for name, each in states.items() if each.is_sound] == ["few", "later"]
-        with recorder(ready["admin"], disk) as again:
+        with recorder(worker.admin, disk) as again:
             assert "many: cut" in "".join(again.said)
             again.end(signal.SIGTERM)
         (many,) = (p for p in cfw.recording.recordings(disk) if p.name.endswith("many"))
@@ -316,9 +298,9 @@ def test_the_commands_of_the_readme(tmp_path: Path) -> None:
     record, verify = (line.split()[1:] for line in block.splitlines())
     assert (record[0], verify[0]) == ("record", "verify")
     with (
-        process() as (_, ready),
+        serving() as worker,
         subprocess.Popen(
-            [*CFW, "record", ready["admin"], *record[2:]],
+            [*CFW, "record", worker.admin, *record[2:]],
             cwd=tmp_path,
             stderr=subprocess.PIPE,
             text=True,
@@ -326,7 +308,7 @@ def test_the_commands_of_the_readme(tmp_path: Path) -> None:
     ):
         one = Recorder(running, tmp_path)
         one.say("waiting for captures")
-        with rig(ready["capture"], "--frames", "3", "--capture-id", "c1") as sends:
+        with rig(worker.url, "--frames", "3", "--capture-id", "c1") as sends:
             sends.communicate(timeout=PATIENCE_S)
         one.say("c1: whole")
         running.send_signal(signal.SIGINT)

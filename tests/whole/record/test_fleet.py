@@ -15,7 +15,8 @@ import trio
 from cfw.recording import open as open_recording
 from cfw.recording import recordings
 from cfw.valkey import PARTITIONS, Names
-from tests.unit.valkey.servers import Servers, alone, until
+from tests.patience import until
+from tests.unit.valkey.servers import Servers, alone
 from tests.unit.valkey.test_feed import joined
 from tests.unit.valkey.test_sink import PICTURES, capture
 from tests.whole.smoke.worker import running

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
 import socket
 import sys
 import urllib.request
@@ -19,8 +18,9 @@ from websockets.sync.client import connect
 from cfw.identity import make_token
 from cfw.net import address_text, bind_sockets, open_listeners
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
+from tests.serving import serving
 from tests.unit.cli.test_workers import several
-from tests.whole.smoke.test_serve_command import ended, process
 from tests.whole.smoke.worker import closing, meta, opening
 
 
@@ -43,7 +43,7 @@ def film(url: str, host: str) -> dict[str, int]:
         for message in (opening(), meta(), jpeg(), closing()):
             ws.send(message)
         with pytest.raises(ConnectionClosed) as caught:
-            ws.recv(timeout=20)
+            ws.recv(timeout=PATIENCE_S)
     assert caught.value.rcvd is not None
     receipt: dict[str, int] = json.loads(caught.value.rcvd.reason)
     return receipt
@@ -55,16 +55,15 @@ def test_a_worker_at_every_address_is_reached_by_ipv4_and_by_ipv6(tmp_path: Path
     tokens = tmp_path / "admin.tokens"
     tokens.write_text(token := make_token())
     options = ["--host", "::", "--admin-host", "::", "--set", f"admin.token_file={tokens}"]
-    with process(*options) as (running, ready):
-        assert ready["capture"].startswith("ws://[::]:")
+    with serving(*options) as worker:
+        assert worker.url.startswith("ws://[::]:")
         for host in BOTH:
-            assert film(ready["capture"], host)["frames"] == 1
-            url = f"http://{host}:{urlsplit(ready['admin']).port}/captures"
+            assert film(worker.url, host)["frames"] == 1
+            url = f"http://{host}:{urlsplit(worker.admin).port}/captures"
             asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
-            with urllib.request.urlopen(asked, timeout=20) as answer:
+            with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
                 assert answer.status == 200
-        running.send_signal(signal.SIGTERM)
-        code, _, log = ended(running)
+        code, _, log = worker.stopped()
     assert code == 0
     remotes = [line["remote"] for line in log if line["event"] == "connection.opened"]
     assert [remote.rpartition(":")[0] for remote in remotes] == list(BOTH)
@@ -74,9 +73,9 @@ def test_a_worker_at_every_address_is_reached_by_ipv4_and_by_ipv6(tmp_path: Path
 @pytest.mark.skipif(sys.platform != "linux", reason="SO_REUSEPORT spreads on Linux")
 def test_workers_that_share_a_port_share_it_at_every_address() -> None:
     """The supervisor holds the port for both, and so does each worker."""
-    with several(2, "--host", "::") as (_, ready):
+    with several(2, "--host", "::") as worker:
         for host in BOTH * 3:
-            assert film(ready["capture"], host)["frames"] == 1
+            assert film(worker.url, host)["frames"] == 1
 
 
 @needs_ipv6

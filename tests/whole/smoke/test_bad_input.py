@@ -10,6 +10,7 @@ import trio
 
 from cfw.routes import PATH
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.raw import ending_of
 from tests.unit.wire.peer import REQUEST, binary, close, frame, header, parse_frames, text
 from tests.whole.smoke.worker import Worker, closing, ending, meta, opening, running
@@ -56,7 +57,7 @@ async def talk(worker: Worker, data: bytes) -> bytes:
     assert url.hostname is not None
     assert url.port is not None
     answer = b""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         async with await trio.open_tcp_stream(url.hostname, url.port) as stream:
             await stream.send_all(data)
             async for part in stream:

@@ -14,28 +14,29 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.patience import PATIENCE_S
 from tests.pictures import split_mjpeg
-from tests.whole.smoke.test_serve_command import CFW, process
+from tests.serving import CFW, Served, serving
 
 LARGE = ["limits.max_width=2000", "limits.max_height=2000", "limits.max_pixels=4000000"]
 
 
 @pytest.fixture
-def worker() -> Iterator[dict[str, Any]]:
-    """A worker that takes photographs too; gives its addresses."""
+def worker() -> Iterator[Served]:
+    """A worker that takes photographs too."""
     options = [part for setting in LARGE for part in ("--set", setting)]
-    with process(*options) as (_, ready):
-        yield ready
+    with serving(*options) as served:
+        yield served
 
 
-def send(ready: dict[str, Any], *sources: str, stdin: bytes | None = None) -> dict[str, Any]:
+def send(worker: Served, *sources: str, stdin: bytes | None = None) -> dict[str, Any]:
     """Run `cfw send`; it must succeed. Gives what it says in JSON."""
-    command = [*CFW, "send", ready["capture"], *sources, "--user", "ada", "--session", "s-1"]
+    command = [*CFW, "send", worker.url, *sources, "--user", "ada", "--session", "s-1"]
     ran = subprocess.run(
         [*command, "--fps", "15", "--json"],
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -44,10 +45,10 @@ def send(ready: dict[str, Any], *sources: str, stdin: bytes | None = None) -> di
 
 
 def tapped(
-    ready: dict[str, Any], kind: str, out: Path, *sources: str, stdin: bytes | None = None
+    worker: Served, kind: str, out: Path, *sources: str, stdin: bytes | None = None
 ) -> tuple[bytes, dict[str, Any]]:
     """What `cfw tap` writes of one capture, and the receipt of the `cfw send` beside it."""
-    command = [*CFW, "tap", ready["admin"], "--format", kind, "--captures", "1"]
+    command = [*CFW, "tap", worker.admin, "--format", kind, "--captures", "1"]
     # Into a file: a pipe that nobody reads would hold the capture up, as it should.
     with (
         out.open("wb") as file,
@@ -56,8 +57,8 @@ def tapped(
         try:
             assert tap.stderr is not None
             assert b"connected" in tap.stderr.readline()
-            receipt = send(ready, *sources, stdin=stdin)
-            assert tap.wait(timeout=30) == 0
+            receipt = send(worker, *sources, stdin=stdin)
+            assert tap.wait(timeout=PATIENCE_S) == 0
         finally:
             tap.kill()
     return out.read_bytes(), receipt
@@ -74,13 +75,13 @@ def ffmpeg_video() -> bytes:
         [ffmpeg, "-v", "error", *source, "-t", "2", "-q:v", "3", "-f", "mjpeg", "-"],
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     return ran.stdout
 
 
 def test_video_of_ffmpeg_comes_out_byte_for_byte(
-    worker: dict[str, Any], ffmpeg_video: bytes, tmp_path: Path
+    worker: Served, ffmpeg_video: bytes, tmp_path: Path
 ) -> None:
     """Piped into `cfw send -`, tapped as MJPEG: the same bytes, and a receipt that agrees."""
     out, receipt = tapped(worker, "mjpeg", tmp_path / "tap", "-", stdin=ffmpeg_video)
@@ -105,7 +106,7 @@ def photographs(folder: Path) -> list[bytes]:
 
 
 def test_photographs_come_out_in_order_with_their_terminal(
-    worker: dict[str, Any], tmp_path: Path
+    worker: Served, tmp_path: Path
 ) -> None:
     """A folder of photographs, tapped as JSON and as MJPEG: order, lengths, counts, bytes."""
     folder = tmp_path / "photos"
@@ -124,14 +125,14 @@ def test_photographs_come_out_in_order_with_their_terminal(
     assert out == b"".join(pictures)
 
 
-def test_an_abort_reaches_whoever_typed_the_command(worker: dict[str, Any]) -> None:
+def test_an_abort_reaches_whoever_typed_the_command(worker: Served) -> None:
     """`cfw send` exits with 1 and names code, detail and numbers."""
-    command = [*CFW, "send", worker["capture"], "pattern:?frames=3", "--fps", "60"]
+    command = [*CFW, "send", worker.url, "pattern:?frames=3", "--fps", "60"]
     ran = subprocess.run(
         [*command, "--user", "ada", "--session", "s-1"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ran.returncode == 1

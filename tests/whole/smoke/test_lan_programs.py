@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pytest
-
-pty = pytest.importorskip("pty", reason="Windows has no such terminal")
-
-CFW = [sys.executable, "-m", "cfw.cli"]
-PATIENCE_S = 60
-LOCAL = ("--host", "127.0.0.1", "--port", "0", "--admin-port", "0")
+from tests.patience import PATIENCE_S
+from tests.serving import CFW, serving_at_terminal
 
 
-@contextmanager
-def lan(folder: Path, *options: str) -> Iterator[str]:
+def lan(folder: Path, *options: str) -> AbstractContextManager[str]:
     """A worker at a terminal, in this folder; what it shows."""
-    ours, theirs = pty.openpty()
-    home = {"XDG_DATA_HOME": str(folder), "HOME": str(folder), "TERM": "xterm"}
-    with ExitStack() as opened:
-        opened.callback(os.close, ours)
-        process = subprocess.Popen(
-            [*CFW, "serve", "--lan", *LOCAL, *options],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | home,
-            cwd=folder,
-        )
-        opened.enter_context(process)
-        opened.callback(process.kill)
-        os.close(theirs)
-        shown, until = "", time.monotonic() + PATIENCE_S
-        while not re.search(r"cfw send \S+ .*--token-file \S+\r?\n", shown):
-            assert time.monotonic() < until, shown
-            shown += os.read(ours, 65_536).decode(errors="replace")
-        yield shown
+    line = r"cfw send \S+ .*--token-file \S+\r?\n"
+    return serving_at_terminal(
+        "--lan", "--host", "127.0.0.1", *options, home=folder, until=line
+    )
 
 
 def commands(shown: str, program: str) -> list[list[str]]:

@@ -15,9 +15,9 @@ from cfw.client import ConnectionRefused, open_capture, open_capture_sync
 from cfw.client._capture import CAPTURE_PATH
 from cfw.routes import PATH
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.whole.smoke.worker import closing, ending, opening, running
 
-PATIENCE_S = 20
 WHO: dict[str, Any] = {"user_id": "ada", "session_id": "s-1"}
 WHO |= {"width": 640, "height": 480, "fps": 15}
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from cfw.client import open_capture, open_feed
 from schemas import FeedClose
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
 from tests.pictures import (
     APPLE_DOUBLE,
     LEFTOVER,
@@ -26,8 +26,8 @@ from tests.pictures import (
     with_segment,
     with_spurious_marker,
 )
+from tests.serving import CFW, Served, serving, serving_beside
 from tests.whole.smoke.test_end_to_end import ffmpeg_video  # noqa: F401 - a fixture
-from tests.whole.smoke.test_serve_command import CFW, process
 from tests.whole.smoke.worker import meta, opening
 
 PLAIN = draw(64, 48)
@@ -46,18 +46,17 @@ FRAMES = [
 async def test_frames_are_forwarded_as_they_came() -> None:
     """With all that trails the picture; a consumer reads the same bytes."""
     read: list[bytes] = []
-    with process() as (_, ready), trio.fail_after(30):
-        async with open_feed(ready["admin"]) as feed:
-            async with open_capture(
-                ready["capture"], user_id="ada", session_id="s-1", width=64, height=48, fps=15
-            ) as capture:
-                for frame in FRAMES:
-                    await capture.send_frame(frame)
-            async for message, data in feed:
-                if data is not None:
-                    read.append(data)
-                if isinstance(message, FeedClose):
-                    break
+    async with serving_beside(Served.start()) as worker, open_feed(worker.admin) as feed:
+        async with open_capture(
+            worker.url, user_id="ada", session_id="s-1", width=64, height=48, fps=15
+        ) as capture:
+            for frame in FRAMES:
+                await capture.send_frame(frame)
+        async for message, data in feed:
+            if data is not None:
+                read.append(data)
+            if isinstance(message, FeedClose):
+                break
     assert read == FRAMES
     assert capture.receipt is not None
     assert capture.receipt.bytes == sum(map(len, FRAMES))
@@ -73,31 +72,29 @@ async def test_frames_are_forwarded_as_they_came() -> None:
 )
 def test_what_is_no_picture_is_named(frame: bytes, told: str) -> None:
     """In the abort, with what is allowed."""
-    with process() as (_, ready), connect(ready["capture"], proxy=None) as ws:
+    with serving() as worker, connect(worker.url, proxy=None) as ws:
         for message in (opening(), meta(1, len(frame)), frame):
             ws.send(message)
-        abort = json.loads(ws.recv(timeout=10))
+        abort = json.loads(ws.recv(timeout=PATIENCE_S))
         with pytest.raises(ConnectionClosed):
-            ws.recv(timeout=10)
+            ws.recv(timeout=PATIENCE_S)
     assert abort["error_code"] == "protocol_violation"
     assert told in abort["detail"]
 
 
-def piped(ready: dict[str, Any], command: str) -> subprocess.CompletedProcess[str]:
+def piped(worker: Served, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the shell, in which SEND stands for `cfw send URL`."""
-    send = shlex.join([*CFW, "send", ready["capture"]])
+    send = shlex.join([*CFW, "send", worker.url])
     command = command.replace("SEND", f"{send} --user ada --session s-1 --json --fps 15")
     return subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
-def log_of(running: subprocess.Popen[str]) -> list[dict[str, Any]]:
+def log_of(worker: Served) -> list[dict[str, Any]]:
     """The events of captures in the worker's log, once it has ended."""
-    running.terminate()
-    _, err = running.communicate(timeout=30)
-    lines = [json.loads(line) for line in err.splitlines()]
-    return [line for line in lines if line["event"].startswith("capture.")]
+    worker.stopped()
+    return worker.log("capture.")
 
 
 def test_a_camera_program_that_is_killed_costs_its_last_picture(
@@ -109,9 +106,9 @@ def test_a_camera_program_that_is_killed_costs_its_last_picture(
     video.write_bytes(ffmpeg_video)
     images = list(split_mjpeg([ffmpeg_video], max_frame_bytes=1 << 20))
     cut = len(b"".join(images[:12])) + len(images[12]) // 2
-    with process() as (running, ready):
-        ran = piped(ready, f"cat {video} | head -c {cut} | SEND -")
-        log = log_of(running)
+    with serving() as worker:
+        ran = piped(worker, f"cat {video} | head -c {cut} | SEND -")
+        log = log_of(worker)
     assert ran.returncode == 0, ran.stderr
     receipt = json.loads(ran.stdout)
     assert (receipt["frames"], receipt["close_code"]) == (12, 1000)
@@ -131,8 +128,8 @@ def test_a_damaged_picture_amid_a_pipe_costs_no_other(tmp_path: Path) -> None:
     bad = [PLAIN[:-99], PLAIN[:40] + PLAIN[60:], PLAIN + LEFTOVER, with_spurious_marker(PLAIN)]
     stream = tmp_path / "stream"
     stream.write_bytes(head + part.join(part.join((picture, PLAIN)) for picture in bad))
-    with process() as (_, ready):
-        ran = piped(ready, f"cat {stream} | SEND -")
+    with serving() as worker:
+        ran = piped(worker, f"cat {stream} | SEND -")
     assert ran.returncode == 0, ran.stderr
     receipt = json.loads(ran.stdout)
     assert receipt["frames"] == 6  # four whole ones, and two that are good enough
@@ -151,8 +148,8 @@ def test_a_folder_from_a_phone(tmp_path: Path) -> None:
     }
     for name, data in shots.items():
         (tmp_path / name).write_bytes(data)
-    with process() as (_, ready):
-        ran = piped(ready, f"SEND {tmp_path}")
+    with serving() as worker:
+        ran = piped(worker, f"SEND {tmp_path}")
     assert ran.returncode == 0, ran.stderr
     receipt = json.loads(ran.stdout)
     assert receipt["frames"] == 3
@@ -166,10 +163,10 @@ def test_trouble_before_the_first_byte_is_usage_and_later_an_outcome(tmp_path: P
     (tmp_path / "good.jpg").write_bytes(PLAIN)
     (tmp_path / "bad.jpg").write_bytes(APPLE_DOUBLE)
     good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"
-    with process() as (running, ready):
-        first = piped(ready, f"SEND {bad} {good}")
-        second = piped(ready, f"SEND {good} {bad}")
-        log = log_of(running)
+    with serving() as worker:
+        first = piped(worker, f"SEND {bad} {good}")
+        second = piped(worker, f"SEND {good} {bad}")
+        log = log_of(worker)
     assert (first.returncode, first.stdout) == (2, "")
     assert "AppleDouble" in first.stderr
     assert second.returncode == 1

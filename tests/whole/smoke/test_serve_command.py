@@ -6,12 +6,7 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -19,56 +14,28 @@ from websockets.sync.client import connect
 
 from cfw import code_in_use
 from tests.factories import jpeg
+from tests.patience import PATIENCE_S
+from tests.serving import Served, refused, serving
 from tests.whole.smoke.worker import closing, meta, opening
-
-CFW = [sys.executable, "-m", "cfw.cli"]
-
-
-@contextmanager
-def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A `cfw serve` on free ports, and what its ready line says."""
-    command = [*CFW, "serve", "--port", "0", "--admin-port", "0", "--log-format", "json"]
-    with subprocess.Popen(
-        [*command, "--session", "ada:s-1", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        try:
-            assert running.stdout is not None
-            line = running.stdout.readline()
-            assert line, running.stderr and running.stderr.read()
-            yield running, json.loads(line)
-        finally:
-            running.kill()
-
-
-def ended(running: subprocess.Popen[str]) -> tuple[int, str, list[dict[str, Any]]]:
-    """Exit code, standard output and the lines of the log."""
-    out, err = running.communicate(timeout=30)
-    return running.returncode, out, [json.loads(line) for line in err.splitlines()]
 
 
 def test_it_boots_takes_a_capture_and_stops() -> None:
     """The route is there, a capture gets its receipt, SIGTERM ends with 0."""
-    with process() as (running, ready):
-        assert re.fullmatch(
-            r"ws://127\.0\.0\.1:\d+/camera_feed_worker/capture", ready["capture"]
-        )
-        with urllib.request.urlopen(f"{ready['admin']}/readyz", timeout=10) as answer:
+    with serving() as worker:
+        assert re.fullmatch(r"ws://127\.0\.0\.1:\d+/camera_feed_worker/capture", worker.url)
+        with urllib.request.urlopen(f"{worker.admin}/readyz", timeout=PATIENCE_S) as answer:
             assert json.load(answer) == {"status": "ready"}
-        with connect(ready["capture"], proxy=None) as ws:
+        with connect(worker.url, proxy=None) as ws:
             for message in (opening(), meta(), jpeg(), closing()):
                 ws.send(message)
             with pytest.raises(ConnectionClosed) as caught:
-                ws.recv(timeout=10)
+                ws.recv(timeout=PATIENCE_S)
         assert caught.value.rcvd is not None
         assert (caught.value.rcvd.code, json.loads(caught.value.rcvd.reason)) == (
             1000,
             {"frames": 1, "bytes": 200},
         )
-        running.send_signal(signal.SIGTERM)
-        code, out, log = ended(running)
+        code, out, log = worker.stopped()
     assert (code, out) == (0, "")
     events = [line["event"] for line in log]
     assert (events[0], log[0]["build"]) == ("server.starting", code_in_use())
@@ -94,39 +61,38 @@ def test_it_boots_takes_a_capture_and_stops() -> None:
 )
 def test_behind_a_proxy_the_public_url_is_named(given: str, named: str) -> None:
     """The ready line and the pages name it; the worker listens where it did."""
-    with process("--set", f"server.public_url={given}") as (_, ready):
-        assert ready["public"] == named
-        with urllib.request.urlopen(f"{ready['admin']}/info", timeout=10) as answer:
+    with serving("--set", f"server.public_url={given}") as worker:
+        assert worker.ready["public"] == named
+        with urllib.request.urlopen(f"{worker.admin}/info", timeout=PATIENCE_S) as answer:
             assert json.load(answer)["capture_url"] == named
-        with connect(ready["capture"], proxy=None) as ws:
+        with connect(worker.url, proxy=None) as ws:
             ws.send(opening())
             ws.send(closing())
             with pytest.raises(ConnectionClosed):
-                ws.recv(timeout=10)
+                ws.recv(timeout=PATIENCE_S)
 
 
 def test_a_second_signal_does_not_wait_for_captures() -> None:
     """SIGINT lets a capture run; another one aborts it with 1001, and the exit code is 0."""
-    with process() as (running, ready):
-        with connect(ready["capture"], proxy=None) as ws:
+    with serving() as worker:
+        with connect(worker.url, proxy=None) as ws:
             ws.send(opening())
-            assert running.stderr is not None
-            events = [json.loads(running.stderr.readline())["event"] for _ in range(4)]
+            events = [worker.next_line()["event"] for _ in range(4)]
             told = ["server.limits", "connection.opened", "capture.opened"]
             assert events[1:] == told
-            running.send_signal(signal.SIGINT)
-            assert json.loads(running.stderr.readline())["event"] == "server.draining"
+            worker.process.send_signal(signal.SIGINT)
+            assert worker.next_line()["event"] == "server.draining"
             with pytest.raises(OSError, match=r"refused|reset"):
-                connect(ready["capture"], proxy=None)
+                connect(worker.url, proxy=None)
             ws.send(meta())
             ws.send(jpeg())
-            running.send_signal(signal.SIGINT)
-            assert json.loads(ws.recv(timeout=10))["error_code"] == "server_shutdown"
+            worker.process.send_signal(signal.SIGINT)
+            assert json.loads(ws.recv(timeout=PATIENCE_S))["error_code"] == "server_shutdown"
             with pytest.raises(ConnectionClosed) as caught:
-                ws.recv(timeout=10)
+                ws.recv(timeout=PATIENCE_S)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1001
-        assert ended(running)[0] == 0
+        assert worker.ended()[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -142,9 +108,7 @@ def test_a_second_signal_does_not_wait_for_captures() -> None:
 )
 def test_a_wrong_configuration_exits_with_2(options: list[str], part: str) -> None:
     """One line names the key, the value and what is allowed; nothing has started."""
-    ran = subprocess.run(
-        [*CFW, "serve", *options], capture_output=True, text=True, timeout=30, check=False
-    )
+    ran = refused(*options)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert part in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -155,14 +119,7 @@ def test_a_port_in_use_exits_with_1(option: str) -> None:
     """The line says which address could not be had."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        other = {"--port": "--admin-port", "--admin-port": "--port"}[option]
-        ran = subprocess.run(
-            [*CFW, "serve", option, port, other, "0"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        ran = refused(option, port)
     assert ran.returncode == 1
     assert "cannot listen" in ran.stderr
     assert port in ran.stderr
@@ -171,21 +128,12 @@ def test_a_port_in_use_exits_with_1(option: str) -> None:
 
 def test_with_no_session_the_log_says_why_nobody_may_send() -> None:
     """Started without sessions the worker refuses every open, and warned at the start."""
-    command = [*CFW, "serve", "--port", "0", "--admin-port", "off", "--log-format", "json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        try:
-            assert running.stdout is not None
-            ready = json.loads(running.stdout.readline())
-            assert ready["admin"] is None
-            with connect(ready["capture"], proxy=None) as ws:
-                ws.send(opening())
-                assert json.loads(ws.recv(timeout=10))["error_code"] == "session_invalid"
-            running.send_signal(signal.SIGTERM)
-            log = ended(running)[2]
-        finally:
-            running.kill()
+    with serving("--admin-port", "off", sessions=()) as worker:
+        assert worker.ready["admin"] is None
+        with connect(worker.url, proxy=None) as ws:
+            ws.send(opening())
+            assert json.loads(ws.recv(timeout=PATIENCE_S))["error_code"] == "session_invalid"
+        log = worker.stopped()[2]
     warning = next(line for line in log if line["level"] == "warning")
     assert warning["event"] == "sessions.static_empty"
 
@@ -193,24 +141,16 @@ def test_with_no_session_the_log_says_why_nobody_may_send() -> None:
 def test_neither_payload_nor_secret_is_in_the_log() -> None:
     """At the most talkative level no frame byte, annotation or password of a URL appears."""
     url = "http://user:hunter2@127.0.0.1:9/check"
-    command = ["--log-level", "debug", "--sessions", url]
-    with subprocess.Popen(
-        [*CFW, "serve", "--port", "0", "--admin-port", "off", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        try:
-            assert running.stdout is not None
-            match = re.search(r"ws://\S+capture", running.stdout.readline())
-            assert match
-            with connect(match[0], proxy=None) as ws:
-                ws.send(opening(annotation={"intent": "a very private wave"}))
-                assert json.loads(ws.recv(timeout=10))["error_code"] == "session_invalid"
-            running.send_signal(signal.SIGTERM)
-            out, err = running.communicate(timeout=30)
-        finally:
-            running.kill()
+    loud = ["--log-level", "debug", "--log-format", "console", "--admin-port", "off"]
+    with Served.start(*loud, "--sessions", url, sessions=()) as worker:
+        match = re.search(r"ws://\S+capture", worker.first_line())
+        assert match
+        with connect(match[0], proxy=None) as ws:
+            ws.send(opening(annotation={"intent": "a very private wave"}))
+            assert json.loads(ws.recv(timeout=PATIENCE_S))["error_code"] == "session_invalid"
+        worker.process.send_signal(signal.SIGTERM)
+        worker.process.wait(PATIENCE_S)
+        out, err = worker.out_file.read_text(), worker.said()
     assert "session.unreachable" in err
     for secret in ("hunter2", "very private wave"):
         assert secret not in out + err

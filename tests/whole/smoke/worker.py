@@ -22,6 +22,7 @@ from cfw.sessions import SessionAuthority
 from cfw.sinks import Sink
 from schemas import CaptureAbort, Timestamp, parse_output
 from tests.factories import close_fields, meta_fields, open_fields
+from tests.patience import PATIENCE_S
 
 
 @attrs.define
@@ -98,7 +99,7 @@ async def ending(ws: ClientConnection) -> tuple[CaptureAbort | None, int | None,
     """Read to the end: the abort if one came, close code and reason."""
     abort = None
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 message = await ws.recv()
                 assert abort is None, "two aborts"

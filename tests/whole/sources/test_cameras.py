@@ -22,10 +22,10 @@ from cfw.cli.sources import list_cameras
 from cfw.jpeg import probe
 from cfw.testing.fakes import RecordingSink
 from schemas import FeedAbort, FeedClose
+from tests.patience import PATIENCE_S
 from tests.unit.cli.sources.films import make_film, rtsp_server, times_of
 from tests.whole.smoke.worker import running
 
-PATIENCE_S = 100.0
 UNEVEN = [0, 3003, 9011, 9101, 15_000, 24_007, 27_010, 40_000, 50_021, 60_003]
 
 

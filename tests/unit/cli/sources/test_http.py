@@ -18,6 +18,7 @@ from cfw.cli.sources import Fit, open_source
 from cfw.cli.sources._http import CameraAuth, HttpSource
 from cfw.cli.sources._source import Reading, Shot
 from cfw.jpeg import probe
+from tests.patience import PATIENCE_S
 from tests.pictures import draw
 
 IMAGES = [draw(24, 16, seed=seed) for seed in range(8)]
@@ -185,7 +186,7 @@ async def camera(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[Camer
 async def read(url: str) -> list[bytes]:
     source = open_source(url)
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             found = []
             while (shot := await source.next_frame()) is not None:
                 found.append(shot.jpeg)
@@ -212,7 +213,7 @@ async def test_a_stream_that_is_cut_is_no_end() -> None:
     head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 100000\r\n\r\n")
     async with camera(lambda _: head + part(IMAGES[0])) as cam:
         source = open_source(cam.url)
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             assert await source.next_frame() is not None
             with pytest.raises(SourceError, match="is no HTTP, or was cut short"):
                 await source.next_frame()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from functools import partial
@@ -22,9 +22,9 @@ from cfw.cli.sources._records import Request
 from cfw.cli.sources._source import Reading, Shot
 from cfw.jpeg import probe
 from schemas import Timestamp
+from tests.patience import PATIENCE_S, until
 from tests.unit.cli.sources.films import CLOCK, make_film, rtsp_server, times_of
 
-PATIENCE_S = 90.0
 #: Uneven, and not on whole microseconds: as cameras and editors write them.
 UNEVEN = [0, 3003, 9011, 9101, 15_000, 24_007, 27_010, 40_000, 50_021, 60_003]
 
@@ -33,13 +33,6 @@ async def drain(source: FrameSource, found: list[Shot]) -> None:
     """Read to the end, or to the fault."""
     while (shot := await source.next_frame()) is not None:
         found.append(shot)
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """Wait for something that other processes do."""
-    with trio.fail_after(PATIENCE_S):
-        while not is_so():  # noqa: ASYNC110
-            await trio.sleep(0.01)
 
 
 async def shots_of(source: FrameSource) -> list[Shot]:

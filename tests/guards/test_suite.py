@@ -1,0 +1,52 @@
+"""What tests do alike they do in one place, and with one patience."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+Rule: TypeAlias = Callable[[ast.AST], Iterator[str]]
+ROOT = Path(__file__).parent.parent
+MODULES = [path for room in ("unit", "whole") for path in ROOT.glob(f"{room}/**/*.py")]
+
+
+def starts(tree: ast.AST) -> Iterator[str]:
+    """Command lines of `cfw serve`, as a list of words."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple):
+            words = [ast.unparse(each).strip("'*") for each in node.elts]
+            if "serve" in words and {"CFW", "cfw.cli"} & {*words}:
+                yield ast.unparse(node)
+
+
+def patiences(tree: ast.AST) -> Iterator[str]:
+    """Constants that say how long a step may take."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            names = map(ast.unparse, node.targets)
+            yield from (name for name in names if name == "PATIENCE_S")
+
+
+@pytest.mark.parametrize("rule", [starts, patiences])
+def test_no_test_has_a_way_of_its_own(rule: Rule) -> None:
+    """Of starting a worker, or of waiting: see `tests/serving.py`, `tests/patience.py`."""
+    assert MODULES
+    for path in MODULES:
+        assert not list(rule(ast.parse(path.read_text("utf-8")))), path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (starts, "[sys.executable, '-m', 'cfw.cli', 'serve', '--port', '0']"),
+        (starts, "run([*CFW, 'serve', *options])"),
+        (patiences, "PATIENCE_S = 20"),
+    ],
+)
+def test_the_guard_sees_them(rule: Rule, code: str) -> None:
+    """A guard that cannot fail is none."""
+    assert list(rule(ast.parse(code)))
