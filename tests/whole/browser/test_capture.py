@@ -13,9 +13,10 @@ from cfw.testing.fakes import RecordingSink
 from schemas import FeedClose
 from tests.patience import until
 from tests.whole.browser.cameras import bring_camera
-from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.chromium import Page
 from tests.whole.browser.test_pages import admin
-from tests.whole.smoke.worker import Worker, running
+from tests.whole.browser.visits import Visit
+from tests.whole.smoke.worker import Worker
 
 #: No test waits for it, and a busy machine is not one that stands still.
 PATIENT: dict[str, Any] = {"times__idle_s": 120, "limits__max_duration_s": 300}
@@ -96,15 +97,10 @@ async def run(page: Page, module: str, body: str) -> Any:
     return await page.run(f"import('/static/{module}').then(({{...made}}) => {{ {body} }})")
 
 
-async def test_a_picture_is_a_frame_and_no_new_picture_is_none(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_picture_is_a_frame_and_no_new_picture_is_none(visit: Visit) -> None:
     """Each once, in order; while the camera stands still nothing is sent, and that is said."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(10, 70)")
@@ -123,15 +119,10 @@ async def test_a_picture_is_a_frame_and_no_new_picture_is_none(
         assert page.problems == []
 
 
-async def test_only_a_film_that_misses_nothing_is_green(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_a_film_that_misses_nothing_is_green(visit: Visit) -> None:
     """Every picture of the camera arrived, and the worker confirmed every one."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await ready(page, worker, fps=1)
         # Within the page, so that it is no pause when the machine is busy.
@@ -154,15 +145,10 @@ async def test_only_a_film_that_misses_nothing_is_green(
         assert facts["Capture"] == sink.only.opened.capture_id
 
 
-async def test_a_camera_that_is_pulled_out_ends_the_film(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_camera_that_is_pulled_out_ends_the_film(visit: Visit) -> None:
     """What it gave is confirmed; the result is amber, says why, and the camera is off."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(6, 70).then(() => fake.pullOut())")
@@ -182,15 +168,10 @@ async def test_a_camera_that_is_pulled_out_ends_the_film(
         assert page.problems == []
 
 
-async def test_a_muted_camera_is_told_as_that(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_muted_camera_is_told_as_that(visit: Visit) -> None:
     """While it is, and in the result; the film goes on when it gives pictures again."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70).then(() => fake.mute(true))")
@@ -204,15 +185,10 @@ async def test_a_muted_camera_is_told_as_that(
         assert numbers(sink) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_camera_that_is_silent_for_long_ends_the_capture_in_time(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_camera_that_is_silent_for_long_ends_the_capture_in_time(visit: Visit) -> None:
     """Before the worker loses its patience; the film goes on in the next one."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await told_less(page, idle_s=1)
         await film(page, worker)
@@ -239,14 +215,11 @@ async def test_a_camera_that_is_silent_for_long_ends_the_capture_in_time(
     ids=["hidden", "frozen"],
 )
 async def test_a_page_that_is_not_seen_ends_the_capture_at_once(
-    away: str, back: str, devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, away: str, back: str
 ) -> None:
     """It may be stopped any moment. Seen again, it goes on in the next capture, and says so."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run(f"fake.pictures(3, 70).then(() => {away})")
@@ -262,15 +235,10 @@ async def test_a_page_that_is_not_seen_ends_the_capture_at_once(
         assert page.problems == []
 
 
-async def test_a_page_that_the_browser_stops_has_ended_its_capture(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_that_the_browser_stops_has_ended_its_capture(visit: Visit) -> None:
     """Stopped in earnest, as phones do it; nobody has to wait for the worker's patience."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -286,15 +254,10 @@ async def test_a_page_that_the_browser_stops_has_ended_its_capture(
         assert "this page was not in front" in told
 
 
-async def test_a_page_that_is_left_has_ended_its_capture(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_that_is_left_has_ended_its_capture(visit: Visit) -> None:
     """Consumers see the end of a film, not a rig that vanished."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -305,15 +268,10 @@ async def test_a_page_that_is_left_has_ended_its_capture(
         assert len(sink.only.frames) == 3
 
 
-async def test_a_device_that_slept_says_so(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_device_that_slept_says_so(visit: Visit) -> None:
     """By the clock on the wall; the next capture has the time after the sleep."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -340,15 +298,12 @@ STALLED = {
 
 @pytest.mark.parametrize("where", sorted(STALLED))
 async def test_what_is_too_slow_skips_pictures_and_says_how_many(
-    where: str, devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, where: str
 ) -> None:
     """An encoder or a line that stands still: amber, with the number of each."""
     stall, words = STALLED[where]
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -364,15 +319,10 @@ async def test_what_is_too_slow_skips_pictures_and_says_how_many(
         assert len(found) == int(facts["Frames"])
 
 
-async def test_pictures_that_the_page_came_too_late_for_are_counted(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pictures_that_the_page_came_too_late_for_are_counted(visit: Visit) -> None:
     """By the browser's own number of those that it has shown."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -382,12 +332,10 @@ async def test_pictures_that_the_page_came_too_late_for_are_counted(
         assert "4 pictures were missed: this device was busy with something else." in told
 
 
-async def test_frames_that_are_too_large_for_the_worker_are_told_as_that(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_frames_that_are_too_large_for_the_worker_are_told_as_that(visit: Visit) -> None:
     """In no quality small enough: nothing was filmed, and nothing is green."""
     limits: dict[str, Any] = {**PATIENT, "limits__max_frame_bytes": 700}
-    async with running(monkeypatch, **limits) as worker, open_page(devtools) as page:
+    async with visit(**limits) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -410,13 +358,11 @@ async def test_frames_that_are_too_large_for_the_worker_are_told_as_that(
         assert less < best
 
 
-async def test_a_film_goes_on_in_the_next_capture(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_film_goes_on_in_the_next_capture(visit: Visit) -> None:
     """Over a limit of frames: none is lost or doubled, and the receipts add up."""
     sink = RecordingSink()
     limits: dict[str, Any] = {**PATIENT, "limits__max_frames": 10}
-    async with running(monkeypatch, sink=sink, **limits) as worker, open_page(devtools) as page:
+    async with visit(sink=sink, **limits) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(25, 40)")
@@ -442,15 +388,10 @@ async def test_a_film_goes_on_in_the_next_capture(
         assert page.problems == []
 
 
-async def test_a_film_longer_than_a_capture_goes_on_in_the_next(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_film_longer_than_a_capture_goes_on_in_the_next(visit: Visit) -> None:
     """Each is closed before its time is over."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await told_less(page, max_duration_s=2)
         await film(page, worker)
@@ -466,15 +407,10 @@ async def test_a_film_longer_than_a_capture_goes_on_in_the_next(
             assert taken[-1] - taken[0] <= 2e9
 
 
-async def test_a_camera_that_is_turned_goes_on_in_a_capture_of_that_shape(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_camera_that_is_turned_goes_on_in_a_capture_of_that_shape(visit: Visit) -> None:
     """All of its picture, within what the worker takes, declared as it is."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -491,7 +427,7 @@ async def test_a_camera_that_is_turned_goes_on_in_a_capture_of_that_shape(
 
 
 async def test_the_page_asks_for_the_camera_at_the_back_and_offers_what_it_can_do(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit,
 ) -> None:
     """Sizes of both the camera and the worker; its light; and the limits, beforehand."""
     limits: dict[str, Any] = {
@@ -500,7 +436,7 @@ async def test_the_page_asks_for_the_camera_at_the_back_and_offers_what_it_can_d
         "limits__max_height": 1080,
         "limits__max_pixels": 1920 * 1080,
     }
-    async with running(monkeypatch, **limits) as worker, open_page(devtools) as page:
+    async with visit(**limits) as (worker, page):
         most = {"width": {"max": 800}, "height": {"max": 600}}
         await bring_camera(page, **most, torch=1)
         await page.goto(admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -523,7 +459,7 @@ async def test_the_page_asks_for_the_camera_at_the_back_and_offers_what_it_can_d
 
 
 async def test_a_film_begins_once_and_with_the_camera_that_was_chosen_last(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit,
 ) -> None:
     """Though the button is pressed twice, and a field changed while a camera is opened."""
     slow = """const list = MediaDevices.prototype.enumerateDevices;
@@ -533,10 +469,7 @@ async def test_a_film_begins_once_and_with_the_camera_that_was_chosen_last(
           return list.call(this);
         };"""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=slow)
         await ready(page, worker)
@@ -552,9 +485,7 @@ async def test_a_film_begins_once_and_with_the_camera_that_was_chosen_last(
         assert len(sink.only.frames) == 3
 
 
-async def test_the_screen_is_kept_on_while_it_films(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_screen_is_kept_on_while_it_films(visit: Visit) -> None:
     """Asked for again when the page is seen again, and given back; without, that is said."""
     locks = """window.locks = {asked: 0, released: 0};
         WakeLock.prototype.request = async () => {
@@ -562,7 +493,7 @@ async def test_the_screen_is_kept_on_while_it_films(
           if (locks.isRefused) throw new DOMException("", "NotAllowedError");
           return {release: async () => { locks.released += 1 }};
         };"""
-    async with running(monkeypatch, **PATIENT) as worker, open_page(devtools) as page:
+    async with visit(**PATIENT) as (worker, page):
         await bring_camera(page)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=locks)
         await film(page, worker)
@@ -594,15 +525,10 @@ LESS = {
 
 
 @pytest.mark.parametrize("lacking", sorted(LESS))
-async def test_a_browser_that_can_do_less_films_as_well(
-    lacking: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_browser_that_can_do_less_films_as_well(visit: Visit, lacking: str) -> None:
     """No frames of WebCodecs, no workers, no canvas for them; a worker that does not load."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=LESS[lacking])
         await film(page, worker)
@@ -616,14 +542,11 @@ async def test_a_browser_that_can_do_less_films_as_well(
 
 
 async def test_a_browser_without_the_callback_notices_that_no_new_picture_came(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit,
 ) -> None:
     """By what it counts as shown: as many frames as pictures, then none, which is said."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         source = "delete HTMLVideoElement.prototype.requestVideoFrameCallback;"
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=source)
@@ -640,11 +563,9 @@ async def test_a_browser_without_the_callback_notices_that_no_new_picture_came(
         assert numbers(sink) == [1, 2, 3, 4]
 
 
-async def test_which_pictures_are_frames_is_a_matter_of_their_times(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_which_pictures_are_frames_is_a_matter_of_their_times(visit: Visit) -> None:
     """Every other of twice as many, told or seen; all of a camera that jitters at the rate."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         await page.goto(admin(worker.addresses, "/capture"))
 
         async def taken(told: str, period: str) -> list[int]:
@@ -665,15 +586,10 @@ async def test_which_pictures_are_frames_is_a_matter_of_their_times(
         assert {later - sooner for sooner, later in pairwise(seen[62:])} == {2}
 
 
-async def test_a_camera_slower_than_asked_is_told_and_not_made_up_for(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_camera_slower_than_asked_is_told_and_not_made_up_for(visit: Visit) -> None:
     """Different pictures all of them, fewer than asked, in amber."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(14, 150)")
@@ -685,15 +601,10 @@ async def test_a_camera_slower_than_asked_is_told_and_not_made_up_for(
         assert numbers(sink) == list(range(1, 15))
 
 
-async def test_a_camera_of_the_browser_is_filmed_whole(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_camera_of_the_browser_is_filmed_whole(visit: Visit) -> None:
     """At least 95 % of its pictures, or as many said to be missing; none twice."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         keep = """const own = MediaDevices.prototype.getUserMedia;
             MediaDevices.prototype.getUserMedia = async function (wanted) {
               const stream = await own.call(this, wanted);

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from cfw.testing.fakes import RecordingSink
 from schemas import FeedClose
-from tests.whole.browser.chromium import Page, open_page
-from tests.whole.smoke.worker import Worker, running
+from tests.whole.browser.chromium import Page
+from tests.whole.browser.visits import Visit
+from tests.whole.smoke.worker import Worker
 
 OPTIONS = "{userId: 'ada', sessionId: 's-1', width: 640, height: 480, fps: 15}"
 
@@ -35,12 +34,10 @@ async def film(page: Page, worker: Worker, body: str, options: str = "") -> Any:
     )
 
 
-async def test_frames_arrive_as_they_were_sent(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_frames_arrive_as_they_were_sent(visit: Visit) -> None:
     """Counts, fields and event times of the rig, the given one to the letter."""
     sink = RecordingSink()
-    async with running(monkeypatch, sink=sink) as worker, open_page(devtools) as page:
+    async with visit(sink=sink) as (worker, page):
         given = await film(
             page,
             worker,
@@ -68,11 +65,9 @@ async def test_frames_arrive_as_they_were_sent(
     assert abs(ends[0].ns - capture.opened.timestamp_ingest.ns) < 5e9
 
 
-async def test_an_abort_is_an_error_with_the_words_of_the_worker(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_abort_is_an_error_with_the_words_of_the_worker(visit: Visit) -> None:
     """Code, detail, seq, observed and limit; the same from `ended`, `sendFrame` and `close`."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         error = await film(
             page,
             worker,
@@ -98,11 +93,9 @@ async def test_an_abort_is_an_error_with_the_words_of_the_worker(
         assert page.problems == []
 
 
-async def test_a_slow_line_makes_the_rig_wait(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_line_makes_the_rig_wait(visit: Visit) -> None:
     """`sendFrame` does not resolve while more than `maxWaitingBytes` wait to be sent."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         told = await film(
             page,
             worker,
@@ -121,11 +114,9 @@ async def test_a_slow_line_makes_the_rig_wait(
         assert (told["wasSent"], told["frames"]) == (False, 1)
 
 
-async def test_a_worker_that_goes_away_is_a_lost_connection_or_says_so(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_goes_away_is_a_lost_connection_or_says_so(visit: Visit) -> None:
     """A shutdown has its code, and a capture that is closed is not used again."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         error = await film(
             page, worker, "await capture.close(); await capture.sendFrame(jpeg);"
         )

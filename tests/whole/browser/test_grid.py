@@ -15,12 +15,13 @@ import trio
 from cfw.client import CaptureAborted
 from cfw.sinks.hub._live import Live
 from tests.patience import PATIENCE_S
-from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.chromium import Page
 from tests.whole.browser.fleet import ROOMY, fleet, picture, user
 from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
 from tests.whole.browser.test_pages import admin, check_page
 from tests.whole.browser.test_truth import until_text
-from tests.whole.smoke.worker import Worker, running
+from tests.whole.browser.visits import Visit
+from tests.whole.smoke.worker import Worker
 
 SHOWN = "[...document.querySelectorAll('#cards > .card:not([hidden])')]"
 USERS = f"{SHOWN}.map(e => e.querySelector('h3').textContent)"
@@ -52,7 +53,7 @@ CODES: dict[str, dict[str, Any]] = {
 
 
 async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody asks for the others, so they are not sent; and they are once they are seen."""
     asked: set[str] = set()
@@ -64,8 +65,7 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
 
     monkeypatch.setattr(Live, "ask", ask)
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 40, fps=1),
     ):
         await resize(page, 1280, 900)
@@ -91,13 +91,10 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
         check_page(page, worker.addresses)
 
 
-async def test_the_grid_is_sorted_filtered_and_sized_as_one_likes(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_grid_is_sorted_filtered_and_sized_as_one_likes(visit: Visit) -> None:
     """By user or session, what is in trouble first; and it is so again the next time."""
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 8, fps=2),
     ):
         await resize(page, 1280, 900)
@@ -136,13 +133,10 @@ async def test_the_grid_is_sorted_filtered_and_sized_as_one_likes(
         check_page(page, worker.addresses)
 
 
-async def test_one_tile_fills_the_window_and_keys_go_from_one_to_the_next(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_tile_fills_the_window_and_keys_go_from_one_to_the_next(visit: Visit) -> None:
     """Arrows in the grid and in the large view; Escape puts tile and focus back."""
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 6, fps=2),
     ):
         await resize(page, 1280, 900)
@@ -173,13 +167,10 @@ async def test_one_tile_fills_the_window_and_keys_go_from_one_to_the_next(
         check_page(page, worker.addresses)
 
 
-async def test_a_capture_is_ended_from_its_tile_and_asked_twice(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_capture_is_ended_from_its_tile_and_asked_twice(visit: Visit) -> None:
     """Whoever thinks better of it has ended nothing."""
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         trio.open_nursery() as nursery,
     ):
         ended = trio.Event()
@@ -221,13 +212,10 @@ NOTE_SAVED = """
 """
 
 
-async def test_ids_are_copied_and_a_picture_is_saved(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ids_are_copied_and_a_picture_is_saved(visit: Visit) -> None:
     """The ids as text; the picture as the rig sent it, byte for byte."""
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 1, fps=2),
     ):
         await page.goto(admin(worker.addresses))
@@ -254,13 +242,10 @@ async def test_ids_are_copied_and_a_picture_is_saved(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_grid_is_for_everybody(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_grid_is_for_everybody(visit: Visit, scheme: str) -> None:
     """Axe finds nothing, dialogs included; borders have 3:1; nothing sticks out at 320 px."""
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 5, fps=2),
     ):
         await prefer(page, scheme)
@@ -286,13 +271,10 @@ async def test_the_grid_is_for_everybody(
         assert await sticks_out(page) == []
 
 
-async def test_nothing_is_lost_with_colours_of_ones_own(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_lost_with_colours_of_ones_own(visit: Visit) -> None:
     """Meters and dots are colour alone elsewhere; there they are one of the colours."""
     async with (
-        running(monkeypatch, **ROOMY) as worker,
-        open_page(devtools) as page,
+        visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 1, fps=2),
     ):
         await prefer(page, "dark", "active")
@@ -306,13 +288,13 @@ async def test_nothing_is_lost_with_colours_of_ones_own(
 
 
 async def test_a_rig_that_does_not_come_is_shown_as_missing(
-    devtools: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    visit: Visit, tmp_path: Path
 ) -> None:
     """By its name, among the others, until it films; then its tile has that name."""
     rigs = tmp_path / "rigs.toml"
     rigs.write_text(f'"left door" = "{user(0)}"\ndesk = "nobody:s-1"')
     settings = ROOMY | {"rigs__file": str(rigs), "rigs__missing_after_s": 0.01}
-    async with running(monkeypatch, **settings) as worker, open_page(devtools) as page:
+    async with visit(**settings) as (worker, page):
         await page.goto(admin(worker.addresses))
         names = f"{SHOWN}.map(e => e.getAttribute('aria-label')).sort().join('; ')"
         await page.until(f"{names} === 'desk, missing; left door, missing'")

@@ -15,6 +15,7 @@ from tests.unit.admin.served import served
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
 from tests.whole.browser.test_pages import admin
+from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import Worker, running
 
 TOKEN, RIGS = make_token(), make_token()
@@ -38,11 +39,9 @@ async def sign_in(page: Page, token: str) -> None:
     await page.click("[type=submit]")
 
 
-async def test_a_person_signs_in_watches_and_films(
-    devtools: str, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
-) -> None:
+async def test_a_person_signs_in_watches_and_films(visit: Visit, files: dict[str, Any]) -> None:
     """Asked once for the pages; the token of the rig is typed where one films."""
-    async with running(monkeypatch, **files) as worker, open_page(devtools) as page:
+    async with visit(**files) as (worker, page):
         await page.goto(admin(worker.addresses, "/capture#user=ada&session=s-1"))
         await sign_in(page, "wrong " + TOKEN)
         await page.until("document.querySelector('.problem').textContent")
@@ -68,11 +67,11 @@ async def test_a_person_signs_in_watches_and_films(
 
 
 async def test_a_person_films_under_any_name_of_the_page(
-    devtools: str, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
+    visit: Visit, files: dict[str, Any]
 ) -> None:
     """Once signed in there; the worker was not told of the name before."""
     files |= {"admin__host": "0.0.0.0"}
-    async with running(monkeypatch, **files) as worker, open_page(devtools) as page:
+    async with visit(**files) as (worker, page):
         # Chromium takes every name below localhost to this machine, and lets it film.
         here = admin(worker.addresses, "/capture#user=ada&session=s-1")
         port = here.rpartition(":")[2]
@@ -87,10 +86,10 @@ async def test_a_person_films_under_any_name_of_the_page(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_sign_in_page_is_for_everybody(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
+    visit: Visit, scheme: str, files: dict[str, Any]
 ) -> None:
     """Axe finds nothing, borders have 3:1, nothing sticks out; a token is shown and pasted."""
-    async with running(monkeypatch, **files) as worker, open_page(devtools) as page:
+    async with visit(**files) as (worker, page):
         await prefer(page, scheme)
         await page.goto(admin(worker.addresses, "/#i=//evil.example"))
         await page.until("document.querySelector('#helps:not([hidden])')")
@@ -129,10 +128,10 @@ async def film(page: Page, token: str) -> None:
 
 
 async def test_a_page_whose_cookie_has_ended_asks_again(
-    devtools: str, monkeypatch: pytest.MonkeyPatch, files: dict[str, Any]
+    visit: Visit, files: dict[str, Any]
 ) -> None:
     """By itself, once the worker has other tokens."""
-    async with running(monkeypatch, **files) as worker, open_page(devtools) as page:
+    async with visit(**files) as (worker, page):
         await page.goto(admin(worker.addresses))
         await sign_in(page, TOKEN)
         await page.until("document.querySelector('#connection').textContent === 'Connected'")

@@ -19,6 +19,7 @@ from schemas import ErrorCode
 from tests.factories import jpeg
 from tests.patience import PATIENCE_S
 from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import running
 
 PICTURE = ".card img"
@@ -138,11 +139,9 @@ async def test_an_abort_is_told_in_plain_words(
         check_page(camera, worker.addresses)
 
 
-async def test_without_the_texts_a_code_still_names_its_command(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_the_texts_a_code_still_names_its_command(visit: Visit) -> None:
     """The texts cannot be fetched: the page works, and says where they are found."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         no_texts = """const own = window.fetch;
             window.fetch = (path, ...rest) =>
                 path === "/codes" ? Promise.reject(new TypeError()) : own(path, ...rest);"""
@@ -163,22 +162,17 @@ async def test_without_the_texts_a_code_still_names_its_command(
     ],
 )
 async def test_behind_a_proxy_the_live_page_names_what_rigs_use(
-    public: str, named: str, devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, public: str, named: str
 ) -> None:
     """The line to paste reaches the worker from outside."""
-    async with (
-        running(monkeypatch, server__public_url=public) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(server__public_url=public) as (worker, page):
         await page.goto(admin(worker.addresses))
         await page.until("document.querySelector('#send-line').textContent")
         assert (await page.text("#send-line")).startswith(named)
         assert await page.text("#address") == "cams.example.org"
 
 
-async def test_stopping_early_and_limits_of_the_form(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stopping_early_and_limits_of_the_form(visit: Visit) -> None:
     """Stop gives a receipt too; no size, rate or length beyond the limits can be chosen.
 
     A film may be longer than a capture; what fits one is what is offered.
@@ -188,7 +182,7 @@ async def test_stopping_early_and_limits_of_the_form(
         "limits__max_fps": 5,
         "limits__max_duration_s": 60,
     }
-    async with running(monkeypatch, **limits) as worker, open_page(devtools) as page:
+    async with visit(**limits) as (worker, page):
         await film(page, worker.addresses, length="50")
         sizes = await page.run(
             "[...document.querySelectorAll('#size option')].map(o => o.value)"
@@ -238,15 +232,10 @@ async def test_the_live_page_comes_back_by_itself(
                 await page.until("document.querySelector('#running').textContent === '1'")
 
 
-async def test_a_rig_cannot_write_into_the_page(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_rig_cannot_write_into_the_page(visit: Visit) -> None:
     """What a rig calls itself is text, also if it looks like HTML."""
     user = "<img src=x onerror=alert(1)>"
-    async with (
-        running(monkeypatch, sessions__url="allow:", sessions__static=[]) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sessions__url="allow:", sessions__static=[]) as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses, user_id=user) as capture:
             await capture.send_frame(jpeg())
@@ -257,9 +246,9 @@ async def test_a_rig_cannot_write_into_the_page(
         check_page(page, worker.addresses)
 
 
-async def test_the_pages_fit_a_phone(devtools: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_pages_fit_a_phone(visit: Visit) -> None:
     """Nothing is wider than 320 pixels, in light and in dark."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         await page.call(
             "Emulation.setDeviceMetricsOverride",
             width=320,

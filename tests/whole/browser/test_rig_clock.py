@@ -11,9 +11,8 @@ import trio
 import trio.lowlevel
 
 from tests.factories import jpeg
-from tests.whole.browser.chromium import open_page
 from tests.whole.browser.test_pages import admin, check_page, opened
-from tests.whole.smoke.worker import running
+from tests.whole.browser.visits import Visit
 
 CARD = ".card [data-part=clock]"
 
@@ -36,13 +35,13 @@ WORDS = [
 ]
 
 
-async def test_an_offset_in_words(devtools: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_offset_in_words(visit: Visit) -> None:
     """Ahead, behind or neither; advice only for a clock that is surely more than 1 s off."""
     told = [
         {"clock_offset_min_ms": least, "clock_offset_max_ms": most}
         for least, most, _, _ in WORDS
     ]
-    async with running(monkeypatch, times__idle_s=60) as worker, open_page(devtools) as page:
+    async with visit(times__idle_s=60) as (worker, page):
         await page.goto(admin(worker.addresses))
         script = 'import("/static/rig-clock.js").then(({rigClock}) => %s.map(rigClock))'
         said = await page.run(script % json.dumps([*told, {}]))
@@ -51,13 +50,13 @@ async def test_an_offset_in_words(devtools: str, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_wrong_clock_is_seen_on_card_and_in_the_list(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rig two hours behind is warned of while it sends and afterwards; a right one is not."""
     behind = SimpleNamespace(
         time_ns=lambda: time.time_ns() - 7_200 * 10**9, monotonic_ns=time.monotonic_ns
     )
-    async with running(monkeypatch, times__idle_s=60) as worker, open_page(devtools) as page:
+    async with visit(times__idle_s=60) as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture, trio.open_nursery() as nursery:
             is_seen = trio.Event()
