@@ -189,11 +189,14 @@ async def test_stopping_early_and_limits_of_the_form(visit: Visit) -> None:
         )
         assert sizes == ["320x240", "160x120"]
         assert await page.run("[fps.max, fps.value, duration.max]") == ["5", "5", "86400"]
-        await page.until("document.querySelector('#sent').textContent.startsWith('3 frames')")
-        await page.click("#go")
+        # Pressed where it is seen: on a busy machine more are sent until we hear of it.
+        seen = await page.until(
+            "(sent => sent >= 3 && (document.querySelector('#go').click(), sent))"
+            "(parseInt(document.querySelector('#sent').textContent))"
+        )
         kind, facts = await result(page)
         assert kind in {"good", "warn"}
-        assert 3 <= int(facts["Frames"]) <= 5
+        assert seen <= int(facts["Frames"]) <= seen + 2
         await page.type("#duration", "86401")
         await page.click("#go")
         assert await page.run("duration.validity.rangeOverflow")
