@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from tests.guards.source import nodes
+
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 #: Names of the classes that a value may be of; empty when that is not known.
 Types: TypeAlias = frozenset[str]
@@ -30,7 +32,7 @@ class Reads:
         self._attributes: dict[str, dict[str, Types]] = {}
         self._gives: dict[str, Types] = {}
         for tree in modules:
-            for node in ast.walk(tree):
+            for node in nodes(tree):
                 if isinstance(node, ast.ClassDef):
                     self._attributes.setdefault(node.name, {}).update(self._declared(node))
                 elif isinstance(node, Function):

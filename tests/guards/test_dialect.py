@@ -8,16 +8,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import zip_longest
-from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-import cfw
+from tests.guards.source import ROOT, nodes, parsed, sources, text_of
 
-ROOT = Path(cfw.__file__).parent.parent
 ROOMS = ("cfw", "schemas", "tests")
 #: A module, its lines, and what it is called.
 Rule: TypeAlias = Callable[[ast.Module, list[str], str], Iterator[int]]
@@ -34,7 +31,7 @@ GIVEN = ("writable", "readable", "isatty", "complete")
 
 def absolute_imports(tree: ast.Module, _: list[str], __: str) -> Iterator[int]:
     """`from cfw.room import name`: what is imported is found by searching for it."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             yield node.lineno
 
@@ -42,7 +39,7 @@ def absolute_imports(tree: ast.Module, _: list[str], __: str) -> Iterator[int]:
 def attrs_for_values(tree: ast.Module, _: list[str], name: str) -> Iterator[int]:
     """`@attrs.frozen` and `@attrs.define`; dataclasses in the sweep alone, and only those."""
     wrong = r"attrs?\." if name.startswith(SWEEP) else r"(dataclasses\.)?dataclass\b"
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ClassDef):
             decorators = map(ast.unparse, node.decorator_list)
             if any(re.match(wrong, decorator) for decorator in decorators):
@@ -72,7 +69,7 @@ def comments_of_constants(tree: ast.Module, lines: list[str], _: str) -> Iterato
 
 def rooms_keep_their_parts(tree: ast.Module, _: list[str], name: str) -> Iterator[int]:
     """A module with an underscore is imported within its own room alone, and by tests."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, ast.ImportFrom) or node.module is None or node.level:
             continue
         for imported in (node.module, *(f"{node.module}.{each.name}" for each in node.names)):
@@ -86,7 +83,7 @@ def rooms_keep_their_parts(tree: ast.Module, _: list[str], name: str) -> Iterato
 
 def named_predicates(tree: ast.Module, _: list[str], __: str) -> Iterator[int]:
     """What only answers yes or no is `is_x`, `has_x`, or a verb that says so: `allows`."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, ast.FunctionDef) or node.returns is None:
             continue
         name, body = node.name.lstrip("_"), node.body[bool(ast.get_docstring(node)) :]
@@ -127,21 +124,22 @@ BROKEN: dict[Rule, tuple[str, ...]] = {
 }
 
 
-@cache
-def modules() -> dict[str, tuple[ast.Module, list[str], str]]:
-    """All modules that the rules are for, by their path: parsed, as lines, and their names."""
-    found = {}
-    for path in (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))):
-        place, text = path.relative_to(ROOT), path.read_text("utf-8")
+def modules() -> Iterator[tuple[str, ast.Module, list[str], str]]:
+    """All modules that the rules are for: path, tree, lines and name."""
+    for path in sources(*ROOMS):
+        place = path.relative_to(ROOT)
         name = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
-        found[place.as_posix()] = ast.parse(text), text.splitlines(), name
-    return found
+        yield place.as_posix(), parsed(path), text_of(path).splitlines(), name
 
 
 @pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
 def test_all_code_is_written_alike(rule: Rule) -> None:
     """A stranger who has read one room can read them all."""
-    found = [f"{path}:{at}" for path, module in modules().items() for at in rule(*module)]
+    found = [
+        f"{path}:{at}"
+        for path, tree, lines, name in modules()
+        for at in rule(tree, lines, name)
+    ]
     assert not found, f"{rule.__doc__}\n" + "\n".join(found)
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import cfw
 import schemas
 from cfw.api.routes import camera_feed_worker_routes as shim
+from tests.guards.source import ROOT, nodes, parsed, sources, text_of
 
-ROOT = Path(cfw.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 #: The modules of the core and the vocabulary, as the import contract lists them.
 CORE = [
@@ -51,14 +50,8 @@ WRITERS = {
 }
 
 
-def sources(folder: str) -> list[Path]:
-    found = sorted((ROOT / folder).rglob("*.py"))
-    assert found
-    return found
-
-
 def imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -68,7 +61,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 def brought_in(tree: ast.AST) -> Iterator[str]:
     """All that a module imports: what it takes from one, relatively, and by name as a text."""
     yield from imports(tree)
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom):
             yield node.module or ""
             yield from (alias.name for alias in node.names)
@@ -91,18 +84,14 @@ def recorders(tree: ast.AST) -> set[str]:
     return {part for name in brought_in(tree) for part in name.split(".")} & RECORDERS
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"), str(path))
-
-
 def test_nothing_outside_imports_more_of_schemas_than_its_surface() -> None:
     """Others write `from schemas import ...`, and find all of it in `__all__`.
 
     Who hands the tree of errors on takes all of it, which is a part of that.
     """
     whole = {ROOT / "cfw/errors.py", ROOT / "cfw/client/__init__.py"}
-    for path in (*sources("cfw"), *sources("tests")):
-        for node in ast.walk(parsed(path)):
+    for path in sources("cfw", "tests"):
+        for node in nodes(parsed(path)):
             if isinstance(node, ast.ImportFrom) and node.module == "schemas":
                 names = {alias.name for alias in node.names}
                 assert names <= {*schemas.__all__, "errors"}, path
@@ -135,14 +124,14 @@ NO_APPLICATION = ("cfw/bench", "cfw/bench", "cfw/testing", "cfw/routes")
 def routers(tree: ast.AST) -> list[ast.AST]:
     """Where a module uses the router's class: by its name, under another, or of its module."""
     names = {"Router"}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom):
             names |= {
                 alias.asname or "Router" for alias in node.names if alias.name == "Router"
             }
     return [
         node
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if (isinstance(node, ast.Name) and node.id in names)
         or (isinstance(node, ast.Attribute) and node.attr == "Router")
         or (isinstance(node, ast.Constant) and node.value == "Router")
@@ -151,17 +140,17 @@ def routers(tree: ast.AST) -> list[ast.AST]:
 
 def mounts(tree: ast.AST) -> int:
     """How many routers a module may come to make; one that is made in a loop counts as many."""
-    calls = {node.func: node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    calls = {node.func: node for node in nodes(tree) if isinstance(node, ast.Call)}
     loops = (ast.For, ast.AsyncFor, ast.While, ast.comprehension, ast.ListComp, ast.SetComp)
     looped = {
         id(inner)
-        for loop in ast.walk(tree)
+        for loop in nodes(tree)
         if isinstance(loop, (*loops, ast.GeneratorExp, ast.DictComp))
         for inner in ast.walk(loop)
     }
     typed = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         for hint in (getattr(node, "annotation", None), getattr(node, "returns", None))
         if isinstance(hint, ast.AST)
         for inner in ast.walk(hint)
@@ -234,7 +223,7 @@ def test_no_recorder_is_depended_on() -> None:
 
 def writers(tree: ast.AST) -> list[str]:
     """The calls of a module that can put something on a disk."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes(tree) if isinstance(node, ast.Call)]
     names = [ast.unparse(call.func) for call in calls if not is_reading(call)]
     return [name for name in names if name in WRITERS or name.split(".")[-1] in WRITERS]
 
@@ -332,8 +321,8 @@ def test_the_core_is_pure() -> None:
         place = ROOT.joinpath(*name.split("."))
         path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         tree = parsed(path)
-        assert not [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
-        assert name == "schemas" or "close_code" not in path.read_text("utf-8")
+        assert not [node for node in nodes(tree) if isinstance(node, ast.AsyncFunctionDef)]
+        assert name == "schemas" or "close_code" not in text_of(path)
 
 
 def test_no_schema_has_room_for_a_picture() -> None:
@@ -352,7 +341,7 @@ def test_no_schema_has_room_for_a_picture() -> None:
 
 def skips(tree: ast.AST) -> Iterator[str]:
     """Why a module skips tests, where it says so in so many words."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".skip", ".skipif")):
             reasons = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
             for value in [*node.args[:1], *reasons]:

@@ -13,7 +13,6 @@ import attrs
 import click
 import pytest
 
-import cfw
 from cfw.admin import create_app
 from cfw.admin.exposition import exposition
 from cfw.admin.feed import MAX_TALK_FRAMES, TALK_S
@@ -38,8 +37,8 @@ from cfw.sinks.hub import LOSSLESS_ITEMS
 from cfw.wire.decoder import FRAGMENT_BYTES, MANY_FRAGMENTS
 from cfw.wire.handshake import MAX_HEAD_BYTES, MAX_HEAD_LINES
 from cfw.wire.receiver import MAX_READ_BYTES
+from tests.guards.source import ROOT, nodes, parsed, sources
 
-ROOT = Path(cfw.__file__).parent.parent
 PAGES = sorted(
     [
         ROOT / "README.md",
@@ -75,8 +74,8 @@ def slug(heading: str) -> str:
 def logged() -> dict[str, set[str]]:
     """Every event that cfw logs, and how severe: debug, info, warning or error."""
     found: dict[str, set[str]] = {}
-    for path in ROOT.glob("cfw/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for path in sources("cfw"):
+        for node in nodes(parsed(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 level = node.func.attr.replace("exception", "error")
                 first = node.args[0] if node.args else None

@@ -12,15 +12,14 @@ from pathlib import Path
 import attrs
 import pytest
 
-import cfw
 from cfw.api.config import Config
 from cfw.cli.options import OPTION_KEYS
 from cfw.cli.serve import serve
 from cfw.limits import Limits, Times
 from cfw.settings import about
 from tests.guards.reads import Reads
+from tests.guards.source import ROOT, parsed, sources
 
-ROOT = Path(cfw.__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 SECTIONS = {section.name: section.default.factory for section in attrs.fields(Config)}  # type: ignore[union-attr]
 KEYS = [(name, field.name) for name, cls in SECTIONS.items() for field in attrs.fields(cls)]
@@ -49,10 +48,9 @@ each_plugin = pytest.mark.parametrize("module", PLUGINS)
 @cache
 def read_under_cfw() -> set[tuple[str, str]]:
     """Classes, and the attributes of each that are read where none is declared."""
-    modules = {path: ast.parse(path.read_text("utf-8")) for path in ROOT.glob("cfw/**/*.py")}
-    reads = Reads(modules.values())
-    for path in modules.keys() - DECLARING:
-        reads.add(modules[path])
+    reads = Reads(map(parsed, sources("cfw")))
+    for path in {*sources("cfw")} - DECLARING:
+        reads.add(parsed(path))
     return reads.found
 
 
@@ -109,13 +107,13 @@ def test_every_opener_is_an_entry_point(group: str) -> None:
     openers = {
         f"{group}.{path.stem}:{node.name}"
         for path in room.glob("[!_]*.py")
-        for node in ast.parse(path.read_text("utf-8")).body
+        for node in parsed(path).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("open_")
     }
     openers |= {
         f"{group}.{path.parent.name}:{name.name}"
         for path in room.glob("[!_]*/__init__.py")
-        for node in ast.parse(path.read_text("utf-8")).body
+        for node in parsed(path).body
         if isinstance(node, ast.ImportFrom)
         for name in node.names
         if name.name.startswith("open_")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+from tests.guards.source import ROOT, nodes, parsed, sources
+
 Rule: TypeAlias = Callable[[ast.AST], Iterator[str]]
-ROOT = Path(__file__).parent.parent
-MODULES = [path for room in ("unit", "whole") for path in ROOT.glob(f"{room}/**/*.py")]
 
 
 def starts(tree: ast.AST) -> Iterator[str]:
     """Command lines of `cfw serve`, as a list of words."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.List | ast.Tuple):
             words = [ast.unparse(each).strip("'*") for each in node.elts]
             if "serve" in words and {"CFW", "cfw.cli"} & {*words}:
@@ -25,7 +24,7 @@ def starts(tree: ast.AST) -> Iterator[str]:
 
 def patiences(tree: ast.AST) -> Iterator[str]:
     """Constants that say how long a step may take."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Assign):
             names = map(ast.unparse, node.targets)
             yield from (name for name in names if name == "PATIENCE_S")
@@ -34,9 +33,8 @@ def patiences(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("rule", [starts, patiences])
 def test_no_test_has_a_way_of_its_own(rule: Rule) -> None:
     """Of starting a worker, or of waiting: see `tests/serving.py`, `tests/patience.py`."""
-    assert MODULES
-    for path in MODULES:
-        assert not list(rule(ast.parse(path.read_text("utf-8")))), path.relative_to(ROOT)
+    for path in sources("tests/unit", "tests/whole"):
+        assert not list(rule(parsed(path))), path.relative_to(ROOT)
 
 
 @pytest.mark.parametrize(

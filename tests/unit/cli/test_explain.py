@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-from pathlib import Path
 
 import attrs
 import pytest
@@ -19,6 +18,7 @@ from cfw.explanations import EXPLANATIONS, Explanation
 from cfw.limits import Limits, Times
 from cfw.routes.outcome import LADDER
 from schemas import ErrorCode
+from tests.guards.source import nodes, parsed, sources
 
 KEYS = {
     f"{section}.{field.name}": field.default
@@ -39,12 +39,10 @@ def test_every_code_is_explained() -> None:
     """None is missing, whether the protocol has it or the handshake."""
     codes = {code for code in EXPLANATIONS if isinstance(code, ErrorCode)}
     assert codes == set(ErrorCode) == set(LADDER)
-    package = Path(cfw.__file__).parent
     statuses = {
         call.args[0].value
-        for folder in ("wire", "routes", "identity")
-        for path in (package / folder).glob("*.py")
-        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        for path in sources("cfw/wire", "cfw/routes", "cfw/identity")
+        for call in nodes(parsed(path))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func) == "HandshakeReject"
         and isinstance(call.args[0], ast.Constant)
