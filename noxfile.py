@@ -1,6 +1,6 @@
 """One runner for people and for CI: `nox` shows that a change is sound, `nox -s NAME` one part.
 
-quick         lint, and the tests that start no process; under a minute once it is installed
+quick         lint, and the tests that start no Python; under a minute once it is installed
 lint          ruff, formatting, and the import contract of the house
 types         mypy, strict, on the code and its tests
 tests         everything but the long suites, on the Python that runs nox
@@ -68,7 +68,7 @@ SUITES = ("anyio", "tricycle", "trio-websocket")
 HOSTILE = ("tests/whole/hostile", "tests/unit/valkey")
 #: Tests of what is compiled where cfw is installed.
 COMPILED = ("tests/unit/core", "tests/unit/routes", "tests/unit/schemas", "tests/unit/wire")
-#: Tests that start no process.
+#: Tests that start no Python: no worker and no command in a process of its own.
 LIGHT = (
     *COMPILED,
     *(f"tests/unit/{room}" for room in ("admin", "api", "identity", "sessions", "sinks")),

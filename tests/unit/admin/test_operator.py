@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +10,8 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from cfw.routes.registry import ENDED_KEPT
 from cfw.testing.fakes import StallingSink
 from tests.patience import PATIENCE_S, until
-from tests.whole.hostile.kit import worker
 from tests.whole.smoke.worker import Worker, closing, ending, opening, running
 
 #: A C1 control that begins an escape sequence, DEL, and what turns text around.
@@ -69,23 +66,6 @@ async def test_who_ends_a_capture_is_answered_in_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr("cfw.admin.app.REVOKE_S", 0.2)
     answer, _ = await revoke_at_its_end(monkeypatch, is_released=False)
     assert (answer.status_code, answer.json()) == (202, {"status": "ending"})
-
-
-async def test_strangers_push_no_capture_out_of_what_has_ended(tmp_path: Path) -> None:
-    """However many opens are refused; the last of those are remembered beside it."""
-    async with worker(tmp_path) as made:
-        rig = await made.rig("ours")
-        await rig.frame()
-        await rig.receipt()
-        for number in range(ENDED_KEPT + 5):
-            stranger = await made.rig()
-            stranger.capture_id = f"theirs-{number}"
-            await stranger.open(user_id="mallory")
-            assert (await stranger.ending()).aborts
-        told = (await made.get("/ended")).json()
-    ids = [one["capture_id"] for one in told["ended"]]
-    assert ids == [f"theirs-{number}" for number in range(ENDED_KEPT + 4, 4, -1)] + ["ours"]
-    assert (told["clean"], told["aborted"]) == (1, {"session_invalid": ENDED_KEPT + 5})
 
 
 async def test_what_a_rig_wrote_moves_no_cursor(monkeypatch: pytest.MonkeyPatch) -> None:

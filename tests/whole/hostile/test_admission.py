@@ -22,6 +22,7 @@ from cfw.net import (
     group_of,
     serve_listeners,
 )
+from cfw.routes.registry import ENDED_KEPT
 from tests.patience import until
 from tests.unit.wire.peer import REQUEST
 from tests.whole.hostile.figures import figure
@@ -307,3 +308,20 @@ async def test_a_throttle_counts_what_it_keeps_from_the_log(
         written.append(throttle.unwritten())
         await trio.sleep(0.125)
     assert [number for number in written if number is not None] == [0, 7, 7]
+
+
+async def test_strangers_push_no_capture_out_of_what_has_ended(tmp_path: Path) -> None:
+    """However many opens are refused; the last of those are remembered beside it."""
+    async with worker(tmp_path) as made:
+        rig = await made.rig("ours")
+        await rig.frame()
+        await rig.receipt()
+        for number in range(ENDED_KEPT + 5):
+            stranger = await made.rig()
+            stranger.capture_id = f"theirs-{number}"
+            await stranger.open(user_id="mallory")
+            assert (await stranger.ending()).aborts
+        told = (await made.get("/ended")).json()
+    ids = [one["capture_id"] for one in told["ended"]]
+    assert ids == [f"theirs-{number}" for number in range(ENDED_KEPT + 4, 4, -1)] + ["ours"]
+    assert (told["clean"], told["aborted"]) == (1, {"session_invalid": ENDED_KEPT + 5})
