@@ -4,7 +4,7 @@ Trio arms a socket anew for each wait, and a deadline is a scope around it. A ri
 second is waited for before each frame, so that is a large part of what a frame costs. Here the
 kernel is told of a socket once and says when bytes come (EPOLLET); Trio waits for the one
 descriptor of that, which wakes all whose bytes have come; and a deadline that moves on is a
-number.
+number. That descriptor is not armed anew either, where Trio lets it be so (`arming`).
 
 No wake-up is lost: whatever comes behind what the kernel spoke of, it speaks of again, and only
 a read that found less than it had room for says that nothing is left (epoll(7), question 9).
@@ -22,6 +22,8 @@ from typing import Final, NoReturn
 
 import attrs
 import trio
+
+from cfw.wire.arming import armed
 
 #: So many are woken by one look at the kernel's list, at most; the others by the next.
 _AT_ONCE: Final = 256
@@ -169,13 +171,14 @@ class _Alarms:
 class _Watch(trio.abc.Instrument):
     """All sockets that are read in one `trio.run`, from the first one to the last.
 
-    Its task is woken when there is something to see, and would be enough. As Trio asks it in
-    each pass as well, who is woken runs in the same pass and not in the next one.
+    Trio asks it in each pass, so who is woken runs in the same pass and not in the next one.
+    Its task arms what wakes Trio; for each event, where that cannot be done for all of them.
     """
 
     def __init__(self) -> None:
         self.alarms = _Alarms()
         self._has_looked = False
+        self._is_asked_no_more = trio.Event()
         self._readers: dict[int, Readiness] = {}
         self._epoll = select.epoll()
         self._scope = trio.CancelScope()
@@ -205,18 +208,30 @@ class _Watch(trio.abc.Instrument):
 
     def after_io_wait(self, timeout: float) -> None:
         """Wake whose bytes have come."""
-        self._look()
+        try:
+            self._look()
+        except BaseException:
+            # Trio takes an instrument away that raises: then the task has to look.
+            self._is_asked_no_more.set()
+            raise
         self._has_looked = True
 
     async def _run(self) -> None:
         with self._epoll as epoll, self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.alarms.run)
+                await self._wait_and_look(epoll.fileno())
+                with armed(epoll.fileno()) as is_armed:
+                    if is_armed:
+                        await self._is_asked_no_more.wait()
                 while True:
-                    await trio.lowlevel.wait_readable(epoll.fileno())
-                    if not self._has_looked:
-                        self._look()
-                    self._has_looked = False
+                    await self._wait_and_look(epoll.fileno())
+
+    async def _wait_and_look(self, fd: int) -> None:
+        await trio.lowlevel.wait_readable(fd)
+        if not self._has_looked:
+            self._look()
+        self._has_looked = False
 
     def _look(self) -> None:
         for fd, events in self._epoll.poll(0, _AT_ONCE):

@@ -20,9 +20,9 @@ from cfw import code_in_use
 #: Turns of the loop that one frame costs, by its way and its size, on CPython 3.11; lower them
 #: when the path gets shorter.
 EXPECTED = {
-    ("many", 1_000): 2.21,
-    ("many", 30_000): 3.52,
-    ("lone", 30_000): 9.23,
+    ("many", 1_000): 2.13,
+    ("many", 30_000): 3.43,
+    ("lone", 30_000): 7.68,
 }
 #: What it may grow by.
 GROWTH = 1.05

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import attrs
@@ -96,9 +96,15 @@ class Kernel:
         self._spoke.unpark_all()
 
     @contextmanager
-    def used(self) -> Iterator[None]:
-        """Let the worker have this one instead of the machine's."""
+    def used(self, *, arms_once: bool) -> Iterator[None]:
+        """Let the worker have this one instead of the machine's.
+
+        Args:
+            arms_once: let a pass of Trio's be enough to be asked for events; else somebody has
+                to wait for each.
+        """
         with (
+            mock.patch("cfw.wire.readiness.armed", return_value=nullcontext(arms_once)),
             mock.patch("select.epoll", return_value=self),
             mock.patch("os.readv", self.readv),
             mock.patch("trio.lowlevel.wait_readable", self.wait_readable),

@@ -54,15 +54,15 @@ class Talk:
 @sweep(
     at=["first", "second", "wake", "look up"],
     schedules=["fifo", "lifo"],
-    params=grid(deadline_s=list(DEADLINES)),
+    params=grid(deadline_s=list(DEADLINES), arms_once=[False, True]),
     jobs=1,
     fork=False,
 )
-async def test_no_wake_up_is_lost(world: World, deadline_s: float) -> None:
+async def test_no_wake_up_is_lost(world: World, deadline_s: float, arms_once: bool) -> None:
     """Two sockets that speak, at one time and at others, under deadlines that move on: each
     byte is read in its order and at the instant at which it came, and so is the end."""
     kernel = Kernel()
-    with kernel.used():
+    with kernel.used(arms_once=arms_once):
         first, second = (Talk(kernel, number) for number in range(2))
         world.expose("wake", first.receiver.wake)
         world.expose("look up", first.receiver.look_up)

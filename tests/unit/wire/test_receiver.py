@@ -13,8 +13,16 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from cfw.wire import arming
 from cfw.wire._pure import Bytes
 from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, TURNS, Receiver
+
+
+@pytest.fixture(autouse=True, params=["armed once", "armed each time"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How Trio is woken, where it can be had and where it cannot."""
+    if request.param == "armed each time":
+        monkeypatch.setattr(arming, "_is_tolerated", lambda: False)
 
 
 @contextmanager
