@@ -15,12 +15,12 @@ from cfw.errors import OPERATOR_ENDED
 from cfw.testing.fakes import RecordingSink
 from tests.unit.film.kit import invited
 from tests.whole.browser.cameras import bring_camera
-from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.chromium import Page
 from tests.whole.browser.sight import resize, sticks_out
 from tests.whole.browser.test_capture import PATIENT, run
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.test_truth import delete
-from tests.whole.smoke.worker import running
+from tests.whole.browser.visits import Visit
 
 #: All that a person reads or has read out, but for what is marked as English, names and code.
 SAID = """
@@ -123,15 +123,10 @@ async def check(page: Page) -> None:
     assert sum("⟦" in text for text in said) > 20
 
 
-async def test_nothing_is_said_that_is_not_in_the_table(
-    devtools: str, monkeypatch: pytest.MonkeyPatch, fences: None
-) -> None:
+async def test_nothing_is_said_that_is_not_in_the_table(visit: Visit, fences: None) -> None:
     """Before, while it films, green, amber, nothing filmed, ended by an operator, refused."""
     sink = RecordingSink()
-    async with (
-        running(monkeypatch, sink=sink, **PATIENT) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(sink=sink, **PATIENT) as (worker, page):
         await bring_camera(page, torch=1)
         await speak(page, "de")
         await ready(page, admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -181,14 +176,9 @@ async def test_nothing_is_said_that_is_not_in_the_table(
         await check(page)
 
 
-async def test_who_is_not_let_in_is_told_in_the_language(
-    devtools: str, monkeypatch: pytest.MonkeyPatch, fences: None
-) -> None:
+async def test_who_is_not_let_in_is_told_in_the_language(visit: Visit, fences: None) -> None:
     """Without a code, and by one that is none; and who is let in sees nothing else."""
-    async with (
-        running(monkeypatch, invitations__enabled=True) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(invitations__enabled=True) as (worker, page):
         await speak(page, "de")
         made = await invited(worker)
         link, _, secret = made["url"].partition("#")
@@ -228,10 +218,10 @@ NUMBERS = {
 
 @pytest.mark.parametrize("language", sorted(WORDS))
 async def test_the_page_that_films_speaks_the_language_of_who_reads_it(
-    language: str, devtools: str, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, language: str
 ) -> None:
     """Its texts, its numbers, its plurals; the name of the language for who has it read out."""
-    async with running(monkeypatch, **PATIENT) as worker, open_page(devtools) as page:
+    async with visit(**PATIENT) as (worker, page):
         await bring_camera(page)
         await speak(page, f"{language}-CH")
         await ready(page, admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -265,11 +255,9 @@ async def test_the_page_that_films_speaks_the_language_of_who_reads_it(
 
 
 @pytest.mark.parametrize("language", sorted(WORDS))
-async def test_long_words_have_room(
-    language: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_long_words_have_room(visit: Visit, language: str) -> None:
     """At 320 px, with text of twice the size, before and after a film that was refused."""
-    async with running(monkeypatch, **PATIENT) as worker, open_page(devtools) as page:
+    async with visit(**PATIENT) as (worker, page):
         await speak(page, language)
         await resize(page, 320, 640, mobile=True)
         await ready(page, admin(worker.addresses, "/capture#user=ada&session=wrong"))

@@ -24,6 +24,7 @@ from tests.pictures import draw
 from tests.serving import Served, serving_beside
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.test_pages import admin, check_page, film, opened, result
+from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import Worker, running
 
 #: Stands where there is no number.
@@ -64,14 +65,9 @@ async def test_a_worker_that_stands_still_is_told_as_gone(devtools: str) -> None
         await until_text(page, "#running", "0")
 
 
-async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(visit: Visit) -> None:
     """While a capture may finish, in title, bar, notice and tile; then it is not there."""
-    async with (
-        running(monkeypatch, times__drain_s=120, times__idle_s=120) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(times__drain_s=120, times__idle_s=120) as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await capture.send_frame(draw(320, 240))
@@ -89,14 +85,9 @@ async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(
         assert await page.text("#running") == NOTHING
 
 
-async def test_tiles_of_a_worker_that_is_gone_say_so(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tiles_of_a_worker_that_is_gone_say_so(visit: Visit) -> None:
     """What was last seen stays there, and is not shown as live."""
-    async with (
-        running(monkeypatch, times__idle_s=120) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(times__idle_s=120) as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await capture.send_frame(draw(320, 240))
@@ -146,14 +137,9 @@ async def test_what_an_operator_ended_is_told_as_that(
         check_page(live, worker.addresses)
 
 
-async def test_a_picture_that_no_browser_decodes_is_told_as_that(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_picture_that_no_browser_decodes_is_told_as_that(visit: Visit) -> None:
     """Not as one that has not come yet; and the next good one is shown."""
-    async with (
-        running(monkeypatch, times__idle_s=120) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(times__idle_s=120) as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await page.until("document.querySelector('.card')")
@@ -220,11 +206,9 @@ async def _hold(capture: Any) -> None:
         await trio.sleep_forever()
 
 
-async def test_a_feed_that_is_refused_is_told_with_its_reason(
-    devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_feed_that_is_refused_is_told_with_its_reason(visit: Visit) -> None:
     """The numbers go on; that there are no pictures, and why, is said."""
-    async with running(monkeypatch) as worker, open_page(devtools) as page:
+    async with visit() as (worker, page):
         # As a proxy does that passes no WebSocket on.
         no_feed = """const own = window.fetch;
             window.fetch = (path, ...rest) => path.startsWith("/feed?")
