@@ -35,7 +35,12 @@ window.fake = {
     const before = this.shown;
     this.number += 1;
     this.paint();
+    const until = performance.now() + 30_000;
     while (this.shown === before || this.encoded < this.encoding) {
+      if (performance.now() > until) {
+        const {shown, encoding, encoded, number} = this;
+        throw new Error(JSON.stringify({number, before, shown, encoding, encoded}));
+      }
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     return this.number;
@@ -81,6 +86,11 @@ HTMLVideoElement.prototype.requestVideoFrameCallback = function (callback) {
     callback(now, {...told, presentedFrames: told.presentedFrames + fake.unseen});
     fake.shown += 1;
   });
+};
+const end = Worker.prototype.terminate;
+Worker.prototype.terminate = function () {
+  fake.encoded = fake.encoding; // what it had in hand comes from nobody
+  end.call(this);
 };
 const post = Worker.prototype.postMessage;
 Worker.prototype.postMessage = function (...given) {

@@ -65,6 +65,22 @@ async def borders(page: Page, selector: str) -> dict[str, float]:
     return found
 
 
+def contrast(first: Any, second: Any) -> float:
+    """Of two colours of a picture, as WCAG 2.1 counts it."""
+    dark, light = sorted(map(_luminance, (first, second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: tuple[int, int, int]) -> float:
+    parts = (part / 255 for part in colour)
+    linear = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(
+        share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
+
+
 async def resize(page: Page, width: int, height: int, *, mobile: bool = False) -> None:
     """A window of this size."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}

@@ -40,6 +40,16 @@ async def film(page: Page, worker: Worker, **wanted: Any) -> None:
     await page.until("document.querySelector('#left').textContent.endsWith('left')")
 
 
+async def begin(page: Page) -> None:
+    """Press the button once more; the page sees each picture from then on."""
+    await page.run(
+        "document.querySelector('#result').dataset.kind = 'none';"
+        "document.querySelector('#sent').textContent = ''"
+    )
+    await page.click("#go")
+    await page.until("document.querySelector('#sent').textContent")
+
+
 async def result(page: Page) -> tuple[str, str, dict[str, str]]:
     """How it ended: the kind, all that is said, and the facts by name."""
     kind = await page.until(

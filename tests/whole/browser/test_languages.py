@@ -17,7 +17,7 @@ from tests.unit.film.kit import invited
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page
 from tests.whole.browser.sight import resize, sticks_out
-from tests.whole.browser.test_capture import PATIENT, run
+from tests.whole.browser.test_capture import PATIENT, begin, run
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.test_truth import delete
 from tests.whole.browser.visits import Visit
@@ -66,13 +66,6 @@ async def ready(page: Page, url: str) -> None:
     await page.until("!document.querySelector('#turn-on').disabled")
     await page.click("#turn-on")
     await page.until("document.querySelector('#preview').videoWidth > 0")
-
-
-async def begin(page: Page) -> None:
-    await page.run("document.querySelector('#result').dataset.kind = 'none'")
-    await page.click("#go")
-    await page.until("document.documentElement.dataset.state === 'filming'")
-    await page.until(FILMING)
 
 
 def fenced(text: Text) -> Text:
