@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 import warnings
+from _socket import socketpair
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial, wraps
@@ -35,6 +36,9 @@ from cfw.testing.sweep.errors import UnsupportedTrio
 
 _RANDOM = "_r"
 _FLAG = "_ALLOW_DETERMINISTIC_SCHEDULING"
+
+#: What Linux, where alone something forks, has beside the type of a socket.
+_NON_BLOCKING = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
 
 
 class Run(Protocol):
@@ -278,23 +282,25 @@ def detach() -> None:
     epoll, pairs = _descriptors_of_run()
     for pair in pairs:
         woken = _unread(pair.wakeup_sock)
-        ours = socket.socketpair()
-        for end, known in zip(ours, (pair.wakeup_sock, pair.write_sock), strict=True):
-            end.setblocking(False)
-            os.dup2(end.fileno(), known.fileno(), inheritable=False)
-            end.close()
+        # As the library's wrappers take no part in a child's every run, they are left out.
+        one, two = socketpair(socket.AF_UNIX, _NON_BLOCKING)
+        os.dup2(one.fileno(), pair.wakeup_sock.fileno(), inheritable=False)
+        os.dup2(two.fileno(), pair.write_sock.fileno(), inheritable=False)
+        one.close()
+        two.close()
         if woken:
             pair.write_sock.send(bytes(woken))
-    with select.epoll() as waiting:
-        waiting.register(epoll._force_wakeup_fd, select.EPOLLIN)
-        for number, waiters in epoll._registered.items():
-            waiting.register(number, waiters.current_flags | select.EPOLLONESHOT)
-        os.dup2(waiting.fileno(), epoll._epoll.fileno(), inheritable=False)
+    waiting = select.epoll()
+    waiting.register(epoll._force_wakeup_fd, select.EPOLLIN)
+    for number, waiters in epoll._registered.items():
+        waiting.register(number, waiters.current_flags | select.EPOLLONESHOT)
+    os.dup2(waiting.fileno(), epoll._epoll.fileno(), inheritable=False)
+    waiting.close()
 
 
 def _descriptors_of_run() -> tuple[Any, tuple[Any, ...]]:
     """What waits for file descriptors, and the pairs of sockets that wake it."""
-    runner = _scheduler().GLOBAL_RUN_CONTEXT.runner
+    runner = sys.modules["trio._core._run"].GLOBAL_RUN_CONTEXT.runner
     epoll = runner.io_manager
     return epoll, (epoll._force_wakeup, runner.entry_queue.wakeup)
 

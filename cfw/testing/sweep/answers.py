@@ -46,7 +46,9 @@ class Answers:
         is_forked = config.fork and pays(work, step_s)
         if is_forked and (why := obstacle()):
             report.unforked, is_forked = why, False
-        if is_forked:
+        if is_forked and config.jobs == 1:
+            yield from perform_all(config, step_s, work)
+        elif is_forked:
             yield from apart(work, partial(perform_all, config, step_s), config.jobs)
         else:
             yield from in_order(work, partial(perform, config), config.jobs)

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from cfw.testing.sweep.alone import Left, Reached
+from cfw.testing.sweep.schedule import Picker
 from cfw.testing.sweep.watch import Record, Watch
 from cfw.testing.sweep.world import World
 
@@ -124,8 +125,7 @@ class Result:
     Attributes:
         violations: what the oracle found, the most telling first.
         missed: why a fault did not fire; the run then proves nothing. None if all fired.
-        choices: what the schedule picked.
-        arities: out of how many.
+        picker: has made the choices of the schedule.
         sometimes: which properties were asked for, and whether they were reached.
         asked: names of the scenario's own invariants, those it came to register; None if the
             run never ended and nothing of its own was asked.
@@ -143,8 +143,7 @@ class Result:
 
     violations: tuple[Violation, ...]
     missed: str | None
-    choices: tuple[int, ...]
-    arities: tuple[int, ...]
+    picker: Picker
     sometimes: dict[str, bool]
     asked: frozenset[str] | None
     entered: dict[str, bool]
@@ -157,6 +156,16 @@ class Result:
     left: Left | None = None
     reached: Reached | None = None
     runs: int = 1
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """What the schedule picked."""
+        return tuple(self.picker.choices)
+
+    @property
+    def arities(self) -> tuple[int, ...]:
+        """Out of how many each was picked."""
+        return tuple(self.picker.arities)
 
 
 def scenario_name(scenario: Callable[..., object]) -> str:

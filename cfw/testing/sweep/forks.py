@@ -6,28 +6,29 @@ instant of each point it forks, and the child fires the fault, runs on to the en
 there as if it had come all the way by itself. n points of n steps take n steps and n forks, not
 n * n / 2 steps. Of two faults the first is walked from in the same way.
 
-A fork shares with its parent what lies outside of the process, and that a run may not find
-changed by another one. Trio's own descriptors are replaced in the child. A scenario that holds
-others, has a thread or changes files as far as it was walked ends the walk: what is left of its
-points is run from the beginning, each on its own, and the report says so.
+The child is the run that goes on, so Python does not see the fork (`_libc`). A fork shares with
+its parent what lies outside of the process, and that a run may not find changed by another one.
+Trio's own descriptors are replaced in the child. A scenario that holds others, has a thread or
+changes files as far as it was walked ends the walk: what is left of its points is run from the
+beginning, each on its own, and the report says so.
 """
 
 from __future__ import annotations
 
-import ctypes
+import gc
 import os
 import pickle
-import random
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from itertools import groupby
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from cfw.testing.sweep import interrupt, options
+from cfw.testing.sweep._libc import end_with, fork, gather_pages
 from cfw.testing.sweep._trio import detach, own_descriptors
 from cfw.testing.sweep.config import Config
 from cfw.testing.sweep.errors import SweepError
@@ -38,11 +39,13 @@ from cfw.testing.sweep.work import Answer, Work, answered, perform
 
 #: What a point costs that is forked, beyond its own steps: the fork, and every page of memory
 #: that either process then writes to. Measured on a small virtual machine, with 50 MB in use.
-FORK_S = 0.008
+FORK_S = 0.006
 
 _TASKS, _DESCRIPTORS = "/proc/self/task", "/proc/self/fd"
 
-_PR_SET_PDEATHSIG = 1
+#: How a forked process ends: what it had to do is answered, or all is over.
+_TOLD, _OVER = 0, 3
+_DIED = "a forked run died without a word"
 
 #: Audit events of what outlives a run. Sockets of Trio's own come between two steps.
 _CHANGES = frozenset(
@@ -55,8 +58,6 @@ _CHANGES = frozenset(
     ]
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-
-Emit = Callable[[Answer], None]
 
 
 def obstacle() -> str:
@@ -83,26 +84,30 @@ def pays(work: Sequence[Work], step_s: float) -> bool:
     return any(_pays(stretch, step_s) for stretch in _stretches(work, 0))
 
 
-def perform_all(config: Config, step_s: float, work: Sequence[Work], emit: Emit) -> None:
-    """Do the work and emit the answers in its order, forking where that pays.
+def perform_all(
+    config: Config, step_s: float, work: Sequence[Work]
+) -> Generator[Answer, None, None]:
+    """Do the work, forking where that pays; close the iterator to stop early.
 
     Args:
         config: of the sweep.
         step_s: seconds that a step of the scenario takes.
         work: pieces of it.
-        emit: is called with each answer.
+
+    Yields:
+        The answers, in the order of the work.
 
     Raises:
         SweepError: a run could not be done.
     """
     for stretch in _stretches(work, 0):
-        done, hindrance = 0, ""
+        left, hindrance = deque(stretch), ""
         if _pays(stretch, step_s):
-            done, hindrance = _walked(config, stretch, emit)
-        for piece in stretch[done:]:
+            hindrance = yield from _walked(config, left)
+        for piece in left:
             answer = perform(config, piece)
             answer.unforked = hindrance
-            emit(answer)
+            yield answer
 
 
 def _stretches(work: Sequence[Work], depth: int) -> Iterator[list[Work]]:
@@ -145,133 +150,146 @@ def _pays(stretch: Sequence[Work], step_s: float) -> bool:
     return together * step_s + FORK_S * (1 + len(stretch)) < alone * step_s
 
 
-def _walked(config: Config, stretch: list[Work], emit: Emit) -> tuple[int, str]:
-    """Walk in a process of its own; how many pieces were answered, and why not all were.
+def _walked(config: Config, left: deque[Work]) -> Generator[Answer, None, str]:
+    """Walk in a process of its own, which is gone when this ends.
+
+    Args:
+        config: of the sweep.
+        left: what one walk comes by; what is answered is taken away.
+
+    Yields:
+        The answers.
+
+    Returns:
+        Why not all were answered; empty if they were.
 
     Raises:
         SweepError: a run could not be done.
         KeyboardInterrupt: the person at the keyboard wants out.
     """
-    done = 0
-    walk = _Walk(stretch)
-    if not walk.fork():
-        walk.go(config)
-    for message in walk.heard():
-        if isinstance(message, str):
-            return done, message
-        if isinstance(message, SweepError):
-            raise message
-        message.forked = True
-        emit(message)
-        done += 1
-    return done, ""
+    reader, child = _begun(config, list(left))
+    is_over = False
+    try:
+        with os.fdopen(reader, "rb") as stream:
+            while not is_over:
+                with interrupt.at_once():
+                    message = pickle.load(stream)
+                is_over = not isinstance(message, Answer)
+                if not is_over:
+                    message.forked = True
+                    left.popleft()
+                    yield message
+    except (EOFError, pickle.UnpicklingError):
+        message = SweepError(_DIED)
+    finally:
+        # Whoever is not heard any more does not go on.
+        if not is_over:
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if isinstance(message, SweepError):
+        interrupt.check()
+        raise message
+    assert isinstance(message, str)
+    return message
+
+
+def _begun(config: Config, stretch: list[Work]) -> tuple[int, int]:
+    """Where a new walk tells its answers, and its process."""
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    if options.current.live:
+        _flush()
+    with interrupt.put_off(), warnings.catch_warnings():
+        # Other threads of this process hold no lock that a run of Trio needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child:
+        os.close(writer)
+        return reader, child
+    try:
+        end_with(parent)
+        os.close(reader)
+        interrupt.begin_in_child()
+        _Walk(stretch, writer).go(config)
+    finally:
+        os._exit(1)
 
 
 class _Walk:
     """The walk through a stretch, in the process that walks and in all it forks.
 
     A child is the same object with less to do: one piece alone, or those that are left once
-    a fault has fired that they have in common.
+    a fault has fired that they have in common. One of them runs at a time: the youngest. So all
+    tell their answers in the same place, and who has forked another one waits for its end.
 
     Args:
         works: the pieces, by their instants.
+        writer: where the answers go.
     """
 
-    def __init__(self, works: list[Work]) -> None:
+    def __init__(self, works: list[Work], writer: int) -> None:
         self._works = works
+        self._writer = writer
         self._depth = 0
+        self._next: tuple[int, str] | None = None
         self._alone: Work | None = None
-        self._reader = self._writer = -1
-        self._child = 0
         self._known: set[int] = set()
+        self._harmless: list[str] = []
         self._changed = ""
         self._is_watching = True
 
-    # Processes
-
-    def fork(self) -> bool:
-        """Fork; whether this is the parent, which hears what the child tells."""
-        state = random.getstate()
-        parent, _ = os.getpid(), _libc()
-        reader, writer = os.pipe()
-        self._is_watching = False
-        if options.current.live:
-            _flush()
-        with interrupt.put_off(), warnings.catch_warnings():
-            # Python counts threads only after the fork; `_hindrance` did before it.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child:
-            os.close(writer)
-            self._reader, self._child = reader, child
-            self._is_watching = True
-            return True
-        # Whoever waits for this process may be ended at any time.
-        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-        os.close(reader)
-        if self._writer >= 0:
-            os.close(self._writer)
-        self._writer = writer
-        self._is_watching = True
-        interrupt.begin_in_child()
-        # The module reseeds itself in a child.
-        random.setstate(state)
-        return False
-
-    def heard(self) -> Iterator[Answer | SweepError | str]:
-        """What the child tells, until it has no more to tell and is gone.
-
-        Raises:
-            KeyboardInterrupt: it is gone because the person at the keyboard wants out.
-        """
-        try:
-            with os.fdopen(self._reader, "rb") as stream:
-                while (message := pickle.load(stream)) is not None:
-                    yield message
-        except (EOFError, pickle.UnpicklingError):
-            interrupt.check()
-            yield SweepError("a forked run died without a word")
-        finally:
-            # Whoever is not heard any more does not go on.
-            os.waitpid(self._child, 0)
-
-    def _tell(self, *messages: Answer | SweepError | str | None) -> None:
-        data = b"".join(map(pickle.dumps, messages))
-        while data:
-            data = data[os.write(self._writer, data) :]
-
-    # In the process that walks
-
-    def go(self, config: Config) -> None:
-        """Run the scenario, as the walker and as all of its children; does not return."""
+    def go(self, config: Config) -> NoReturn:
+        """Run the scenario, as the walker and as all of its children."""
+        code = 1
         try:
             self._known = _descriptors()
+            # What is there by now is garbage of no run that is to come.
+            gc.collect()
+            gc.freeze()
+            gather_pages()
             sys.addaudithook(self._audit)
+            self._look_ahead()
             first = self._works[0]
             params = config.params[first.point.params]
             result = run_once(config.settings, params, first.point.schedule, walk=self)
-            if self._alone is None:
-                # Run one by one, each says what it misses.
-                self._tell("the walk did not come by all instants", None)
+            if self._alone is not None:
+                code = self._tell(answered(self._alone, result))
             else:
-                self._tell(answered(self._alone, result), None)
+                # Run one by one, each says what it misses.
+                code = self._tell("the walk did not come by all instants")
         except SweepError as exc:
-            self._tell("the scenario could not be walked" if self._alone is None else exc, None)
+            is_walk = self._alone is None
+            code = self._tell("the scenario could not be walked" if is_walk else exc)
         except KeyboardInterrupt:
             # Whoever started this is interrupted as well.
             pass
         except BaseException:
-            error = SweepError(f"a sweep process failed:\n{traceback.format_exc()}")
-            self._tell(error, None)
+            code = self._tell(SweepError(f"a sweep process failed:\n{traceback.format_exc()}"))
         finally:
             if options.current.live:
                 _flush()
-            os._exit(0)
+            os._exit(code)
+
+    def _tell(self, message: Answer | SweepError | str) -> int:
+        """Tell an answer, or a last word; with what code to end after it."""
+        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        while data:
+            data = data[os.write(self._writer, data) :]
+        return _TOLD if isinstance(message, Answer) else _OVER
+
+    def _stop(self, last: SweepError | str) -> NoReturn:
+        code = 1
+        try:
+            code = self._tell(last)
+        finally:
+            os._exit(code)
+
+    # At an instant
 
     def arrive(self, watch: Watch, when: str) -> None:
         """Fork for every piece whose instant this is; give a child its faults to fire."""
+        if self._next != (watch.step, when):
+            return
         try:
             if self._fork_here(watch, when) or self._works:
                 return
@@ -281,38 +299,47 @@ class _Walk:
             # The instrument would take it for its own, and walk on.
             os._exit(1)
         # Nobody needs to know how the walk itself ends.
-        self._stop(None)
+        self._stop("") if not self._depth else os._exit(_TOLD)
 
     def _fork_here(self, watch: Watch, when: str) -> bool:
         """Whether this is a child now, with something to fire."""
-        while self._works and self._is_here(self._works[0], watch, when):
+        while self._next == (watch.step, when):
             if hindrance := self._hindrance():
                 self._stop(hindrance)
             for pieces in _stretches(self._take_group(), self._depth + 1):
-                if not self.fork():
+                parent = os.getpid()
+                if options.current.live:
+                    _flush()
+                child = fork()
+                if not child:
+                    end_with(parent)
                     self._become(watch, pieces)
                     return True
-                for message in self.heard():
-                    if not isinstance(message, Answer):
-                        self._stop(message)
-                    self._tell(message)
+                self._wait_for(child)
         return False
 
-    def _stop(self, why: SweepError | str | None) -> NoReturn:
-        try:
-            self._tell(*([] if why is None else [why]), None)
-        finally:
-            os._exit(0)
+    def _wait_for(self, child: int) -> None:
+        """Go on when a child has told its answers; end when it has told a last word."""
+        _, status = os.waitpid(child, 0)
+        if status == 0:
+            return
+        if os.waitstatus_to_exitcode(status) == _OVER:
+            os._exit(_OVER)
+        self._stop(SweepError(_DIED))
 
-    def _is_here(self, piece: Work, watch: Watch, when: str) -> bool:
-        fault = piece.point.faults[self._depth]
-        return (fault.step, fault.when) == (watch.step, when)
+    def _look_ahead(self) -> None:
+        """Know the instant of the next piece."""
+        self._next = None
+        if self._works:
+            fault = self._works[0].point.faults[self._depth]
+            self._next = fault.step, fault.when
 
     def _take_group(self) -> list[Work]:
         """The next pieces that have the fault to be fired now in common."""
-        _, group = next(groupby(self._works, lambda piece: piece.point.faults[self._depth]))
-        taken = list(group)
-        del self._works[: len(taken)]
+        first, works = self._works[0].point.faults[self._depth], self._works
+        taken = list(takewhile(lambda piece: piece.point.faults[self._depth] == first, works))
+        del works[: len(taken)]
+        self._look_ahead()
         return taken
 
     def _become(self, watch: Watch, pieces: list[Work]) -> None:
@@ -322,6 +349,7 @@ class _Walk:
         if len(pieces) > 1:
             self._works = pieces
             self._depth += 1
+            self._look_ahead()
             watch.take_over(faults[:1])
             return
         (self._alone,) = pieces
@@ -337,10 +365,13 @@ class _Walk:
             return self._changed
         if len(os.listdir(_TASKS)) > 1:
             return "the scenario has a thread"
-        held = {int(name) for name in os.listdir(_DESCRIPTORS)}
-        held -= self._known | own_descriptors() | {self._writer}
+        names = os.listdir(_DESCRIPTORS)
+        if names == self._harmless:
+            return ""
+        held = set(map(int, names)) - self._known - own_descriptors()
         if any(map(_is_open, held)):
             return "the scenario holds an open file"
+        self._harmless = names
         return ""
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
@@ -364,11 +395,6 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
 
 
 def _flush() -> None:

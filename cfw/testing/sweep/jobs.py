@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -24,8 +25,8 @@ A = TypeVar("A")
 #: Items per message: few messages, and still all processes busy to the end.
 CHUNK = 16
 
-#: Does items in their order, and hands each answer over as soon as it is there.
-Perform = Callable[[Sequence[W], Callable[[A], None]], None]
+#: Does items in their order, and yields each answer as soon as it is there.
+Perform = Callable[[Sequence[W]], Iterable[A]]
 
 
 def in_order(
@@ -41,15 +42,10 @@ def in_order(
     Raises:
         SweepError: a process died or raised; with one job, what `perform` raised.
     """
-
-    def each(items: Sequence[W], emit: Callable[[A], None]) -> None:
-        for item in items:
-            emit(perform(item))
-
     if min(jobs, -(-len(work) // CHUNK)) <= 1 or not hasattr(os, "fork"):
         yield from map(perform, work)
     else:
-        yield from apart(work, each, jobs)
+        yield from apart(work, partial(map, perform), jobs)
 
 
 def apart(work: Sequence[W], perform: Perform[W, A], jobs: int) -> Generator[A, None, None]:
@@ -138,7 +134,8 @@ def _serve(
     try:
         problem: str | SweepError = ""
         try:
-            perform([work[index] for chunk in chunks for index in chunk], emit)
+            for answer in perform([work[index] for chunk in chunks for index in chunk]):
+                emit(answer)
         except SweepError as exc:
             problem = exc
         except (KeyboardInterrupt, BrokenPipeError):

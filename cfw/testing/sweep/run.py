@@ -66,19 +66,18 @@ def run_once(
         watch = partial(
             Watch, faults=faults, record=record, batches=batches, walk=walk, until=until
         )
-        result, own = _run_and_judge(settings, params, schedule, watch)
-        if not keep:
-            result = replace(result, raised=())
+        result, own = _run_and_judge(settings, params, schedule, watch, keep=keep)
         # Only now is everything the scenario left behind garbage, and its finalisers run.
         gc.collect()
     interrupt.check()
     if result.missed is not None:
         return replace(result, violations=())
-    result = replace(result, output=noise.output)
+    if noise.output:
+        result = replace(result, output=noise.output)
     if any(item.invariant in oracle.NEVER_WITHOUT for item in result.violations):
         return result
-    heard = tuple(oracle.judge_noise(settings, noise))
-    result = replace(result, violations=result.violations + heard + own)
+    if more := (*oracle.judge_noise(settings, noise), *own):
+        result = replace(result, violations=result.violations + more)
     left = result.left
     held_up = left is not None and bool(left.now or left.for_ever)
     if left is None or not held_up or oracle.LEFT_BEHIND in settings.without:
@@ -107,6 +106,8 @@ def _run_and_judge(
     params: Mapping[str, object],
     schedule: Schedule,
     watching: Callable[..., Watch],
+    *,
+    keep: bool,
 ) -> tuple[Result, tuple[Violation, ...]]:
     world = World(params=params, heal=settings.heal, random=random.Random(settings.seed))
     watch = watching(
@@ -131,8 +132,7 @@ def _run_and_judge(
     result = Result(
         violations=default,
         missed=missed,
-        choices=tuple(watch.picker.choices),
-        arities=tuple(watch.picker.arities),
+        picker=watch.picker,
         sometimes=dict(world._sometimes),
         asked=asked,
         early=frozenset(world._early),
@@ -140,7 +140,7 @@ def _run_and_judge(
         batches=watch.batch,
         record=watch.record,
         cuts=watch.cuts,
-        raised=tuple(facts.raised),
+        raised=tuple(facts.raised) if keep else (),
         left=watch.alone.left if watch.alone is not None else None,
         reached=watch.alone.reached if watch.alone is not None else None,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -56,12 +55,12 @@ class Answer:
     runs: int = 0
     failed: list[tuple[Point, tuple[Violation, ...]]] = field(default_factory=list)
     sometimes: dict[str, bool] = field(default_factory=dict)
-    asked: Counter[str] = field(default_factory=Counter)
+    asked: dict[str, int] = field(default_factory=dict)
     entered: dict[str, bool] = field(default_factory=dict)
     judged: int = 0
     missed: str | None = None
     instants: list[Instant] = field(default_factory=list)
-    cuts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    cuts: dict[tuple[str, int], int] = field(default_factory=dict)
     cut_short: bool = False
     forked: bool = False
     unforked: str = ""
@@ -76,12 +75,15 @@ class Answer:
         for name, entered in result.entered.items():
             self.entered[name] = self.entered.get(name, False) or entered
         if result.asked is not None:
-            self.asked.update(result.asked)
+            for name in result.asked:
+                self.asked[name] = self.asked.get(name, 0) + 1
             # Known by name, and asked of no run more.
-            self.asked.update(dict.fromkeys(result.early, 0))
+            for name in result.early:
+                self.asked.setdefault(name, 0)
             self.judged += 1
         self.missed = self.missed or result.missed
-        self.cuts.update(result.cuts)
+        for line, times in result.cuts.items():
+            self.cuts[line] = self.cuts.get(line, 0) + times
 
 
 def perform(config: Config, work: Work) -> Answer:

@@ -20,6 +20,9 @@ import pytest
 import trio
 
 from cfw.testing.sweep import Report, SweepError, SweepFailure, World, forks, grid, run_sweep
+from cfw.testing.sweep._libc import gather_pages
+from cfw.testing.sweep.tally import Tally
+from cfw.testing.sweep.work import Answer, Work
 
 pytestmark = pytest.mark.skipif(bool(forks.obstacle()), reason=forks.obstacle())
 
@@ -86,15 +89,25 @@ async def work(world: World, *, bug: str = "", steps: int = 5) -> None:
 
 
 def account(**settings: Any) -> dict[str, Any]:
-    """Everything a sweep says but how long it took and how it was done."""
-    try:
-        report = run_sweep(**settings)
-    except SweepFailure as failure:
-        report = failure.report
+    """Everything a sweep says, also of each point, but how long it took and how it was done."""
+    points: list[dict[str, Any]] = []
+    note = Tally.note
+
+    def noted(tally: Tally, piece: Work, answer: Answer) -> None:
+        points.append({"point": piece.point, **asdict(answer)})
+        note(tally, piece, answer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tally, "note", noted)
+        try:
+            report = run_sweep(**settings)
+        except SweepFailure as failure:
+            report = failure.report
     said = asdict(report)
-    for name in ("seconds", "forked", "unforked"):
-        del said[name]
-    return said
+    del said["seconds"]
+    for one in (said, *points):
+        del one["forked"], one["unforked"]
+    return said | {"points by themselves": points}
 
 
 def both(scenario: Any, **settings: Any) -> dict[str, Any]:
@@ -195,6 +208,31 @@ def test_what_wakes_one_process_wakes_no_other() -> None:
         world.sometimes("all", len(calls) == 5)
 
     assert not both(woken, at="scope", sometimes=["all"])["failures"]
+
+
+@pytest.mark.usefixtures("always")
+def test_nothing_begins_anew_in_the_middle_of_a_run() -> None:
+    """What libraries do in a new process, such as to reseed, is not for a run that goes on."""
+    told: list[int] = []
+    os.register_at_fork(before=lambda: told.append(0), after_in_child=lambda: told.append(1))
+
+    async def program(world: World) -> None:
+        before = len(told)
+        drawn = random.getstate()
+        with trio.CancelScope() as scope, world.expose("scope", scope):
+            for _ in range(5):
+                await trio.sleep(1)
+        world.check(lambda: len(told) == before, "nobody was told")
+        world.check(lambda: random.getstate() == drawn, "nothing was reseeded")
+
+    assert not both(program, at="scope")["failures"]
+
+
+def test_memory_is_gathered_as_it_is() -> None:
+    """Whether the kernel has huge pages for it or not, its content stays."""
+    noted = [bytes([number % 256]) * 1000 for number in range(10_000)]
+    gather_pages()
+    assert noted == [bytes([number % 256]) * 1000 for number in range(10_000)]
 
 
 def holds_a_file(path: Path, leave: list[Any]) -> None:

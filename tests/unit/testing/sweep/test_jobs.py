@@ -19,12 +19,12 @@ from cfw.testing.sweep.jobs import apart
 
 parent = os.getpid()
 
-def perform(items, emit):
+def perform(items):
     for item in items:
         os.write(1, b"%d\\n" % os.getpid())
         while os.getppid() == parent:
             time.sleep(0.01)
-        emit(item)
+        yield item
 
 list(apart(range(32), perform, 2))
 """
