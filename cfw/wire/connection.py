@@ -20,8 +20,8 @@ from cfw.wire.handshake import (
     end_half,
 )
 from cfw.wire.patience import Patience
-from cfw.wire.receiver import Receiver
 from cfw.wire.stream import WireStream
+from cfw.wire.tls import open_receiver
 
 #: RFC 6455, 5.5: a control frame carries 125 bytes, two of which are the close code.
 MAX_REASON_BYTES: Final = 123
@@ -63,7 +63,7 @@ class WebSocket:
         self._stream = stream
         self._library = library
         self._decoder = decoder
-        self._receiver = Receiver(transport)
+        self._receiver = open_receiver(transport)
         self._nursery = nursery
         self._is_eof = False
         self._is_closing = False

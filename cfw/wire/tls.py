@@ -1,15 +1,23 @@
-"""The TLS handshake of an accepted connection, and what a peer is told that fails it."""
+"""TLS of an accepted connection: its handshake, and receiving over it.
+
+Trio's stream does the handshake and sends. It would receive as well: one record of at most
+16 KiB a call, with a lock, a scope and an exception for each read of its socket, where a frame
+of a camera is several records.
+"""
 
 from __future__ import annotations
 
+import math
 import ssl
 from contextlib import suppress
 from typing import Any, Final
 
 import trio
 
+from cfw.wire._pure import Bytes
 from cfw.wire.errors import PeerGone, TlsFailed
 from cfw.wire.handshake import REFUSE_S, HandshakeReject, refuse, see_off
+from cfw.wire.receiver import Receiver
 
 #: OpenSSL's reason -> what it means at a server.
 _MEANINGS: Final = {
@@ -58,6 +66,88 @@ async def _tell(stream: trio.SSLStream[Any], fault: ssl.SSLError) -> None:
         if alert:
             await below.send_all(alert)
         await see_off(below)
+
+
+class TlsReceiver(Receiver):
+    """The receiving half of a transport under TLS: all that has come, of as many records.
+
+    What OpenSSL answers by itself, as to a peer that asks for new keys, goes out with what is
+    sent next, which is soon enough (RFC 8446, 4.6.3).
+
+    Args:
+        stream: behind its handshake; nobody else receives from it.
+    """
+
+    def __init__(self, stream: trio.SSLStream[Any]) -> None:
+        super().__init__(stream.transport_stream)
+        self._tls: Any = stream._ssl_object
+        self._incoming: ssl.MemoryBIO = stream._incoming
+        # Something may be decrypted without receiving: what came behind the request, or what
+        # a read has left as there was no room for more.
+        self._may_hold = True
+        # What ended the connection behind what was decrypted before it; OpenSSL tells it once.
+        self._fault = ""
+
+    async def receive(self, deadline: float = math.inf) -> Bytes | None:
+        """As `Receiver.receive`, of the bytes within TLS.
+
+        Raises:
+            trio.BrokenResourceError, OSError: the transport is broken, or what came is not
+                what the peer's TLS has sent.
+        """
+        if self._may_hold:
+            await trio.lowlevel.checkpoint()
+            held = self._decrypt()
+            if held is not None:
+                return held
+        while True:
+            received = await super().receive(deadline)
+            if received is None:
+                return None
+            if received:
+                self._incoming.write(received)
+            else:
+                self._incoming.write_eof()
+            data = self._decrypt()
+            if data is not None:
+                return data
+            # The beginning of a record is nothing yet, and all that there was.
+            if trio.current_time() >= deadline:
+                return None
+
+    def _decrypt(self) -> memoryview | None:
+        """All that can be; empty at the end, None when a record is not whole yet."""
+        # What is received lies in OpenSSL by now: its space is free for what comes of it.
+        space = self._space
+        size, is_over = 0, False
+        if self._fault:
+            raise trio.BrokenResourceError(self._fault)
+        try:
+            while size < len(space):
+                count = self._tls.read(len(space) - size, space[size:])
+                size += count
+                is_over = not count
+                # Asking once more would cost an exception.
+                if is_over or not self._incoming.pending:
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            is_over = True  # without a goodbye, too, as usual: see `TlsFiles.wrap`
+        except ssl.SSLError as exc:
+            self._fault = str(exc)  # not the error, which holds this frame
+            if not size:
+                raise trio.BrokenResourceError(self._fault) from exc
+            is_over = True
+        self._may_hold = is_over or size == len(space)
+        return space[:size] if size or is_over else None
+
+
+def open_receiver(transport: trio.abc.Stream) -> Receiver:
+    """The receiving half of a transport, which nobody else receives from."""
+    if isinstance(transport, trio.SSLStream):
+        return TlsReceiver(transport)
+    return Receiver(transport)
 
 
 def _describe(fault: ssl.SSLError) -> str:
