@@ -5,12 +5,14 @@ const STILL_MS = 300;
 const STILL_PICTURES = 4;
 /** It is told while it lasts when it lasts so long. */
 const STILL_NOW_MS = 1_000;
-/** A page that did not run for so long, though it was seen, was asleep with its device. */
-const ASLEEP_MS = 3_000;
+/** A page that did not run for so long, though it was seen, stood still. */
+const STALLED_MS = 3_000;
+/** Its device slept when the clock on the wall went on by so much more than the page's own. */
+const ASLEEP_MS = 1_000;
 const LOOK_MS = 250;
 
 /** What explains more stands further behind. */
-const CAUSES = ["still", "muted", "asleep", "hidden"];
+const CAUSES = ["still", "muted", "stalled", "asleep", "hidden"];
 
 export class Pauses {
   /** Those that are over: why, and how long. */
@@ -22,6 +24,7 @@ export class Pauses {
   #current = null;
   #isHidden = false;
   #lookedAt = Date.now();
+  #ranAt = performance.now();
   #controls = new AbortController();
   #timer;
 
@@ -45,7 +48,7 @@ export class Pauses {
     this.#see();
   }
 
-  /** Why there is no picture now: hidden, asleep, muted, or still; null while there are some. */
+  /** Why there is no picture now, one of `CAUSES`; null while there are some. */
   get cause() {
     return this.#current?.cause ?? null;
   }
@@ -83,10 +86,11 @@ export class Pauses {
   look() {
     const [wall, now] = [Date.now(), performance.now()];
     const unseen = wall - this.#lookedAt - LOOK_MS;
-    this.#lookedAt = wall;
-    // By the clock on the wall: the other one may have slept too.
-    if (unseen > ASLEEP_MS && !this.#isHidden) {
-      this.#begin("asleep", now - unseen);
+    // Where the page's clock goes on in a sleep, nobody can tell that from a busy page.
+    const isAsleep = unseen - (now - this.#ranAt - LOOK_MS) > ASLEEP_MS;
+    [this.#lookedAt, this.#ranAt] = [wall, now];
+    if (unseen > STALLED_MS && !this.#isHidden) {
+      this.#begin(isAsleep ? "asleep" : "stalled", now - unseen);
       this.#react.away();
       this.#react.back();
     }
@@ -127,7 +131,8 @@ export class Pauses {
   #show() {
     if (!this.#isHidden) return;
     this.#isHidden = false;
-    this.#lookedAt = Date.now(); // timers of a page that is hidden are late
+    // Timers of a page that is hidden are late.
+    [this.#lookedAt, this.#ranAt] = [Date.now(), performance.now()];
     this.#react.back();
   }
 

@@ -294,6 +294,27 @@ async def test_a_device_that_slept_says_so(visit: Visit) -> None:
         assert times(sink)[3] - times(sink)[2] > 50e9
 
 
+async def test_a_page_that_was_blocked_is_not_told_as_a_device_that_slept(
+    visit: Visit,
+) -> None:
+    """Both clocks went on: it stood still, for whatever reason; pictures of before arrived."""
+    sink = RecordingSink()
+    async with visit(sink=sink, **PATIENT) as (worker, page):
+        await bring_camera(page)
+        await film(page, worker)
+        await page.run("fake.pictures(3, 70)")
+        await page.run(
+            "(until => { while (performance.now() < until); })(performance.now() + 4_000)"
+        )
+        await page.until("document.querySelector('#now').textContent.includes('stood still')")
+        await page.run("fake.pictures(3, 70)")
+        kind, told, facts = await stop(page)
+        assert (kind, facts["Frames"]) == ("warn", "6")
+        assert "this page stood still: this device slept, or was busy" in told
+        assert "asleep" not in told
+        assert numbers(sink) == [1, 2, 3, 4, 5, 6]
+
+
 STALLED = {
     "encoder": (
         "Worker.prototype.postMessage = () => {}",
