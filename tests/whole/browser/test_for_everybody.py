@@ -9,12 +9,13 @@ from PIL import Image
 
 from tests.unit.film.kit import invited, operator
 from tests.whole.browser.cameras import bring_camera
-from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.chromium import Page
 from tests.whole.browser.sight import borders, contrast, judge, prefer, resize, sticks_out
 from tests.whole.browser.test_capture import PATIENT, begin, ready, stop
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.test_truth import delete
-from tests.whole.smoke.worker import Worker, running
+from tests.whole.browser.visits import Visit
+from tests.whole.smoke.worker import Worker
 
 FILMING = "document.querySelector('#sent').textContent"
 KIND = "document.querySelector('#result').dataset.kind"
@@ -38,11 +39,9 @@ async def look(page: Page, edged: str = EDGED, fewest: int = 1) -> None:
 
 
 @schemes
-async def test_the_page_that_films_is_for_everybody(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_page_that_films_is_for_everybody(scheme: str, visit: Visit) -> None:
     """Before, while it films, without pictures, green, amber, aborted and refused."""
-    async with running(monkeypatch, **PATIENT) as worker, open_page(devtools) as page:
+    async with visit(**PATIENT) as (worker, page):
         await prefer(page, scheme)
         await bring_camera(page, torch=1)
         await page.goto(admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -91,14 +90,9 @@ async def running_id(worker: Worker) -> str:
 
 
 @schemes
-async def test_who_is_not_let_in_is_told_for_everybody(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_is_not_let_in_is_told_for_everybody(scheme: str, visit: Visit) -> None:
     """Without an invitation, and on a page that may not use the camera."""
-    async with (
-        running(monkeypatch, invitations__enabled=True) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(invitations__enabled=True) as (worker, page):
         await prefer(page, scheme)
         link = (await invited(worker))["url"].partition("#")[0]
         await page.goto(link)
@@ -112,14 +106,9 @@ async def test_who_is_not_let_in_is_told_for_everybody(
 
 
 @schemes
-async def test_the_invitation_of_a_phone_is_for_everybody(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_invitation_of_a_phone_is_for_everybody(scheme: str, visit: Visit) -> None:
     """Without a code, with one, when it was taken back, and when nobody can be invited."""
-    async with (
-        running(monkeypatch, invitations__enabled=True) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(invitations__enabled=True) as (worker, page):
         await prefer(page, scheme)
         await page.goto(admin(worker.addresses))
         await page.until("!document.querySelector('#invite-open').hidden")
@@ -148,11 +137,9 @@ async def shown(page: Page, selector: str) -> Image.Image:
 
 
 @schemes
-async def test_nothing_of_a_film_is_colour_alone(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_of_a_film_is_colour_alone(scheme: str, visit: Visit) -> None:
     """With colours of the reader's own: how far it is, a light that is lit, the code."""
-    async with running(monkeypatch, **PATIENT) as worker, open_page(devtools) as page:
+    async with visit(**PATIENT) as (worker, page):
         await prefer(page, scheme, "active")
         await bring_camera(page, torch=1)
         await ready(page, worker, fps=1)
@@ -177,14 +164,9 @@ async def test_nothing_of_a_film_is_colour_alone(
 
 
 @schemes
-async def test_a_code_is_read_in_every_colour(
-    scheme: str, devtools: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_code_is_read_in_every_colour(scheme: str, visit: Visit) -> None:
     """Cameras read dark on light alone, whatever the colours of the page are."""
-    async with (
-        running(monkeypatch, invitations__enabled=True) as worker,
-        open_page(devtools) as page,
-    ):
+    async with visit(invitations__enabled=True) as (worker, page):
         await prefer(page, scheme, "active")
         await page.goto(admin(worker.addresses))
         await page.until("!document.querySelector('#invite-open').hidden")

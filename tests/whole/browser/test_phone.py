@@ -82,6 +82,11 @@ def phone(tmp_path: Path) -> Iterator[str]:
 async def scan(page: Page, link: str) -> None:
     """Open what was scanned, and go on where the browser warns of the certificate."""
     await page.call("Page.navigate", url=link)
+    await go_on(page)
+
+
+async def go_on(page: Page) -> None:
+    """Past the warning of the certificate, if there is one, to the page that films."""
     if await page.until("document.querySelector('#proceed-link, #main')?.id") == "proceed-link":
         assert "ERR_CERT_AUTHORITY_INVALID" in await page.run("document.body.innerText")
         await page.click("#details-button")
@@ -159,6 +164,29 @@ async def test_a_phone_films_by_the_code_of_the_live_page(
                     "this invitation was used already. Ask for another code, and scan it."
                 )
         assert live.problems == []
+
+
+async def test_who_sits_at_the_live_page_films_there_by_an_invitation_too(
+    phone: str, tmp_path: Path
+) -> None:
+    """*Film* leads to the page at the port for rigs, signed in; there it stands in the list."""
+    with lab(tmp_path / "data") as shown:
+        async with open_page(phone) as page, open_page(phone) as live:
+            for each in (page, live):
+                await each.goto(admin_of(shown))
+                await each.until("!document.querySelector('#invite-open').hidden")
+            await page.click("nav a[href='/capture']")
+            await page.until("location.protocol !== 'http:'")
+            await go_on(page)
+            await page.until("!document.querySelector('#go').disabled")
+            assert await page.run("[user.value, session.value]") == ["guest", "lan"]
+            assert await page.run("user.readOnly && session.readOnly")
+            # The secret of the link is used up, and no longer in the address.
+            assert await page.run("location.hash") == ""
+            await live.click("#invite-open")
+            used = "[...document.querySelectorAll('#invite-list li')].map(e => e.textContent)"
+            await live.until(f"{used}.some(text => text.includes('guest, session lan: films'))")
+            assert live.problems == []
 
 
 async def test_a_phone_films_by_the_code_of_the_terminal(phone: str, tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""What the live page costs: `python -m tests.whole.browser.cost`.
+
+Rigs, worker and browser are processes of their own, and what is counted is the CPU time of
+each, so that a busy machine makes it no dearer. The worker is measured with the page open and
+without, in turns, so that both meet the same machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import attrs
+import click
+import psutil
+import trio
+
+from cfw.api import Addresses
+from tests.whole.browser.chromium import Page, open_page, running_chromium
+from tests.whole.browser.fleet import fleet
+from tests.whole.browser.sight import resize
+
+#: For rates and the page's own pace to settle.
+SETTLE_S = 5.0
+SERVE = (
+    *("serve", "--port", "0", "--admin-port", "0", "--log-format", "json"),
+    *("--sessions", "allow:", "--log-level", "warning"),
+    *("--set", "limits.max_duration_s=3600", "--set", "limits.max_frames=1000000"),
+    *("--set", "limits.max_total_bytes=100000000000"),
+)
+
+
+@attrs.frozen
+class Cost:
+    """CPU seconds in a second, over one span.
+
+    Args:
+        browser: all processes of it together.
+        worker: the worker.
+        pictures: that the page drew in a second; 0 without a page.
+    """
+
+    browser: float
+    worker: float
+    pictures: float = 0.0
+
+
+@attrs.frozen
+class Processes:
+    """What is measured."""
+
+    browser: psutil.Process
+    worker: psutil.Process
+
+    async def cost(self, span_s: float) -> Cost:
+        """Of both, over so many seconds."""
+        before, begun = self._spent(), trio.current_time()
+        await trio.sleep(span_s)
+        lasted = trio.current_time() - begun
+        browser, worker = (
+            (now - then) / lasted for now, then in zip(self._spent(), before, strict=True)
+        )
+        return Cost(browser, worker)
+
+    def _spent(self) -> tuple[float, float]:
+        return _cpu_s(self.browser), _cpu_s(self.worker)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """CPU time so far, of a process and all below it."""
+    spent = 0.0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            times = each.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        spent += times.user + times.system
+    return spent
+
+
+async def show(page: Page, url: str, tile: int) -> None:
+    """Open the live page with its tiles in view, and count the pictures that it draws."""
+    await resize(page, 1920, 1400)
+    await page.goto(url)
+    await page.until("document.querySelector('.card')")
+    await page.run(
+        f"(size => {{ size.value = {tile};"
+        "size.dispatchEvent(new Event('input', {bubbles: true})) })"
+        "(document.querySelector('#view-size'))"
+    )
+    await page.run("document.querySelector('#cards').scrollIntoView()")
+    await page.run(
+        "window.drawn = 0; document.addEventListener('load',"
+        "(event) => { window.drawn += event.target.tagName === 'IMG' }, true)"
+    )
+
+
+async def compare(
+    devtools: str, processes: Processes, url: str, *, rounds: int, span_s: float, tile: int
+) -> tuple[list[Cost], list[Cost]]:
+    """Without the page and with it, in turns; says what the page says of its pace."""
+    bare, shown = [], []
+    for _ in range(rounds):
+        await trio.sleep(1)
+        bare.append(await processes.cost(span_s))
+        async with open_page(devtools) as page:
+            await show(page, url, tile)
+            await trio.sleep(SETTLE_S)
+            before = await page.run("window.drawn")
+            cost = await processes.cost(span_s)
+            drawn = (await page.run("window.drawn") - before) / span_s
+            shown.append(attrs.evolve(cost, pictures=drawn))
+            click.echo(await page.text("#view-pace"), err=True)
+            await page.goto("about:blank")
+    return bare, shown
+
+
+@contextmanager
+def working() -> Iterator[tuple[psutil.Process, Addresses]]:
+    """A worker in a process of its own."""
+    command = [sys.executable, "-m", "cfw.cli", *SERVE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as made:
+        try:
+            assert made.stdout is not None
+            ready = json.loads(made.stdout.readline())
+            yield psutil.Process(made.pid), Addresses(ready["capture"], ready["admin"])
+        finally:
+            made.kill()
+
+
+@contextmanager
+def filming(capture: str, rigs: int, fps: float) -> Iterator[None]:
+    """So many rigs in a process of their own."""
+    words = ("--film", capture, "--rigs", str(rigs), "--fps", str(fps))
+    command = [sys.executable, "-m", "tests.whole.browser.cost", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as made:
+        try:
+            assert made.stdout is not None
+            assert made.stdout.readline().strip() == b"filming"
+            yield
+        finally:
+            made.kill()
+
+
+async def film(capture: str, rigs: int, fps: float) -> None:
+    """Until the process is ended."""
+    async with fleet(Addresses(capture, None), rigs, fps=fps):
+        click.echo("filming")
+        await trio.sleep_forever()
+
+
+def table(bare: list[Cost], shown: list[Cost], rigs: int) -> str:
+    """What it came to, as medians."""
+    without, with_page = (median(each.worker for each in costs) for costs in (bare, shown))
+    idle, busy = (median(each.browser for each in costs) for costs in (bare, shown))
+    more = with_page - without
+    pictures = median(each.pictures for each in shown)
+    return (
+        f"rigs {rigs}, pictures drawn {pictures:.0f} a second\n"
+        f"browser {busy:.2f} of a core ({idle:.2f} without the page)\n"
+        f"worker {without:.3f} of a core without the page, {with_page:.3f} with it\n"
+        f"the page costs the worker {more / without:.1%} of what the captures cost it, "
+        f"{more * rigs / without:.2f} captures\n"
+    )
+
+
+@click.command()
+@click.option("--rigs", default=40, show_default=True)
+@click.option("--fps", default=10.0, show_default=True)
+@click.option("--tile", default=160, show_default=True, help="Width of a tile, in pixels.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--seconds", "span_s", default=10.0, show_default=True, help="Of each span.")
+@click.option("--film", "capture", hidden=True)
+def main(
+    rigs: int, fps: float, tile: int, rounds: int, span_s: float, capture: str | None
+) -> None:
+    """Measure the live page with many rigs, and tell ratios."""
+    if capture is not None:
+        trio.run(film, capture, rigs, fps)
+        return
+    with (
+        TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        working() as (worker, addresses),
+        filming(addresses.capture, rigs, fps),
+        running_chromium(Path(profile)) as devtools,
+    ):
+        port = int(devtools.split(":")[2].split("/")[0])
+        browser = _listens(psutil.Process(), port)
+
+        async def measure() -> tuple[list[Cost], list[Cost]]:
+            assert addresses.admin is not None
+            return await compare(
+                devtools,
+                Processes(browser, worker),
+                addresses.admin,
+                rounds=rounds,
+                span_s=span_s,
+                tile=tile,
+            )
+
+        click.echo(table(*trio.run(measure), rigs), nl=False)
+
+
+def _listens(parent: psutil.Process, port: int) -> psutil.Process:
+    """Which child listens there."""
+    for child in parent.children():
+        if any(c.laddr.port == port for c in child.net_connections() if c.status == "LISTEN"):
+            return child
+    raise AssertionError("the browser's process is not found")
+
+
+if __name__ == "__main__":
+    main()
