@@ -43,3 +43,9 @@ def parsed(path: Path) -> ast.Module:
 def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
     """All nodes of a tree, found once."""
     return tuple(ast.walk(tree))
+
+
+def forget() -> None:
+    """Let go of all trees, which are a million objects to the collector."""
+    parsed.cache_clear()
+    nodes.cache_clear()
