@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -11,7 +12,7 @@ import attrs
 
 from cfw.bench.frames import Album
 from cfw.bench.rig import BenchError, Rig
-from cfw.bench.sender import Run, Sender
+from cfw.bench.sender import Pace, Run, Sender
 
 #: A load that sends 1 % of its frames later than this is part of what was measured.
 LOAD_LATE_MS = 5.0
@@ -39,12 +40,14 @@ class Sent:
     load_busy: float
 
 
-def open_rigs(port: int, number: int, size: int) -> list[Rig]:
-    """Connect rigs and open a capture on each."""
+def open_rigs(
+    port: int, number: int, size: int, trust: ssl.SSLContext | None = None
+) -> list[Rig]:
+    """Connect rigs, over TLS if there is somebody to trust, and open a capture on each."""
     rigs: list[Rig] = []
     try:
         for n in range(number):
-            rigs.append(Rig(port, n, size))
+            rigs.append(Rig(port, n, size, trust))
             rigs[-1].open()
     except BaseException:
         for rig in rigs:
@@ -65,12 +68,14 @@ def drive(
 ) -> Sent:
     """Send frames for a while, close every capture and count what was received.
 
+    Each frame differs from the others, and comes from more memory than a cache holds.
+
     Args:
         rigs: with their captures open; closed on return.
         seconds: how long frames are sent.
         fps: frames a second of each of `rigs`, spread evenly over the time between two of
-            them; each differs, and is stamped with the instant at which its last bytes go to
-            the kernel. None for as many as the server takes.
+            them, and stamped with the instant at which their last bytes go to the kernel.
+            None for as many as the server takes.
         flooding: more rigs, which send as many as the server takes; they do not count.
         readers: sockets whose data is read and thrown away meanwhile.
         may_abort: count captures that the server aborts, instead of giving the run up.
@@ -79,15 +84,15 @@ def drive(
     Raises:
         BenchError: a server aborted a capture, or did not end in time.
     """
-    album = None if fps is None or not rigs else Album(rigs[0].size)
+    albums = {rig.size: Album(rig.size) for rig in (*rigs, *flooding)}
     run = Run(seconds, may_abort, marks)
     scratch = bytearray(1 << 18)
     try:
-        every_s = 1 / fps if fps else 0.0
         for number, rig in enumerate(rigs):
-            run.add(Sender(rig, run, album, number / len(rigs) * every_s, every_s))
+            pace = None if fps is None else Pace(number / len(rigs) / fps, 1 / fps)
+            run.add(Sender(rig, run, albums[rig.size], pace))
         for rig in flooding:
-            run.add(Sender(rig, run))
+            run.add(Sender(rig, run, albums[rig.size]))
         for reader in readers:
             reader.setblocking(False)
             throw_away = partial(_throw_away, run, reader, scratch)

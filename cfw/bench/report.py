@@ -47,20 +47,33 @@ def warnings(tables: Sequence[Table]) -> list[str]:
             f"The worker had {statistics.median(known):.0%} of its core at full speed: this "
             "machine does other work. Trust the ratios of CPU, not rates and delays."
         )
-    return found + [_of_load(table) for table in tables if _is_load_short(table)]
+    return found + [warning for table in tables for warning in _of_load(table)]
 
 
-def _is_load_short(table: Table) -> bool:
-    most = _most(table, "load_busy"), _most(table, "load_late_ms")
-    return most[0] > LOAD_BUSY or most[1] > LOAD_LATE_MS
+def _of_load(table: Table) -> list[str]:
+    """What is to be said of the load of a table."""
+    busiest, latest_ms = _most(table, "load_busy"), _most(table, "load_late_ms")
+    if latest_ms > LOAD_LATE_MS or (busiest > LOAD_BUSY and _has(table, "load_late_ms")):
+        return [
+            f"{table.title}: the load used {busiest:.0%} of its core and sent 1 % of the "
+            f"frames {latest_ms:.1f} ms late or more. Frames that come late come in bunches, "
+            "which are cheaper and wait longer."
+        ]
+    short = [
+        server
+        for server, row in table.rows.items()
+        if (row.values.get("load_busy") or 0.0) > LOAD_BUSY
+    ]
+    if not short:
+        return []
+    return [
+        f"{table.title}: the load had no more than its core for {', '.join(short)}, which may "
+        "take more frames than that. Trust CPU, not rates."
+    ]
 
 
-def _of_load(table: Table) -> str:
-    return (
-        f"{table.title}: the load used {_most(table, 'load_busy'):.0%} of its core and sent "
-        f"1 % of the frames {_most(table, 'load_late_ms'):.1f} ms late or more. Frames that "
-        "come late come in bunches, which are cheaper and wait longer."
-    )
+def _has(table: Table, key: str) -> bool:
+    return any(column.key == key for column in table.columns)
 
 
 def _most(table: Table, key: str) -> float:
@@ -95,8 +108,11 @@ def _rich(table: Table) -> RichTable:
     )
     rich.add_column("server", no_wrap=True)
     ratios = [column for column in table.columns if column.is_ratio]
+    is_tls = any(row.to_ws is not None for row in table.rows.values())
     for column in ratios:
         rich.add_column(f"{column.title} to cfw", justify="right", overflow="fold")
+    for column in ratios if is_tls else ():
+        rich.add_column(f"{column.title} to ws", justify="right", overflow="fold")
     for column in table.columns:
         rich.add_column(column.title, justify="right", overflow="fold")
     for server, row in table.rows.items():
@@ -106,6 +122,8 @@ def _rich(table: Table) -> RichTable:
 
 def _cells(columns: Sequence[Column], ratios: Sequence[Column], row: Row) -> list[str]:
     cells = [_number(row.ratios[column.key], 2) for column in ratios]
+    if row.to_ws is not None:
+        cells += [_number(row.to_ws[column.key], 2) for column in ratios]
     return cells + [_number(row.values[column.key], column.digits) for column in columns]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -13,6 +14,7 @@ import attrs
 
 from cfw.bench.frames import BINARY, CLOSE, PING, PONG, TEXT, message, picture
 from cfw.bench.peers.checks import PATH
+from cfw.bench.tls import TlsSocket
 from schemas import SCHEMA_VERSION, Timestamp
 
 
@@ -45,30 +47,31 @@ class End:
         return frames
 
 
-def connect(port: int, path: str) -> tuple[socket.socket, bytes]:
-    """Open a WebSocket on loopback; gives the socket and what came behind the handshake.
+def dial(port: int) -> socket.socket:
+    """Connect to a port of loopback."""
+    sock = socket.create_connection(("127.0.0.1", port), 30)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def upgrade(sock: socket.socket | TlsSocket, path: str) -> bytes:
+    """Do the WebSocket handshake, as a client; gives what came behind it.
 
     Raises:
-        BenchError: the server refused the handshake.
+        BenchError: the server refused it.
     """
-    sock = socket.create_connection(("127.0.0.1", port), 30)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        answer = b""
-        while b"\r\n\r\n" not in answer and (more := sock.recv(4096)):
-            answer += more
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        if b" 101 " not in head[:20]:
-            raise BenchError(f"no handshake: {head[:80]!r}")
-    except BaseException:
-        sock.close()
-        raise
-    return sock, rest
+    sock.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    answer = b""
+    while b"\r\n\r\n" not in answer and (more := sock.recv(4096)):
+        answer += more
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if b" 101 " not in head[:20]:
+        raise BenchError(f"no handshake: {head[:80]!r}")
+    return rest
 
 
 class Rig:
@@ -78,12 +81,15 @@ class Rig:
         port: where the server listens on loopback.
         number: tells the rigs of a run apart.
         size: bytes of each frame.
+        trust: whom to trust over TLS; None for none.
 
     Raises:
         BenchError: the server refused the handshake.
     """
 
-    def __init__(self, port: int, number: int, size: int) -> None:
+    def __init__(
+        self, port: int, number: int, size: int, trust: ssl.SSLContext | None = None
+    ) -> None:
         self.size = size
         self.end: End | None = None
         #: Frames begun with `next_meta`.
@@ -101,7 +107,13 @@ class Rig:
         }
         self._now = now
         self._metas = self._make_metas()
-        self.sock, self._replies = connect(port, PATH)
+        sock = dial(port)
+        try:
+            self.sock = sock if trust is None else TlsSocket(sock, trust)
+            self._replies = upgrade(self.sock, PATH)
+        except BaseException:
+            sock.close()
+            raise
 
     @property
     def capture_id(self) -> str:
@@ -152,6 +164,11 @@ class Rig:
     def say(self, fields: dict[str, object]) -> None:
         """Send one control message, waiting until the kernel has it."""
         self.sock.sendall(message(TEXT, json.dumps(fields).encode()))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that its socket has taken is still to go to the kernel."""
+        return isinstance(self.sock, TlsSocket) and self.sock.is_behind
 
     def read(self) -> None:
         """Take what the server has sent; afterwards `end` may be set."""

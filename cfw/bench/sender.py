@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import attrs
+
 from cfw.bench.frames import CLOSE, Album, message, stamped_tail
 from cfw.bench.rig import BenchError, Rig
 
@@ -85,50 +87,57 @@ class Run:
         self.busy = used_s / (time.perf_counter() - self.started)
 
 
+@attrs.frozen
+class Pace:
+    """When a rig sends.
+
+    Args:
+        first_s: when its first frame is due, in seconds of the run.
+        every_s: from one to the next.
+    """
+
+    first_s: float
+    every_s: float
+
+
 class Sender:
     """Sends the frames of one rig: at their times, or whenever the socket takes more.
 
     Args:
         rig: with its capture open.
         run: that it is part of.
-        album: where paced frames come from; None for full speed.
-        first_s: when the first paced frame is due, in seconds of the run.
-        every_s: from one to the next.
+        album: where its frames come from.
+        pace: None for full speed.
     """
 
-    def __init__(
-        self,
-        rig: Rig,
-        run: Run,
-        album: Album | None = None,
-        first_s: float = 0.0,
-        every_s: float = 0.0,
-    ) -> None:
+    def __init__(self, rig: Rig, run: Run, album: Album, pace: Pace | None = None) -> None:
         self.rig = rig
         self._run = run
         self._album = album
-        self._every_s = every_s
+        self._pace = pace
         self._parts: list[bytes | memoryview] = []
         # The last part is the end of a frame, to be stamped by the call that sends it.
         self._has_tail = False
         self._is_closing = False
         self._at_once = min(max(CALL_BYTES // rig.size, 1), CALL_FRAMES)
+        # Of a frame at full speed, whose delay says nothing.
+        self._unstamped = stamped_tail(rig.size, 0)
         rig.sock.setblocking(False)
         rig.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self.events = _BOTH if album is None else selectors.EVENT_READ
-        if album is not None:
-            self._due = run.started + first_s
+        self.events = _BOTH if pace is None else selectors.EVENT_READ
+        if pace is not None:
+            self._due = run.started + pace.first_s
             heapq.heappush(run.due, (self._due, id(self), self))
 
     def frame_due(self, now: float) -> None:
         """Send a stamped frame now, and say when the next is due."""
-        assert self._album is not None
+        assert self._pace is not None
         if self.rig.end is not None:
             return
         # By its time and not by now: a load that is late sends all the same.
         if self._due >= self._run.until:
             self._close()
-        elif self._parts:
+        elif self._parts or self.rig.is_behind:
             # A rig whose last frame is still on its way leaves this one out.
             self._run.left_out += 1
         else:
@@ -136,7 +145,7 @@ class Sender:
             self._parts = [self.rig.next_meta(), *self._album.next_body(), b""]
             self._has_tail = True
         if not self._is_closing:
-            self._due += self._every_s
+            self._due += self._pace.every_s
             heapq.heappush(self._run.due, (self._due, id(self), self))
         self._push()
 
@@ -156,9 +165,9 @@ class Sender:
 
     def _push(self) -> None:
         """Send until there is nothing more to send or the socket takes no more."""
-        if not self._parts and self._album is None:
+        if not self._parts and self._pace is None and not self.rig.is_behind:
             self._refill()
-        while self._parts:
+        while self._parts or self.rig.is_behind:
             if self._has_tail:
                 self._parts[-1] = stamped_tail(self.rig.size, time.monotonic_ns())
             try:
@@ -174,7 +183,7 @@ class Sender:
             if not self._parts:
                 self._parts += self.rig.pongs
                 self.rig.pongs.clear()
-        if self._album is not None or self._is_closing:
+        if self._pace is not None or self._is_closing:
             self._listen(selectors.EVENT_READ)
 
     def _refill(self) -> None:
@@ -184,7 +193,8 @@ class Sender:
             self._close()
             return
         for _ in range(self._at_once):
-            self._parts += (self.rig.next_meta(), self.rig.data)
+            body = self._album.next_body()
+            self._parts += (self.rig.next_meta(), *body, self._unstamped)
 
     def _close(self) -> None:
         self._is_closing = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cfw.bench.cores import pin
 from cfw.bench.peers import PEERS
 from cfw.bench.peers.checks import PATIENT, RAISED
 from cfw.bench.rig import BenchError
+from cfw.bench.tls import Certificate
 from cfw.plugins import redact_url
 
 #: The worker with a sink that takes no frame.
@@ -37,23 +38,32 @@ class Server:
         core: the only core it runs on.
         is_stamped: let it measure the delay of stamped frames.
         buffer_bytes: the forward buffer of `STALLED`; None for any other server.
+        certificate: that it shows over TLS; None for none.
 
     Attributes:
         name: as above.
         port: where rigs connect, on loopback.
+        trust: whom they trust over TLS; None for none.
         admin: URL of its admin listener; None when it has none.
     """
 
     def __init__(
-        self, name: str, core: int, *, is_stamped: bool, buffer_bytes: int | None
+        self,
+        name: str,
+        core: int,
+        *,
+        is_stamped: bool,
+        buffer_bytes: int | None,
+        certificate: Certificate | None,
     ) -> None:
         self.name = name
+        self.trust = None if certificate is None else certificate.trust
         self.port = 0
         self.admin: str | None = None
         self._core = core
         self._last_words: deque[str] = deque(maxlen=5)
         self._process = subprocess.Popen(
-            [sys.executable, *_arguments(name, is_stamped, buffer_bytes)],
+            [sys.executable, *_arguments(name, is_stamped, buffer_bytes, certificate)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -166,32 +176,34 @@ def _port(url: str) -> int:
     return int(url.split("/")[2].rpartition(":")[2])
 
 
-def pin(pid: int, core: int) -> None:
-    """Keep a process on one core, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, {core})
-
-
-def cores() -> tuple[int, int]:
-    """The core of the servers and that of the load; the same when there is only one."""
-    if not hasattr(os, "sched_getaffinity"):
-        return 0, 0
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
-
-
-def _arguments(name: str, is_stamped: bool, buffer_bytes: int | None) -> list[str]:
-    if buffer_bytes is not None:
-        return ["-m", "cfw.bench.peers", name, "--buffer-bytes", str(buffer_bytes)]
-    if not name.startswith("cfw ") or is_stamped:
-        return ["-m", "cfw.bench.peers", name, *(["--stamped"] if is_stamped else [])]
+def _arguments(
+    name: str, is_stamped: bool, buffer_bytes: int | None, certificate: Certificate | None
+) -> list[str]:
+    file = None if certificate is None else str(certificate.file)
+    if not name.startswith("cfw ") or is_stamped or buffer_bytes is not None:
+        arguments = ["-m", "cfw.bench.peers", name, *(["--stamped"] if is_stamped else [])]
+        arguments += [] if buffer_bytes is None else ["--buffer-bytes", str(buffer_bytes)]
+        return arguments + ([] if file is None else ["--tls", file])
     arguments = ["-m", "cfw.cli", "serve", "--port", "0", "--admin-port", "0"]
     arguments += ["--sessions", "allow:", "--sink", name.removeprefix("cfw ")]
     arguments += ["--log-format", "json", "--log-level", "error"]
+    arguments += [] if file is None else ["--cert-file", file, "--key-file", file]
     for section, values in (("limits", RAISED), ("times", PATIENT)):
         for key, value in values.items():
             arguments += ["--set", f"{section}.{key}={value}"]
     return arguments
+
+
+def _missing(name: str, certificate: Certificate | None) -> str | None:
+    """Why a server cannot be run; None when it can."""
+    peer = PEERS.get(name)
+    if peer is None:
+        return None
+    if certificate is not None and not peer.has_tls:
+        return "left out: it reads from the socket itself, so it has no TLS"
+    if missing := ", ".join(peer.missing()):
+        return f"not installed: {missing} (pip install 'camera-feed-worker[bench]')"
+    return None
 
 
 @contextmanager
@@ -201,6 +213,7 @@ def running(
     *,
     is_stamped: bool = False,
     buffer_bytes: int | None = None,
+    certificate: Certificate | None = None,
 ) -> Iterator[tuple[list[Server], dict[str, str]]]:
     """Run servers: yields those that run, and why the others do not.
 
@@ -209,20 +222,25 @@ def running(
         core: the only core they run on.
         is_stamped: let them measure the delay of stamped frames.
         buffer_bytes: the forward buffer of `STALLED`; None for any other server.
+        certificate: that they show over TLS; None for none.
     """
     problems: dict[str, str] = {}
     started: list[Server] = []
     servers: list[Server] = []
     try:
         for name in names:
-            if name in PEERS and (missing := PEERS[name].missing()):
-                what = ", ".join(missing)
-                problems[name] = (
-                    f"not installed: {what} (pip install 'camera-feed-worker[bench]')"
+            if why := _missing(name, certificate):
+                problems[name] = why
+                continue
+            started.append(
+                Server(
+                    name,
+                    core,
+                    is_stamped=is_stamped,
+                    buffer_bytes=buffer_bytes,
+                    certificate=certificate,
                 )
-            else:
-                server = Server(name, core, is_stamped=is_stamped, buffer_bytes=buffer_bytes)
-                started.append(server)
+            )
         for server in started:
             try:
                 server.wait_ready()

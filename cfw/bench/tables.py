@@ -39,10 +39,13 @@ class Row:
         values: medians over the rounds, by the key of the column.
         ratios: medians of the ratios to the baseline in the same round; None where there is
             no baseline.
+        to_ws: of a server over TLS: medians of the ratios to the same server without, in the
+            same round; None for a server without.
     """
 
     values: dict[str, float | None]
     ratios: dict[str, float | None]
+    to_ws: dict[str, float | None] | None = None
 
 
 @attrs.frozen
@@ -70,23 +73,21 @@ def summarise(
     columns: Sequence[Column],
     samples: Mapping[str, Sequence[Sample]],
     problems: Mapping[str, str],
+    over_ws: Mapping[str, Sequence[Sample]] | None = None,
 ) -> Table:
     """Make the table of a measure.
 
     Args:
         samples: of each server, one for each round, in the order of the rounds.
+        over_ws: the same of servers without TLS, where `samples` are of servers over it.
     """
     base = samples.get(BASELINE, ())
     rows = {}
     for server, mine in samples.items():
         values = {c.key: _median([sample[c.key] for sample in mine]) for c in columns}
-        both = list(zip(mine, base, strict=False))
-        ratios = {
-            c.key: _median([_ratio(a[c.key], b[c.key]) for a, b in both])
-            for c in columns
-            if c.is_ratio
-        }
-        rows[server] = Row(values, ratios)
+        plain = None if over_ws is None else over_ws.get(server, ())
+        to_ws = None if plain is None else _ratios(columns, mine, plain)
+        rows[server] = Row(values, _ratios(columns, mine, base), to_ws)
     return Table(name, title, tuple(columns), rows, dict(problems))
 
 
@@ -100,6 +101,18 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("no values")
     ordered = sorted(values)
     return ordered[max(math.ceil(len(ordered) * percent / 100) - 1, 0)]
+
+
+def _ratios(
+    columns: Sequence[Column], mine: Sequence[Sample], others: Sequence[Sample]
+) -> dict[str, float | None]:
+    """Medians of the ratios within a round."""
+    both = list(zip(mine, others, strict=False))
+    return {
+        c.key: _median([_ratio(a[c.key], b[c.key]) for a, b in both])
+        for c in columns
+        if c.is_ratio
+    }
 
 
 def _median(values: Sequence[float | None]) -> float | None:

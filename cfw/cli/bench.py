@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from typing import IO
 
 import attrs
 import click
 from rich.console import Console
 
+from cfw.bench.cores import cores, pin
 from cfw.bench.measures import NAMES, USUALLY, run
 from cfw.bench.peers import PEERS
 from cfw.bench.plan import FULL, SHORT, USUAL, Plan
 from cfw.bench.plot import svg
 from cfw.bench.report import as_json, print_tables, warnings
 from cfw.bench.rounds import Rounds
-from cfw.bench.servers import cores, pin
+from cfw.bench.tls import making_certificate
 from cfw.sinks import check_sink_url
 
 SINKS = ("null:", "hub:")
@@ -64,6 +66,7 @@ def _check_sinks(_: click.Context, __: click.Parameter, urls: tuple[str, ...]) -
 @click.option("--seconds", type=click.FloatRange(0.05), help="Length of a run at full speed.")
 @click.option("--paced-seconds", type=click.FloatRange(0.05), help="Of a run at a pace.")
 @click.option("--rounds", type=click.IntRange(1), help="Runs of each; the median counts.")
+@click.option("--tls", "has_tls", is_flag=True, help="Each server over wss:// as well.")
 @click.option(
     "--json", "json_file", type=click.File("w"), help="Write everything; - for stdout."
 )
@@ -79,6 +82,7 @@ def bench(
     seconds: float | None,
     paced_seconds: float | None,
     rounds: int | None,
+    has_tls: bool,
     json_file: IO[str] | None,
     svg_file: IO[str] | None,
 ) -> None:
@@ -86,7 +90,8 @@ def bench(
 
     Each server is a process on one core, the load is on another. Rounds go from server to
     server, so that a slow moment of the machine meets all of them; read the ratios first.
-    The peers come with pip install 'camera-feed-worker[bench]'.
+    The peers come with pip install 'camera-feed-worker[bench]'. With --tls each server runs
+    twice, and is measured over wss:// right behind itself over ws://: a table more for each.
 
     \b
     pace      CPU and delay of a frame from rigs that send at 15 fps, as cameras do
@@ -111,9 +116,11 @@ def bench(
     pin(os.getpid(), load_core)
     others = [name for name in peers or PEERS if name != "none"]
     status = Console(stderr=True)
-    with status.status("starting") as line:
-        rounds_ = Rounds([*workers, *others], server_core, chosen, line.update)
-        tables = run(measures or USUALLY, rounds_)
+    with status.status("starting") as line, ExitStack() as stack:
+        certificate = stack.enter_context(making_certificate()) if has_tls else None
+        servers = [*workers, *others]
+        turns = Rounds(servers, server_core, chosen, line.update, certificate)
+        tables = run(measures or USUALLY, turns)
     if json_file is None or json_file.name != "<stdout>":
         print_tables(tables, Console())
     for warning in warnings(tables):

@@ -37,10 +37,15 @@ PLUGIN = ("cfw/testing/pytest_plugin.py", "cfw/testing/sweep/memory.py")
 CHECKPOINTS = "cfw/testing/sweep/checkpoint.py"
 #: The sweep's forked processes pickle what they found into a pipe.
 FORKS = "cfw/testing/sweep/forks.py"
+#: The servers of a benchmark read their certificate from a file that is there for its run.
+CERTIFICATE = "cfw/bench/tls.py"
 #: Who may write files; all of it is above the worker, or beside it, which the contract says.
 KEEPERS = ("cfw/cli", "cfw/bench", "cfw/record", *PLUGIN, CHECKPOINTS, FORKS)
 #: Who may use what a recorder needs; the worker knows none of them.
-CONSUMERS = ("cfw/record", "cfw/recording", "cfw/cli/sources", CHECKPOINTS, FORKS)
+CONSUMERS = (
+    *("cfw/record", "cfw/recording", "cfw/cli/sources"),
+    *(CHECKPOINTS, FORKS, CERTIFICATE),
+)
 #: Calls that can put something on a disk, by their last name or in full.
 WRITERS = {
     *("open", "fdopen", "open_file", "FileIO", "BufferedWriter", "TextIOWrapper"),

@@ -24,14 +24,14 @@ def tables(rounds: Rounds) -> list[Table]:
     number = rounds.plan.aborts
     title = f"from a wrong seq to the close frame, {number} captures"
     measure = partial(abort, number=number)
-    return [rounds.table("abort", title, ABORT, measure, rounds.contracts)]
+    return rounds.tables("abort", title, ABORT, measure, rounds.contracts)
 
 
 def abort(server: Server, *, number: int) -> Sample:
     """Break the contract in the middle of a capture, and see how soon that is said."""
     took_ms = []
     for n in range(number):
-        rig = Rig(server.port, n, FRAME_BYTES)
+        rig = Rig(server.port, n, FRAME_BYTES, server.trust)
         try:
             rig.open()
             for _ in range(_FRAMES_BEFORE):

@@ -26,15 +26,15 @@ def tables(rounds: Rounds) -> list[Table]:
         "sends as fast as it can"
     )
     measure = partial(flood, number=10, seconds=plan.paced_s)
-    return [rounds.table("flood", title, FLOOD, measure, rounds.contracts, plan.paced_rounds)]
+    return rounds.tables("flood", title, FLOOD, measure, rounds.contracts, plan.paced_rounds)
 
 
 def flood(server: Server, *, number: int, seconds: float) -> Sample:
     """See how one rig that sends as fast as it can delays the frames of others."""
     p99 = []
     for flooders in (0, 1):
-        rigs = open_rigs(server.port, number, FRAME_BYTES)
-        flooding = open_rigs(server.port, flooders, FRAME_BYTES)
+        rigs = open_rigs(server.port, number, FRAME_BYTES, server.trust)
+        flooding = open_rigs(server.port, flooders, FRAME_BYTES, server.trust)
         server.delays_ns()
         drive(rigs, seconds, fps=FPS, flooding=flooding)
         p99.append(percentile(_delays_ms(server), 99))

@@ -26,31 +26,31 @@ def idle_tables(rounds: Rounds) -> list[Table]:
     """Measure once: what is freed would hide what the next ones take."""
     number = rounds.plan.idle
     title = f"memory of a connection with an open capture, {number} of them"
-    return [rounds.table("idle", title, IDLE, partial(idle, number=number), rounds.names, 1)]
+    return rounds.tables("idle", title, IDLE, partial(idle, number=number), rounds.names, 1)
 
 
 def memory_tables(rounds: Rounds) -> list[Table]:
     """Fill each buffer with each size of frames, in a process each, for the same reason."""
-    tables = []
+    found = []
     for buffer_bytes in BUFFER_BYTES:
         for size in _FILLED_WITH:
-            with rounds.serving([STALLED], buffer_bytes=buffer_bytes):
+            with rounds.stalled(buffer_bytes):
                 measure = partial(memory, size=size, buffer_bytes=buffer_bytes)
                 title = (
                     "peak memory of a capture that fills its forward buffer of "
                     f"{size_text(buffer_bytes)} with frames of {size_text(size)}"
                 )
-                tables.append(rounds.table("memory", title, MEMORY, measure, [STALLED], 1))
-    return tables
+                found += rounds.tables("memory", title, MEMORY, measure, [STALLED], 1)
+    return found
 
 
 def idle(server: Server, *, number: int) -> Sample:
     """Open captures that send nothing, and see what they weigh."""
-    for rig in open_rigs(server.port, 20, FRAME_BYTES):
+    for rig in open_rigs(server.port, 20, FRAME_BYTES, server.trust):
         rig.close()  # what is loaded by the first connections is not theirs
     server.wait_quiet()
     before = server.resident_bytes()
-    rigs = open_rigs(server.port, number, 100)
+    rigs = open_rigs(server.port, number, 100, server.trust)
     try:
         server.wait_quiet()
         after = server.resident_bytes()

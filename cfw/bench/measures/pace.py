@@ -38,8 +38,8 @@ def tables(rounds: Rounds) -> list[Table]:
                 pace, number=number, seconds=plan.paced_s, fps=plan.fps, size=size
             )
             title = f"{number} rigs at {plan.fps:g} fps of {size_text(size)}"
-            found.append(
-                rounds.table("pace", title, PACE, measure, rounds.names, plan.paced_rounds)
+            found += rounds.tables(
+                "pace", title, PACE, measure, rounds.names, plan.paced_rounds
             )
     return found
 
@@ -52,7 +52,7 @@ def pace(
     CPU is counted from the second frame of each rig to the last one, so that neither opening
     nor closing captures is part of it.
     """
-    rigs = open_rigs(server.port, number, size)
+    rigs = open_rigs(server.port, number, size, server.trust)
     server.wait_quiet()
     server.delays_ns()
     used: list[tuple[float, float] | None] = []

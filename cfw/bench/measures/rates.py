@@ -16,6 +16,7 @@ RATES = (
     Column("megabytes_per_s", "MB/s"),
     Column("peak_mb", "peak MB"),
     Column("busy", "busy", 2),
+    Column("load_busy", "load busy", 2),
 )
 
 
@@ -27,7 +28,7 @@ def tables(rounds: Rounds) -> list[Table]:
         measure = partial(rate, size=size, number=number, seconds=plan.seconds)
         rigs = "1 rig" if number == 1 else f"{number} rigs"
         title = f"{size_text(size)} a frame, {rigs} at full speed"
-        found.append(rounds.table("rates", title, RATES, measure, rounds.names))
+        found += rounds.tables("rates", title, RATES, measure, rounds.names)
     return found
 
 
@@ -49,6 +50,7 @@ def rate(server: Server, *, size: int, number: int, seconds: float) -> Sample:
         "cpu_us": None if cpu_s is None else cpu_s / frames * 1e6,
         "peak_mb": None if peak is None else peak / 1e6,
         "busy": None if used is None else used / sent.seconds,
+        "load_busy": sent.load_busy,
     }
 
 
@@ -56,7 +58,7 @@ def _driven(
     server: Server, size: int, number: int, seconds: float
 ) -> tuple[Sent, float | None]:
     """Let rigs send at full speed; gives what they sent and the CPU seconds it took."""
-    rigs = open_rigs(server.port, number, size)
+    rigs = open_rigs(server.port, number, size, server.trust)
     server.wait_quiet()
     before = server.cpu_s()
     sent = drive(rigs, seconds)

@@ -39,8 +39,8 @@ def tables(rounds: Rounds) -> list[Table]:
             f"rigs at {plan.fps:g} fps of {size_text(size)} that one core holds: p99 under "
             f"{LATE_MS:g} ms, no capture aborted"
         )
-        found.append(
-            rounds.table("rigs", title, RIGS, measure, rounds.contracts, plan.paced_rounds)
+        found += rounds.tables(
+            "rigs", title, RIGS, measure, rounds.contracts, plan.paced_rounds
         )
     return found
 

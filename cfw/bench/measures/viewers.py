@@ -7,7 +7,7 @@ from functools import partial
 
 from cfw.bench.load import drive, open_rigs
 from cfw.bench.plan import FPS, FRAME_BYTES, size_text
-from cfw.bench.rig import connect
+from cfw.bench.rig import dial, upgrade
 from cfw.bench.rounds import Rounds
 from cfw.bench.servers import Server
 from cfw.bench.tables import Column, Sample, Table
@@ -27,7 +27,7 @@ def tables(rounds: Rounds) -> list[Table]:
     measure = partial(viewers, seconds=max(rounds.plan.seconds, 0.5))
     title = f"one rig of {size_text(FRAME_BYTES)}, watched by {VIEWERS} live viewers"
     hubs = [name for name in rounds.names if name == "cfw hub:"]
-    return [rounds.table("viewers", title, WATCHED, measure, hubs)] if hubs else []
+    return rounds.tables("viewers", title, WATCHED, measure, hubs) if hubs else []
 
 
 def viewers(server: Server, *, seconds: float) -> Sample:
@@ -50,10 +50,12 @@ def _watched(
 ) -> tuple[float, float | None]:
     assert server.admin is not None
     port = int(server.admin.rpartition(":")[2])
-    (rig,) = open_rigs(server.port, 1, FRAME_BYTES)
+    (rig,) = open_rigs(server.port, 1, FRAME_BYTES, server.trust)
     path = f"/feed?mode=live&capture_id={rig.capture_id}"
     with ExitStack() as stack:
-        readers = [stack.enter_context(connect(port, path)[0]) for _ in range(number)]
+        readers = [stack.enter_context(dial(port)) for _ in range(number)]
+        for reader in readers:
+            upgrade(reader, path)
         before = server.cpu_s()
         sent = drive([rig], seconds, fps=fps, readers=readers)
         used = server.cpu_since(before)

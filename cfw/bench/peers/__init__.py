@@ -20,11 +20,13 @@ class Peer:
         module: its file in this folder.
         needs: packages that it imports; the extra `bench` brings them.
         about: what it is, in a few words.
+        has_tls: it can be measured over TLS.
     """
 
     module: str
     needs: tuple[str, ...]
     about: str
+    has_tls: bool = True
 
     def missing(self) -> list[str]:
         """The packages that are not installed."""
@@ -49,5 +51,5 @@ PEERS: Mapping[str, Peer] = {
     ),
     "picows": Peer("picows_listener", ("picows", "msgspec"), "picows with uvloop, msgspec"),
     "receive_some": Peer("receive_some", (), "bare receive_some on Trio, nothing parsed"),
-    "recv": Peer("recv", (), "bare recv on Trio, nothing parsed: the ceiling"),
+    "recv": Peer("recv", (), "bare recv on Trio, nothing parsed: the ceiling", has_tls=False),
 }

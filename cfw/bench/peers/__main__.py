@@ -11,11 +11,13 @@ import os
 import sys
 import threading
 from importlib import import_module
+from pathlib import Path
 
 import click
 
 from cfw.bench.peers import PEERS
 from cfw.bench.peers.checks import Consumer
+from cfw.bench.tls import server_context
 
 
 def _answer(consumer: Consumer) -> None:
@@ -34,7 +36,8 @@ def _say(value: dict[str, object]) -> None:
 @click.argument("name")
 @click.option("--stamped", is_flag=True, help="Measure the delay of stamped frames.")
 @click.option("--buffer-bytes", type=int, help="Forward buffer of a worker that is stalled.")
-def main(name: str, stamped: bool, buffer_bytes: int | None) -> None:
+@click.option("--tls", type=Path, help="Serve TLS with this certificate and key.")
+def main(name: str, stamped: bool, buffer_bytes: int | None, tls: Path | None) -> None:
     """Run the server NAME until standard input ends."""
     consumer = Consumer(stamped)
     threading.Thread(target=_answer, args=(consumer,), daemon=True).start()
@@ -47,10 +50,11 @@ def main(name: str, stamped: bool, buffer_bytes: int | None) -> None:
         worker.run_stalled(buffer_bytes, announce)
     elif name.startswith("cfw "):
         worker = import_module("cfw.bench.peers.worker")
-        worker.run(name.removeprefix("cfw "), consumer, announce)
+        worker.run(name.removeprefix("cfw "), consumer, announce, tls)
     else:
         module = import_module(f"cfw.bench.peers.{PEERS[name].module}")
-        module.run(consumer, announce)
+        context = None if tls is None else server_context(tls)
+        module.run(*(consumer, announce), *([context] if PEERS[name].has_tls else []))
 
 
 main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -62,7 +63,9 @@ def _app(consumer: Consumer) -> FastAPI:
     return app
 
 
-def run(consumer: Consumer, announce: Callable[[int], None]) -> None:
+def run(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     """Serve for ever."""
     config = uvicorn.Config(
         _app(consumer),
@@ -71,6 +74,8 @@ def run(consumer: Consumer, announce: Callable[[int], None]) -> None:
         ws_max_size=LIMITS.max_frame_bytes,
         ws_per_message_deflate=False,
     )
+    config.load()
+    config.ssl = tls  # its own options take no context
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     announce(listener.getsockname()[1])
     run_loop(uvicorn.Server(config).serve(sockets=[listener]))

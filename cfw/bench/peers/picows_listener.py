@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from picows import (
@@ -112,17 +113,26 @@ class _Rig(WSListener):
         self._transport.disconnect()
 
 
-async def _main(consumer: Consumer, announce: Callable[[int], None]) -> None:
+async def _main(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     def listener(_: WSUpgradeRequest) -> WSListener:
         return _Rig(consumer)
 
     server = await ws_create_server(
-        listener, "127.0.0.1", 0, max_frame_size=LIMITS.max_frame_bytes, backlog=2048
+        listener,
+        "127.0.0.1",
+        0,
+        max_frame_size=LIMITS.max_frame_bytes,
+        backlog=2048,
+        ssl=tls,
     )
     announce(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def run(consumer: Consumer, announce: Callable[[int], None]) -> None:
+def run(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     """Serve for ever."""
-    run_loop(_main(consumer, announce))
+    run_loop(_main(consumer, announce, tls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import trio
@@ -13,10 +14,10 @@ from cfw.bench.peers.checks import Consumer
 _READ_BYTES = 65_536
 
 
-async def _read(stream: trio.SocketStream) -> bytes:
+async def _read(stream: trio.abc.Stream) -> bytes | bytearray:
     return await stream.receive_some(_READ_BYTES)
 
 
-def run(_: Consumer, announce: Callable[[int], None]) -> None:
+def run(_: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None) -> None:
     """Serve for ever."""
-    recv.serve(_read, announce)
+    recv.serve(_read, announce, tls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -22,20 +23,24 @@ async def _handle(consumer: Consumer, request: WebSocketRequest) -> None:
         pass
 
 
-async def _main(consumer: Consumer, announce: Callable[[int], None]) -> None:
+async def _main(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     async with trio.open_nursery() as nursery:
         start = partial(
             serve_websocket,
             partial(_handle, consumer),
             "127.0.0.1",
             0,
-            None,
+            tls,
             receive_buffer_size=65_536,  # its default of 4 KiB is far slower
             max_message_size=LIMITS.max_frame_bytes,
         )
         announce((await nursery.start(start)).port)
 
 
-def run(consumer: Consumer, announce: Callable[[int], None]) -> None:
+def run(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     """Serve for ever."""
-    trio.run(_main, consumer, announce)
+    trio.run(_main, consumer, announce, tls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -22,11 +23,14 @@ async def _handle(consumer: Consumer, ws: ServerConnection) -> None:
         pass
 
 
-async def _main(consumer: Consumer, announce: Callable[[int], None]) -> None:
+async def _main(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     async with serve(
         partial(_handle, consumer),
         "127.0.0.1",
         0,
+        ssl=tls,
         compression=None,
         max_size=LIMITS.max_frame_bytes,
         close_timeout=2,
@@ -36,6 +40,8 @@ async def _main(consumer: Consumer, announce: Callable[[int], None]) -> None:
         await asyncio.get_running_loop().create_future()
 
 
-def run(consumer: Consumer, announce: Callable[[int], None]) -> None:
+def run(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     """Serve for ever."""
-    run_loop(_main(consumer, announce))
+    run_loop(_main(consumer, announce, tls))

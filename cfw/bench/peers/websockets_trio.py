@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -21,18 +22,23 @@ async def _handle(consumer: Consumer, ws: ServerConnection) -> None:
         pass
 
 
-async def _main(consumer: Consumer, announce: Callable[[int], None]) -> None:
+async def _main(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=2048)
     announce(listeners[0].socket.getsockname()[1])
     await serve(
         partial(_handle, consumer),
         listeners=listeners,
+        ssl=tls,
         compression=None,
         max_size=LIMITS.max_frame_bytes,
         close_timeout=2,
     )
 
 
-def run(consumer: Consumer, announce: Callable[[int], None]) -> None:
+def run(
+    consumer: Consumer, announce: Callable[[int], None], tls: ssl.SSLContext | None
+) -> None:
     """Serve for ever."""
-    trio.run(_main, consumer, announce)
+    trio.run(_main, consumer, announce, tls)

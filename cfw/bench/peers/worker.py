@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import attrs
 import structlog
@@ -17,6 +18,7 @@ import trio
 
 from cfw.api.memory import settle_memory
 from cfw.bench.peers.checks import LIMITS, PATIENT, Consumer
+from cfw.identity.tls import TlsFiles
 from cfw.limits import Limits, Times
 from cfw.routes import Router
 from cfw.routes.registry import Registry
@@ -102,12 +104,16 @@ class _StalledSink:
         yield _StalledCapture()
 
 
-async def _stamped(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
+async def _stamped(
+    sink_url: str, consumer: Consumer, announce: Callable[[int], None], tls: Path | None
+) -> None:
     async with open_sink(sink_url) as sink:
-        await _serve(_StampedSink(sink, consumer), LIMITS, announce)
+        await _serve(_StampedSink(sink, consumer), LIMITS, announce, tls)
 
 
-async def _serve(sink: Sink, limits: Limits, announce: Callable[[int], None]) -> None:
+async def _serve(
+    sink: Sink, limits: Limits, announce: Callable[[int], None], tls: Path | None = None
+) -> None:
     async with open_authority("allow:") as authority:
         router = Router(
             limits=limits,
@@ -119,18 +125,26 @@ async def _serve(sink: Sink, limits: Limits, announce: Callable[[int], None]) ->
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=1024)
         settle_memory()
         announce(listeners[0].socket.getsockname()[1])
-        await trio.serve_listeners(router.handle, listeners)
+        files = None if tls is None else TlsFiles(tls, tls)
+
+        async def handle(stream: trio.SocketStream) -> None:
+            await router.handle(stream if files is None else files.wrap(stream))
+
+        await trio.serve_listeners(handle, listeners)
 
 
-def run(sink_url: str, consumer: Consumer, announce: Callable[[int], None]) -> None:
+def run(
+    sink_url: str, consumer: Consumer, announce: Callable[[int], None], tls: Path | None
+) -> None:
     """Serve for ever.
 
     Args:
         sink_url: the sink that frames go to before they are noted.
         consumer: notes them.
         announce: called with the port.
+        tls: certificate and key; None for none.
     """
-    _run(_stamped, sink_url, consumer, announce)
+    _run(_stamped, sink_url, consumer, announce, tls)
 
 
 def run_stalled(buffer_bytes: int, announce: Callable[[int], None]) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cfw.bench.servers import Server, cores, running
+from cfw.bench.cores import cores
+from cfw.bench.servers import Server, running
 from cfw.bench.tables import BASELINE
+from cfw.bench.tls import Certificate, making_certificate
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +17,10 @@ def stamped() -> Iterator[Server]:
     """The worker, which notes the delays of stamped frames."""
     with running([BASELINE], cores()[0], is_stamped=True) as ((server,), _):
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate() -> Iterator[Certificate]:
+    """What servers show over TLS."""
+    with making_certificate() as made:
+        yield made

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 import time
 
 import attrs
 import pytest
 
 from cfw.bench import peers
+from cfw.bench.cores import cores
 from cfw.bench.load import drive, open_rigs
 from cfw.bench.rig import BenchError
-from cfw.bench.servers import Server, cores, running, shown
+from cfw.bench.servers import Server, running, shown
+from cfw.bench.tables import BASELINE
+from cfw.bench.tls import Certificate, TlsSocket, server_context
+from tests.unit.bench.loads import flooded
 
 CORE = cores()[0]
 
@@ -51,9 +57,7 @@ def test_no_password_of_a_sink_is_shown(name: str, seen: str) -> None:
 
 def test_the_load_is_counted_by_both_ends(stamped: Server) -> None:
     """At full speed the receipts say what was sent."""
-    sent = drive(open_rigs(stamped.port, 3, 1_000), 0.05)
-    assert len(sent.frames) == 3
-    assert min(sent.frames) > 0
+    assert len(flooded(stamped, 3, 1_000).frames) == 3
     assert stamped.delays_ns() == []  # only paced frames are stamped
 
 
@@ -108,3 +112,47 @@ def test_what_a_server_uses_is_seen_from_outside(stamped: Server) -> None:
     assert after is not None
     assert 0 < before < after
     assert (stamped.peak_bytes() or 0) >= (stamped.resident_bytes() or 0) > 1_000_000
+
+
+def test_frames_of_rigs_over_tls_are_stamped_as_they_are_sent(certificate: Certificate) -> None:
+    """Counted by both ends, as without."""
+    with running([BASELINE], CORE, is_stamped=True, certificate=certificate) as ((server,), _):
+        before = time.monotonic_ns()
+        sent = drive(open_rigs(server.port, 2, 30_000, server.trust), 0.475, fps=10)
+        delays = server.delays_ns()
+    assert sent.frames == (5, 5)
+    assert len(delays) == 10
+    assert all(0 < delay < time.monotonic_ns() - before for delay in delays)
+
+
+def test_what_the_kernel_does_not_take_waits_in_front_of_the_next(
+    certificate: Certificate,
+) -> None:
+    """Under TLS all of a frame is taken at once, and is behind until the peer reads."""
+    ours, theirs = socket.socketpair()
+    context = server_context(certificate.file)
+    payload, got = bytes(range(256)) * 20_000, bytearray()
+
+    def read() -> None:
+        with context.wrap_socket(theirs, server_side=True) as peer:
+            is_shaken.set()
+            may_read.wait(40)
+            while len(got) < 2 * len(payload):
+                got.extend(peer.recv(65_536))
+
+    is_shaken, may_read = threading.Event(), threading.Event()
+    reader = threading.Thread(target=read)
+    reader.start()
+    with ours:
+        sock = TlsSocket(ours, certificate.trust)
+        is_shaken.wait(40)
+        sock.setblocking(False)
+        assert sock.sendmsg([payload[:1], payload[1:]]) == len(payload)
+        assert sock.is_behind
+        with pytest.raises(BlockingIOError):
+            sock.sendmsg([payload])
+        may_read.set()
+        sock.setblocking(True)
+        sock.sendall(payload)
+        reader.join(40)
+    assert bytes(got) == 2 * payload

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cfw.bench import reading
+from cfw.bench.cores import cores
 from cfw.bench.load import LOAD_LATE_MS
 from cfw.bench.measures import rigs, run
 from cfw.bench.measures.pace import LATE_MS
@@ -15,8 +16,9 @@ from cfw.bench.measures.rigs import MOST_RIGS, most_rigs
 from cfw.bench.plan import FULL, SHORT, USUAL, Plan
 from cfw.bench.rig import BenchError
 from cfw.bench.rounds import Rounds
-from cfw.bench.servers import STALLED, Server, cores
+from cfw.bench.servers import STALLED, Server
 from cfw.bench.tables import BASELINE
+from cfw.bench.tls import Certificate
 
 TINY = Plan(
     sizes=(1_000,),
@@ -134,6 +136,25 @@ def test_every_measure_has_a_table_with_every_server(
                 delays = {"p50_ms", "p99_ms", "max_ms", "late"}
                 is_bare = table.name == "pace" and server == "recv"
                 assert unknown == (delays if is_bare else set()), table
+
+
+@pytest.mark.slow
+def test_with_a_certificate_every_server_is_measured_twice(certificate: Certificate) -> None:
+    """A table more, beside itself; who has no TLS says so there."""
+    names = [BASELINE, "recv"]
+    turns = Rounds(names, cores()[0], TINY, lambda _: None, certificate)
+    tables = run(["pace", "rates"], turns)
+    assert [(table.name, "wss://" in table.title) for table in tables] == [
+        *(("pace", False), ("pace", True), ("rates", False), ("rates", True)),
+    ]
+    for table in tables:
+        is_tls = "wss://" in table.title
+        assert list(table.rows) == ([BASELINE] if is_tls else names)
+        assert list(table.problems) == (["recv"] if is_tls else [])
+        row = table.rows[BASELINE]
+        assert (row.to_ws is not None) is is_tls
+        if sys.platform == "linux" and row.to_ws is not None:
+            assert all(row.to_ws.values())
 
 
 def test_plans_leave_out_what_no_server_should_hold() -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from cfw.bench.cores import cores
 from cfw.bench.frames import BINARY, message, picture
 from cfw.bench.peers import BARE, PEERS
 from cfw.bench.rig import End, Rig
-from cfw.bench.servers import Server, cores, running
+from cfw.bench.servers import Server, running
+from cfw.bench.tls import Certificate
+from tests.unit.bench.loads import flooded
 
 #: The worker is held to the same table; bare reads check nothing, which is what they are for.
 NAMES = ["cfw null:", *(name for name in PEERS if name not in BARE)]
@@ -21,6 +24,15 @@ SIZE = 1_000
 def servers() -> Iterator[dict[str, Server]]:
     with running([*NAMES, *BARE], cores()[0]) as (started, problems):
         assert problems == {}
+        yield {server.name: server for server in started}
+
+
+@pytest.fixture(scope="module")
+def secured(certificate: Certificate) -> Iterator[dict[str, Server]]:
+    with running([*NAMES, *BARE], cores()[0], certificate=certificate) as (started, problems):
+        assert problems == {
+            "recv": "left out: it reads from the socket itself, so it has no TLS"
+        }
         yield {server.name: server for server in started}
 
 
@@ -138,6 +150,13 @@ def test_a_good_capture_is_taken_and_counted(rig: Rig, name: str) -> None:
     assert end.code == 1000, end
     assert end.frames == 153
     assert f'"bytes":{153 * SIZE}' in end.reason
+
+
+@pytest.mark.parametrize("name", [*NAMES, "receive_some"])
+def test_it_does_the_same_over_tls(secured: dict[str, Server], name: str) -> None:
+    """At full speed, which sends more than a socket holds, and closed as without."""
+    assert secured[name].trust is not None
+    assert flooded(secured[name], 2, 300_000).aborted == 0
 
 
 @pytest.mark.parametrize("violate", VIOLATIONS)

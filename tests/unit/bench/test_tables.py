@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from io import StringIO
 
-from cfw.bench.report import as_json, warnings
+import pytest
+from rich.console import Console
+
+from cfw.bench.report import as_json, print_tables, warnings
 from cfw.bench.tables import BASELINE, Column, Sample, percentile, summarise
 
 
@@ -61,6 +64,35 @@ def test_a_load_that_is_the_bottleneck_says_so(
     assert ["5 rigs: the load used" in warning for warning in warnings([table])] == (
         [True] * is_said
     )
+
+
+@pytest.mark.parametrize(("busy", "named"), [(0.8, []), (0.81, ["recv"]), (None, [])])
+def test_a_load_that_has_no_more_core_at_full_speed_says_for_whom(
+    monkeypatch: pytest.MonkeyPatch, busy: float | None, named: list[str]
+) -> None:
+    """The others were not kept waiting by it."""
+    monkeypatch.setattr("cfw.bench.report.code_in_use", lambda: "compiled")
+    samples: dict[str, list[Sample]] = {"fastapi": [{"load_busy": 0.2}]}
+    samples["recv"] = [{"load_busy": busy}]
+    found = warnings([summarise("rates", "fast", [Column("load_busy", "")], samples, {})])
+    assert [f"its core for {name}, which" in found[0] for name in named] == [True] * len(found)
+
+
+def test_a_server_over_tls_is_beside_itself_without() -> None:
+    """In the same round; one that was not measured without has no ratio."""
+    columns = [Column("x", "x", is_ratio=True), Column("y", "y")]
+    over_ws: dict[str, list[Sample]] = {"a": [{"x": x, "y": 1.0} for x in (10.0, 5.0, 10.0)]}
+    over_wss: dict[str, list[Sample]] = {
+        "a": [{"x": x, "y": 1.0} for x in (15.0, 7.5, 15.0)],
+        "b": [{"x": 1, "y": 1}],
+    }
+    table = summarise("pace", "", columns, over_wss, {}, over_ws)
+    assert table.rows["a"].to_ws == {"x": 1.5}
+    assert table.rows["b"].to_ws == {"x": None}
+    assert summarise("pace", "", columns, over_ws, {}).rows["a"].to_ws is None
+    console = Console(width=120, record=True, file=StringIO())
+    print_tables([table], console)
+    assert "1.50" in console.export_text()
 
 
 def test_without_the_baseline_there_are_no_ratios() -> None:
