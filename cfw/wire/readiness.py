@@ -4,7 +4,8 @@ Trio arms a socket anew for each wait, and a deadline is a scope around it. A ri
 second is waited for before each frame, so that is a large part of what a frame costs. Here the
 kernel is told of a socket once and says when bytes come (EPOLLET); Trio waits for the one
 descriptor of that, which wakes all whose bytes have come; and a deadline that moves on is a
-number. That descriptor is not armed anew either, where Trio lets it be so (`arming`).
+number. That descriptor is not armed anew either, where Trio lets it be so (`arming`), and what
+comes in quick succession is gathered (`moderation`).
 
 No wake-up is lost: whatever comes behind what the kernel spoke of, it speaks of again, and only
 a read that found less than it had room for says that nothing is left (epoll(7), question 9).
@@ -24,6 +25,7 @@ import attrs
 import trio
 
 from cfw.wire.arming import armed
+from cfw.wire.moderation import Moderation
 
 #: So many are woken by one look at the kernel's list, at most; the others by the next.
 _AT_ONCE: Final = 256
@@ -181,6 +183,7 @@ class _Watch(trio.abc.Instrument):
         self._is_asked_no_more = trio.Event()
         self._readers: dict[int, Readiness] = {}
         self._epoll = select.epoll()
+        self._moderation = Moderation()
         self._scope = trio.CancelScope()
         trio.lowlevel.add_instrument(self)
         trio.lowlevel.spawn_system_task(self._run)
@@ -204,6 +207,7 @@ class _Watch(trio.abc.Instrument):
             _WATCH.set(None)
             with suppress(KeyError):  # Trio takes away one that has raised
                 trio.lowlevel.remove_instrument(self)
+            self._moderation.stop()
             self._scope.cancel()
 
     def after_io_wait(self, timeout: float) -> None:
@@ -234,7 +238,10 @@ class _Watch(trio.abc.Instrument):
         self._has_looked = False
 
     def _look(self) -> None:
-        for fd, events in self._epoll.poll(0, _AT_ONCE):
+        ready = self._epoll.poll(0, _AT_ONCE)
+        if ready:
+            self._moderation.note(len(self._readers))
+        for fd, events in ready:
             readiness = self._readers.get(fd)
             if readiness is not None:
                 readiness.note_event(has_ended=events != select.EPOLLIN)

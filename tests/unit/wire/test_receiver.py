@@ -13,16 +13,19 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from cfw.wire import arming
+from cfw.wire import arming, moderation
 from cfw.wire._pure import Bytes
 from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, TURNS, Receiver
 
 
-@pytest.fixture(autouse=True, params=["armed once", "armed each time"])
+@pytest.fixture(autouse=True, params=["armed once", "armed each time", "gathered"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How Trio is woken, where it can be had and where it cannot."""
+    """How Trio is woken, where it can be had and where it cannot; and behind naps."""
     if request.param == "armed each time":
         monkeypatch.setattr(arming, "_is_tolerated", lambda: False)
+    if request.param == "gathered":
+        for name, value in {"SAMPLE": 1, "RATE": 0, "FULL": math.inf, "MANY": 1}.items():
+            monkeypatch.setattr(moderation, name, value)
 
 
 @contextmanager
