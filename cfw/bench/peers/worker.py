@@ -44,31 +44,40 @@ class _StampedCapture:
 class _StampedBatches(_StampedCapture):
     """The same for a sink that takes several frames at once."""
 
-    def __init__(self, inner: CaptureSink, batches: BatchSink, consumer: Consumer) -> None:
-        super().__init__(inner, consumer)
-        self._batches = batches
-
     async def send_many(self, frames: Sequence[Frame]) -> None:
-        await self._batches.send_many(frames)
+        assert isinstance(self._inner, BatchSink)
+        await self._inner.send_many(frames)
         for frame in frames:
             self._consumer.take(frame.data)
 
 
-class _StampedPrompt(_StampedBatches):
+class _StampedPrompt(_StampedCapture):
     """The same for a sink that can take them without waiting."""
 
-    def __init__(
-        self, inner: CaptureSink, batches: BatchSink, prompt: PromptSink, consumer: Consumer
-    ) -> None:
-        super().__init__(inner, batches, consumer)
-        self._prompt = prompt
+    def __init__(self, inner: CaptureSink, consumer: Consumer) -> None:
+        super().__init__(inner, consumer)
+        assert isinstance(inner, PromptSink)
+        self._send_nowait = inner.send_nowait
 
     def send_nowait(self, frames: Sequence[Frame]) -> bool:
-        is_taken = self._prompt.send_nowait(frames)
+        is_taken = self._send_nowait(frames)
         if is_taken:
             for frame in frames:
                 self._consumer.take(frame.data)
         return is_taken
+
+
+class _StampedBoth(_StampedPrompt, _StampedBatches):
+    """The same for one that does both."""
+
+
+#: By whether a sink takes several frames at once, and whether it can take them without waiting.
+_STAMPED = {
+    (False, False): _StampedCapture,
+    (True, False): _StampedBatches,
+    (False, True): _StampedPrompt,
+    (True, True): _StampedBoth,
+}
 
 
 class _StampedSink:
@@ -82,13 +91,8 @@ class _StampedSink:
     @asynccontextmanager
     async def _capture(self, opened: FeedOpened) -> AsyncIterator[CaptureSink]:
         async with self._inner.capture(opened) as inner:
-            if isinstance(inner, BatchSink):
-                if isinstance(inner, PromptSink):
-                    yield _StampedPrompt(inner, inner, inner, self._consumer)
-                else:
-                    yield _StampedBatches(inner, inner, self._consumer)
-            else:
-                yield _StampedCapture(inner, self._consumer)
+            stamped = _STAMPED[isinstance(inner, BatchSink), isinstance(inner, PromptSink)]
+            yield stamped(inner, self._consumer)
 
 
 class _StalledCapture:
