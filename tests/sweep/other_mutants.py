@@ -224,6 +224,60 @@ OF_THE_RECORDER = [
         ],
         at=("full",),
     ),
+    Mutant(
+        "a picture that is listed before it is durable, and then made up from the last one",
+        "whole_is_whole",
+        [
+            Change(
+                WRITING,
+                """
+                for media in self._media:
+                    media.finish(terminal)
+                self._csv.finish()
+                """,
+                """
+                self._csv.finish()
+                for media in self._media:
+                    media.finish(terminal)
+                """,
+            ),
+            Change(
+                SALVAGE,
+                """
+                if entry is not None and hashlib.sha256(jpeg).hexdigest() == entry.sha256:
+                    yield entry, jpeg
+                """,
+                """
+                if entry is not None:
+                    if hashlib.sha256(jpeg).hexdigest() == entry.sha256:
+                        last = jpeg
+                    yield entry, last
+                """,
+            ),
+        ],
+        at=("dies",),
+        params={"loss": "power, names first", "operations": 3},
+    ),
+    Mutant(
+        "a new folder whose name a loss of power takes, with all that is in it",
+        "what_was_told_is_there",
+        [
+            Change(
+                FILES,
+                """
+                with suppress(FileExistsError):  # another recorder was quicker
+                    path.mkdir()
+                sync_folder(path.parent)
+                """,
+                """
+                with suppress(FileExistsError):  # another recorder was quicker
+                    path.mkdir()
+                """,
+            )
+        ],
+        at=("killed",),
+        params={"loss": "power"},
+    ),
 ]
 
 OF_THE_TIME = [
@@ -266,5 +320,18 @@ OF_THE_TIME = [
         ],
         at=("slow",),
         params=MESSAGE | {"share": 1.01},
+    ),
+    Mutant(
+        "who is slow while the worker asks for the session gets all the time again",
+        "told_when_it_is_due",
+        [
+            Change(
+                TIMED,
+                "self._left_s = self._message_until - trio.current_time()",
+                "self._left_s = self._message_s",
+            )
+        ],
+        at=("slow",),
+        params=MESSAGE | {"share": 1.01, "recheck_s": 0.317},
     ),
 ]

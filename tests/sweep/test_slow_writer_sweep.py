@@ -31,10 +31,15 @@ DEADLINES: tuple[Deadline, ...] = get_args(Deadline)
 
 #: The deadline that is looked at.
 DUE_S = 1.0
+FAR_S = 1000.0
+#: Some times within it, and at none of the rig's own.
+RECHECK_S = 0.317
 #: Between two messages.
 PAUSE_S = 0.07
 AT_ONCE = 16
 FRAMES = 2
+#: More than any other message has, so that it is the slowest.
+PICTURE_BYTES = 360
 
 
 @attrs.define
@@ -74,7 +79,7 @@ def words_of(rig: Rig) -> Iterator[Word]:
 
     yield text("open", rig.open_message())
     for seq in range(1, FRAMES + 1):
-        picture = jpeg(300, fill=seq)
+        picture = jpeg(PICTURE_BYTES, fill=seq)
         at = rig.now(seq / 10)
         yield text("meta", rig.meta_message(picture, timestamp_frame=at))
         yield Word("bytes", raw_frame(0x82, picture))
@@ -99,7 +104,12 @@ _KINDS = ("request", "open", "meta", "bytes")
 
 
 async def talking(
-    world: World, *, deadline: Deadline, share: float, reach: Collection[str] = ()
+    world: World,
+    *,
+    deadline: Deadline,
+    share: float,
+    recheck_s: float = FAR_S,
+    reach: Collection[str] = (),
 ) -> None:
     """One capture, whose rig grows slow when it is told to.
 
@@ -107,10 +117,11 @@ async def talking(
         world: what the sweep fires and asks.
         deadline: that is `DUE_S`; the others are far away.
         share: of it that is used up.
+        recheck_s: how often the session is asked for, also in the middle of a message.
         reach: properties that must be true in some run.
     """
-    times = dict.fromkeys((*DEADLINES, "keepalive_s", "keepalive_timeout_s"), 1000.0)
-    times |= {"session_recheck_s": 1000.0, deadline: DUE_S}
+    times = dict.fromkeys((*DEADLINES, "keepalive_s", "keepalive_timeout_s"), FAR_S)
+    times |= {"session_recheck_s": recheck_s, deadline: DUE_S}
     async with (
         running_worker(
             times=times,
@@ -181,25 +192,29 @@ def told_when_it_is_due(seen: Seen) -> None:
         assert f"({seen.deadline})" in told.reason, told
 
 
-CASES = grid(deadline=list(DEADLINES), share=[0.99, 1.01])
+SHARES = [0.99, 1.01]
+CASES = [
+    *grid(deadline=list(DEADLINES), share=SHARES, recheck_s=[FAR_S]),
+    *grid(deadline=["message_s"], share=SHARES, recheck_s=[RECHECK_S]),
+]
 REACHED = ("late", "in time")
 
 
 @sweep(at=["slow"], params=CASES, schedules=["lifo"], budget=60, fork=False)
 async def test_a_slow_rig_is_told_so_when_it_is_due(
-    world: World, deadline: Deadline, share: float
+    world: World, deadline: Deadline, share: float, recheck_s: float
 ) -> None:
     """Some of the instants, the youngest task first."""
-    await talking(world, deadline=deadline, share=share)
+    await talking(world, deadline=deadline, share=share, recheck_s=recheck_s)
 
 
 @pytest.mark.sweep
 @sweep(at=["slow"], params=CASES, schedules=["fifo"], sometimes=REACHED, fork=False, jobs=2)
 async def test_every_deadline_and_a_rig_that_grows_slow(
-    world: World, deadline: Deadline, share: float
+    world: World, deadline: Deadline, share: float, recheck_s: float
 ) -> None:
     """Just inside each of them, and just outside, from every instant on."""
-    await talking(world, deadline=deadline, share=share, reach=REACHED)
+    await talking(world, deadline=deadline, share=share, recheck_s=recheck_s, reach=REACHED)
 
 
 @pytest.mark.sweep
