@@ -101,6 +101,9 @@ class TlsReceiver(Receiver):
             if held is not None:
                 return held
         while True:
+            # OpenSSL keeps the room that it has once needed, for as long as the connection is
+            # there: a thousand rigs that flood would take a gigabyte.
+            self.slow_down()
             received = await super().receive(deadline)
             if received is None:
                 return None

@@ -15,6 +15,7 @@ import trio
 import trustme
 from trio.testing import MockClock, memory_stream_pair
 
+from cfw.wire.receiver import MIN_READ_BYTES
 from cfw.wire.tls import TlsReceiver, open_receiver
 
 #: What one record carries, at most.
@@ -236,3 +237,22 @@ async def test_a_frame_costs_a_read_of_the_socket_and_one_of_tls_for_each_record
                 await trio.testing.wait_all_tasks_blocked()
                 await peer.send.send_all(peer.records(bytes(30_000)))
             assert reads == ["socket", "tls", "tls"]
+
+
+async def test_a_rig_that_floods_over_tls_is_read_in_small_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is read at once stays with OpenSSL, for each connection."""
+    asked: list[int] = []
+    readv = os.readv
+
+    def counted(fd: int, spaces: Sequence[memoryview]) -> int:
+        asked.append(len(spaces[0]))
+        return readv(fd, spaces)
+
+    payload = os.urandom(500_000)
+    async with over_sockets() as (receiver, peer), trio.open_nursery() as nursery:
+        monkeypatch.setattr("os.readv", counted)
+        nursery.start_soon(peer.send.send_all, peer.records(payload))
+        assert await received(receiver, len(payload)) == payload
+    assert set(asked) == {MIN_READ_BYTES}
