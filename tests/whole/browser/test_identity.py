@@ -14,7 +14,7 @@ from tests.patience import PATIENCE_S
 from tests.unit.admin.served import served
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.sight import borders, judge, prefer, resize, sticks_out
-from tests.whole.browser.test_pages import admin
+from tests.whole.browser.test_pages import admin, result
 from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import Worker, running
 
@@ -59,6 +59,7 @@ async def test_a_person_signs_in_watches_and_films(visit: Visit, files: dict[str
         assert "The token is not one of its own" in await page.text("#result")
         await film(page, RIGS)
         await page.until(FILMED)
+        await result(page)
         await page.goto(admin(worker.addresses))
         await page.until("document.querySelector('#connection').textContent === 'Connected'")
         await page.until("document.querySelector('#ended-rows .user')")
@@ -82,6 +83,7 @@ async def test_a_person_films_under_any_name_of_the_page(
         await page.type("#session", "s-1")
         await film(page, RIGS)
         await page.until(FILMED)
+        await result(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -22,6 +22,7 @@ from PIL import Image
 import cfw
 from tests.serving import serving_at_terminal
 from tests.whole.browser.chromium import Page, open_page, running_chromium
+from tests.whole.browser.test_pages import result
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminal")
 
@@ -107,14 +108,8 @@ async def films(page: Page, link: str) -> dict[str, str]:
     await page.until("document.querySelector('#preview').videoWidth > 0")
     await page.run("document.querySelector('#duration').value = '1'")
     await page.click("#go")
-    # Amber when the machine was too busy for every picture; each that was sent is confirmed.
-    await page.until(
-        "['good', 'warn'].includes(document.querySelector('#result').dataset.kind)"
-    )
-    names = "[...document.querySelectorAll('#result dt')]"
-    facts: dict[str, str] = await page.run(
-        f"Object.fromEntries({names}.map(dt => [dt.textContent, dt.nextSibling.textContent]))"
-    )
+    kind, facts = await result(page)
+    assert kind in {"good", "warn"}
     return facts
 
 
