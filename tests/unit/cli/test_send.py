@@ -433,6 +433,7 @@ async def test_without_retry_a_loss_is_the_end() -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.timeout(240)  # its leads alone may take more than a test is given
 async def test_it_starts_when_it_is_told_to() -> None:
     """And says how well the instant is known; frames of a pipe that come before it pass by."""
     async with _worker() as (worker, url):

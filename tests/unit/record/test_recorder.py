@@ -114,11 +114,11 @@ async def test_a_feed_that_was_lost_cuts_what_runs_and_is_joined_again(tmp_path:
     _, heard = await recorded(
         tmp_path, [first, *rest[:2], lost], [first, *rest[3:]], captures=2
     )
-    (_, one, why), (_, other, lacking) = heard.ends
-    assert (one, other) == ("cut", "cut")
-    assert why is not None
-    assert "code 1008 (too slow)" in why
+    # Each has a thread of its own, so either may end first.
+    assert [state for _, state, _ in heard.ends] == ["cut", "cut"]
+    lacking, why = sorted(str(why) for *_, why in heard.ends)
     assert lacking == "frames 1 to 3 are missing"
+    assert "code 1008 (too slow)" in why
     assert (heard.connections, len(heard.reasons)) == (2, 1)
 
 

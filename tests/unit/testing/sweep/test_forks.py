@@ -24,7 +24,10 @@ from cfw.testing.sweep._libc import gather_pages
 from cfw.testing.sweep.tally import Tally
 from cfw.testing.sweep.work import Answer, Work
 
-pytestmark = pytest.mark.skipif(bool(forks.obstacle()), reason=forks.obstacle())
+pytestmark = [
+    pytest.mark.skipif(bool(forks.obstacle()), reason=forks.obstacle()),
+    pytest.mark.timeout(300),  # several sweeps are one test here, and all of it is computed
+]
 
 
 @pytest.fixture

@@ -30,6 +30,9 @@ from cfw.testing.sweep.schedule import (
     schedule_text,
 )
 
+#: A promise about chances takes hundreds of runs to see, and all of it is computed.
+pytestmark = pytest.mark.timeout(300)
+
 
 def starters(width: int, seen: list[tuple[int, ...]]) -> Scenario:
     """A scenario whose children start in one batch and note their order."""
