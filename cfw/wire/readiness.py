@@ -205,10 +205,13 @@ class _Watch(trio.abc.Instrument):
             self._epoll.unregister(fd)
         if not self._readers:
             _WATCH.set(None)
-            with suppress(KeyError):  # Trio takes away one that has raised
-                trio.lowlevel.remove_instrument(self)
-            self._moderation.stop()
+            self._be_asked_no_more()
             self._scope.cancel()
+
+    def _be_asked_no_more(self) -> None:
+        with suppress(KeyError):  # Trio takes away one that has raised
+            trio.lowlevel.remove_instrument(self)
+        self._moderation.stop()
 
     def after_io_wait(self, timeout: float) -> None:
         """Wake whose bytes have come."""
@@ -221,15 +224,19 @@ class _Watch(trio.abc.Instrument):
         self._has_looked = True
 
     async def _run(self) -> None:
-        with self._epoll as epoll, self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.alarms.run)
-                await self._wait_and_look(epoll.fileno())
-                with armed(epoll.fileno()) as is_armed:
-                    if is_armed:
-                        await self._is_asked_no_more.wait()
-                while True:
+        try:
+            with self._epoll as epoll, self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.alarms.run)
                     await self._wait_and_look(epoll.fileno())
+                    with armed(epoll.fileno()) as is_armed:
+                        if is_armed:
+                            await self._is_asked_no_more.wait()
+                    while True:
+                        await self._wait_and_look(epoll.fileno())
+        finally:
+            # The run may end while sockets are watched.
+            self._be_asked_no_more()
 
     async def _wait_and_look(self, fd: int) -> None:
         await trio.lowlevel.wait_readable(fd)
@@ -239,12 +246,12 @@ class _Watch(trio.abc.Instrument):
 
     def _look(self) -> None:
         ready = self._epoll.poll(0, _AT_ONCE)
-        if ready:
-            self._moderation.note(len(self._readers))
         for fd, events in ready:
             readiness = self._readers.get(fd)
             if readiness is not None:
                 readiness.note_event(has_ended=events != select.EPOLLIN)
+        if ready:
+            self._moderation.note(len(self._readers))
 
 
 _WATCH: Final = trio.lowlevel.RunVar[_Watch | None]("cfw.wire.readiness", None)

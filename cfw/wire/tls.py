@@ -71,8 +71,8 @@ async def _tell(stream: trio.SSLStream[Any], fault: ssl.SSLError) -> None:
 class TlsReceiver(Receiver):
     """The receiving half of a transport under TLS: all that has come, of as many records.
 
-    What OpenSSL answers by itself, as to a peer that asks for new keys, goes out with what is
-    sent next, which is soon enough (RFC 8446, 4.6.3).
+    What OpenSSL answers by itself, as to a peer that asks for new keys, goes out before the
+    next read: who asks without end is read no faster than it reads.
 
     Args:
         stream: behind its handshake; nobody else receives from it.
@@ -80,7 +80,9 @@ class TlsReceiver(Receiver):
 
     def __init__(self, stream: trio.SSLStream[Any]) -> None:
         super().__init__(stream.transport_stream)
+        self._stream = stream
         self._tls: Any = stream._ssl_object
+        self._outgoing: ssl.MemoryBIO = stream._outgoing
         self._incoming: ssl.MemoryBIO = stream._incoming
         # Something may be decrypted without receiving: what came behind the request, or what
         # a read has left as there was no room for more.
@@ -101,6 +103,8 @@ class TlsReceiver(Receiver):
             if held is not None:
                 return held
         while True:
+            if self._outgoing.pending:
+                await self._send_answers(deadline)
             # OpenSSL keeps the room that it has once needed, for as long as the connection is
             # there: a thousand rigs that flood would take a gigabyte.
             self.slow_down()
@@ -115,8 +119,17 @@ class TlsReceiver(Receiver):
             if data is not None:
                 return data
             # The beginning of a record is nothing yet, and all that there was.
-            if trio.current_time() >= deadline:
+            if self.is_woken or self.is_called or trio.current_time() >= deadline:
                 return None
+
+    async def _send_answers(self, deadline: float) -> None:
+        """Send what OpenSSL says by itself, until an instant of Trio's clock, or until woken.
+
+        A peer that does not read it by then cannot be told anything any more.
+        """
+        with self.wait(deadline):
+            # Trio sends whatever there is around each call, and lets one sender at a time.
+            await self._stream._retry(bool)
 
     def _decrypt(self) -> memoryview | None:
         """All that can be; empty at the end, None when a record is not whole yet."""

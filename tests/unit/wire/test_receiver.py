@@ -392,3 +392,21 @@ async def test_a_rig_that_was_waited_for_does_not_flood(
         is_empty = True
         await receiver.receive()
     assert asked == [MIN_READ_BYTES, 2 * MIN_READ_BYTES, 4 * MIN_READ_BYTES, MIN_READ_BYTES]
+
+
+@pytest.mark.parametrize("waits", [0, 1])
+def test_a_run_may_end_while_a_socket_is_watched(
+    caplog: pytest.LogCaptureFixture, waits: int
+) -> None:
+    """Nobody looks any more at what is closed by then, before and behind its first bytes."""
+
+    async def leave() -> None:
+        with connected() as (receiver, peer):
+            await receiver.receive(trio.current_time())
+            for _ in range(waits):
+                peer.send(b".")
+                assert await receiver.receive() == b"."
+                await receiver.receive(trio.current_time() + 0.01)
+
+    trio.run(leave)
+    assert caplog.text == ""

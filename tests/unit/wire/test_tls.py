@@ -13,10 +13,11 @@ from functools import cache
 import pytest
 import trio
 import trustme
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair
 
-from cfw.wire.receiver import MIN_READ_BYTES
+from cfw.wire.receiver import MIN_READ_BYTES, Receiver
 from cfw.wire.tls import TlsReceiver, open_receiver
+from tests.patience import PATIENCE_S
 
 #: What one record carries, at most.
 RECORD_BYTES = 16_384
@@ -163,6 +164,58 @@ async def test_a_wait_ends_when_woken_and_nothing_is_lost() -> None:
         receiver.is_woken = False
         await peer.send.send_all(record[7:])
         assert bytes(await receiver.receive() or b"") == b"whole"
+
+
+async def test_who_is_woken_waits_for_no_record_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a peer whose bytes come to nothing would be read for as long as it sends them."""
+    async with over_sockets() as (receiver, peer):
+        assert await receiver.receive(trio.current_time()) is None
+        record = peer.records(b"whole")
+        given: list[int] = []
+
+        async def piece(self: Receiver, deadline: float) -> bytes:
+            await trio.lowlevel.checkpoint()
+            given.append(len(given))
+            if len(given) == 2:
+                self.wake()
+            return record[given[-1] :][:1]
+
+        with monkeypatch.context() as planted:
+            planted.setattr(Receiver, "receive", piece)
+            assert await receiver.receive() is None
+        assert given == [0, 1]
+        receiver.is_woken = False
+        await peer.send.send_all(record[2:])
+        assert bytes(await receiver.receive() or b"") == b"whole"
+
+
+async def test_what_openssl_answers_goes_out_before_the_next_read() -> None:
+    """A peer that asked for new keys, or was refused others, may wait for that."""
+    async with over_sockets() as (receiver, peer), trio.open_nursery() as nursery:
+        assert await receiver.receive(trio.current_time()) is None
+        receiver._outgoing.write(b"answer")
+        nursery.start_soon(receiver.receive)
+        assert isinstance(peer.send, trio.SocketStream)
+        with trio.fail_after(PATIENCE_S):
+            assert (await peer.send.receive_some()).endswith(b"answer")  # behind tickets
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_does_not_read_answers_gets_no_more_time_by_that(
+    autojump_clock: MockClock,
+) -> None:
+    """The wait for its bytes ends at its instant, and when woken."""
+    async with connected(*memory_stream_pair()) as (receiver, _):
+        assert await receiver.receive(trio.current_time()) is None
+        receiver._stream.transport_stream, peer = lockstep_stream_pair()
+        async with peer, receiver._stream.transport_stream:
+            receiver._outgoing.write(b"answer")
+            until = trio.current_time() + 5
+            assert await receiver.receive(until) is None
+            assert trio.current_time() == until
+            receiver._outgoing.write(b"answer")
+            receiver.wake()
+            assert await receiver.receive() is None
 
 
 async def test_what_finds_no_room_is_given_by_the_next_read() -> None:
