@@ -6,11 +6,12 @@ types         mypy, strict, on the code and its tests
 tests         everything but the long suites, on the Python that runs nox
 pure          the light tests of what is compiled, and the conformance cases, on the pure code
 conformance   the Autobahn cases against the wire
-hostile       overload, faults and attackers, with the table of what was measured; a long form
-              with CFW_HOSTILE_LONG=1
+faults        overload, faults and attackers, but for what `hostile` has to measure in quiet
 
 Not part of a plain `nox`, but of what .github/workflows run:
 
+hostile       all of these, and how late others are served meanwhile, with the table of what was
+              measured; a long form with CFW_HOSTILE_LONG=1
 sweep         all byte cuts and cancellation sweeps, of a connection and of what stands beside
               it, with their table (CFW_SWEEP_ALL_ORDERS=1: batch orders that take minutes more)
 fuzz          the property tests with many examples (CFW_FUZZ_EXAMPLES, default 2000)
@@ -38,7 +39,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "pure", "conformance", "hostile"]
+nox.options.sessions = ["lint", "types", "tests", "pure", "conformance", "faults"]
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 #: A Python that is not there is skipped, and said to be.
@@ -64,6 +65,8 @@ SWEEPS = (
 ELSEWHERE = "tests/sweep_elsewhere"
 #: Projects whose own test suites are swept there, too.
 SUITES = ("anyio", "tricycle", "trio-websocket")
+#: The cases of the WebSocket protocol.
+AUTOBAHN = ("-m", "conformance", "tests/unit/wire/test_conformance.py")
 #: Where what is marked as hostile is.
 HOSTILE = ("tests/whole/hostile", "tests/unit/valkey")
 #: Tests of what is compiled where cfw is installed.
@@ -151,7 +154,7 @@ def pure(session: nox.Session) -> None:
     """What is compiled has pure code beside it, which passes the same tests."""
     plugins = ("-p", "tests.pure")
     run(session, "pytest", *plugins, *PARALLEL, *QUICK, *COMPILED, *session.posargs)
-    run(session, "pytest", *plugins, "-m", "conformance", *PATIENT, *session.posargs)
+    run(session, "pytest", *plugins, *AUTOBAHN, *PATIENT, *session.posargs)
 
 
 @nox.session(python=OTHERS)
@@ -164,7 +167,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def conformance(session: nox.Session) -> None:
     """Autobahn sections 1 to 7, 9 and 10 over real sockets."""
-    run(session, "pytest", "-m", "conformance", *PATIENT, *session.posargs)
+    run(session, "pytest", *AUTOBAHN, *PATIENT, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -175,13 +178,17 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
-def hostile(session: nox.Session) -> None:
-    """Attackers, overload and faults against a worker in a process of its own.
-
-    Who is held to how late something may be has both cores to itself.
-    """
-    beside, alone = ("-m", "hostile and not alone"), ("-m", "hostile and alone")
+def faults(session: nox.Session) -> None:
+    """Attackers, overload and faults against a worker in a process of its own."""
+    beside = ("-m", "hostile and not alone")
     run(session, "pytest", *WAITING, *beside, *PATIENT, *HOSTILE, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def hostile(session: nox.Session) -> None:
+    """All of these; who is held to how late something may be has both cores to itself."""
+    faults(session)
+    alone = ("-m", "hostile and alone")
     run(session, "pytest", *alone, *PATIENT, *HOSTILE, *session.posargs)
 
 
