@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -59,13 +60,25 @@ class Verdict:
 
 def recordings(folder: Path) -> list[Path]:
     """The finished recordings in a folder and below, by name."""
-    found = (path.parent for path in folder.rglob(CAPTURE_JSON))
-    return sorted(path for path in found if not path.name.endswith(PART))
+    return sorted(path for path, files in _folders(folder) if CAPTURE_JSON in (files or ()))
 
 
 def unfinished(folder: Path) -> list[Path]:
     """What recorders have not finished in a folder and below."""
-    return sorted(path for path in folder.rglob(f"*{PART}") if path.is_dir())
+    return sorted(path for path, files in _folders(folder) if files is None)
+
+
+def _folders(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
+    """A folder and all below, with their files; None of and nothing below what is unfinished.
+
+    Recorders may be at work: what is renamed or goes away meanwhile is passed by.
+    """
+    for name, below, files in os.walk(folder):
+        path = Path(name)
+        is_unfinished = path.name.endswith(PART)
+        if is_unfinished:
+            below.clear()
+        yield path, None if is_unfinished else files
 
 
 def verify(path: Path, receipts: Mapping[str, Receipt] | None = None) -> Verdict:

@@ -12,6 +12,7 @@ import sys
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy
@@ -28,6 +29,8 @@ from cfw.recording import (
     NotARecording,
     Receipt,
     UnfinishedError,
+    recordings,
+    unfinished,
     verify,
     verify_all,
 )
@@ -463,3 +466,23 @@ def test_the_opened_message_is_kept_to_the_letter(tmp_path: Path) -> None:
     writer = CaptureWriter(tmp_path, ("x",), odd, ("jpeg",))
     written = writer.finish(closed((), "c:1"))
     assert cfw.recording.open(written.path).opened == odd
+
+
+@pytest.mark.parametrize("gone", ["s-1.part/jpeg", "s-2", "s-3/whole/jpeg"])
+def test_what_goes_away_while_recordings_are_looked_for_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """A recorder at work renames and removes what is not finished; the rest is found."""
+    for name in ("s-1.part/jpeg", "s-2/other", "s-3/whole/jpeg"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "s-3/whole/capture.json").touch()
+    scandir = os.scandir
+
+    def vanishing(path: Any) -> Any:
+        if Path(path) == tmp_path / gone:
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert recordings(tmp_path) == [tmp_path / "s-3/whole"]
+    assert unfinished(tmp_path) == [tmp_path / "s-1.part"]
