@@ -19,9 +19,14 @@ MIN_READ_BYTES: Final = 64 * 1024
 #: So many such rigs are read in one pass of the event loop: the frames of a pass are handed on
 #: before they are out of the caches. Measured with 4 to 1 000 rigs; 2 and 8 are no better.
 TURNS: Final = 4
-#: What all that wait for a turn may be sent in one round, so that the last of a thousand waits
-#: no longer for its own than a slow sink takes for this: a second at 30 kB in 100 us.
-ROUND_BYTES: Final = 256 * 1024 * 1024
+#: In which all that wait for a turn have had one: so the last of a thousand waits no longer,
+#: whatever the sink costs. What is read at once is as much as that allows: with 1 000 rigs a
+#: frame of 30 kB costs twice as much in reads of 256 KiB as in reads of 1 MiB.
+ROUND_S: Final = 1.0
+#: Bytes a second that are taken in turns, until that was measured: 30 kB in 100 us.
+FIRST_RATE: Final = 256 * 1024 * 1024
+#: For how long that is measured: some hundred turns.
+RATE_SAMPLE_S: Final = 0.1
 
 
 class _Space(threading.local):
@@ -44,6 +49,8 @@ class _Turns:
     def __init__(self) -> None:
         self._waiting = trio.lowlevel.ParkingLot()
         self._idle = trio.lowlevel.ParkingLot()
+        self._rate = float(FIRST_RATE)
+        self._begin_sample()
         trio.lowlevel.spawn_system_task(self._give)
 
     async def wait(self) -> int:
@@ -54,15 +61,28 @@ class _Turns:
         """
         self._idle.unpark()
         await self._waiting.park()
-        return max(MIN_READ_BYTES, ROUND_BYTES // (1 + len(self._waiting)))
+        return max(MIN_READ_BYTES, int(self._rate * ROUND_S) // (1 + len(self._waiting)))
+
+    def note(self, count: int) -> None:
+        """So many bytes were received in a turn."""
+        self._taken += count
 
     async def _give(self) -> None:
         while True:
             if not self._waiting:
                 await self._idle.park()
+                self._begin_sample()
             # Meanwhile the forwarders of the last turn hand its frames on.
             await trio.lowlevel.checkpoint()
+            took_s = trio.current_time() - self._began
+            if took_s >= RATE_SAMPLE_S:
+                self._rate = self._taken / took_s
+                self._begin_sample()
             self._waiting.unpark(count=TURNS)
+
+    def _begin_sample(self) -> None:
+        self._taken = 0
+        self._began = trio.current_time()
 
 
 _TURNS: Final = trio.lowlevel.RunVar[_Turns]("cfw.wire.receiver")
@@ -153,21 +173,31 @@ class Receiver:
             with self.wait(deadline):
                 data = await self._transport.receive_some(MIN_READ_BYTES)
             return data
-        size = self._read_bytes
-        if size > MIN_READ_BYTES:
-            # In a scope all the same: among a thousand, a turn takes long to come. What has
-            # come by the deadline is received then: it is not the rig that is late.
-            began = trio.current_time()
-            with self.wait(deadline):
-                size = min(size, await _turns().wait())
-            self.held_s += trio.current_time() - began
+        if self._read_bytes > MIN_READ_BYTES:
+            data = await self._receive_in_turn(self._socket, deadline)
         elif self._readiness.may_read:
             await trio.lowlevel.checkpoint()
+            data = self._receive_nowait(self._socket, self._read_bytes)
         else:
-            return await self._wait_and_receive(self._socket, deadline)
-        data = self._receive_nowait(self._socket, size)
+            data = None
         if data is None:
             data = await self._wait_and_receive(self._socket, deadline)
+        return data
+
+    async def _receive_in_turn(
+        self, socket: trio.socket.SocketType, deadline: float
+    ) -> Bytes | None:
+        """Receive what is there, when it is this one's turn; None if nothing is."""
+        turns, size = _turns(), self._read_bytes
+        # In a scope all the same: among a thousand, a turn takes long to come. What has come
+        # by the deadline is received then: it is not the rig that is late.
+        began = trio.current_time()
+        with self.wait(deadline):
+            size = min(size, await turns.wait())
+        self.held_s += trio.current_time() - began
+        data = self._receive_nowait(socket, size)
+        if data is not None:
+            turns.note(len(data))
         return data
 
     async def _wait_and_receive(

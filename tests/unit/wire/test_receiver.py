@@ -15,7 +15,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from cfw.wire import arming, moderation
 from cfw.wire._pure import Bytes
-from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, TURNS, Receiver
+from cfw.wire.receiver import MAX_READ_BYTES, MIN_READ_BYTES, ROUND_S, TURNS, Receiver
 
 
 @pytest.fixture(autouse=True, params=["armed once", "armed each time", "gathered"])
@@ -298,31 +298,60 @@ async def test_a_few_of_those_that_flood_are_read_in_one_pass(
     assert max(by_pass.values()) == min(rigs, TURNS)
 
 
-async def test_a_round_of_turns_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The more wait for a turn, the less each gets in it; one alone gets all it can take."""
-    monkeypatch.setattr("cfw.wire.receiver.ROUND_BYTES", 40 * MIN_READ_BYTES)
+RIGS = 40
+
+
+@pytest.mark.parametrize("turn_bytes", [MIN_READ_BYTES, 2 * MIN_READ_BYTES, MAX_READ_BYTES])
+async def test_a_round_of_turns_takes_no_longer_the_dearer_the_sink(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock, turn_bytes: int
+) -> None:
+    """Each gets as much in its turn as lets the others have theirs in a second, and no less."""
+    #: What the sink takes a second: a round of such turns.
+    rate = (RIGS - TURNS) * turn_bytes / ROUND_S
     asked: dict[int, list[int]] = {}
+    held_s: list[float] = []
 
     def readv(number: int, spaces: tuple[memoryview]) -> int:
-        asked.setdefault(number, []).append(len(spaces[0]))
-        return len(spaces[0])
+        size = len(spaces[0])
+        asked.setdefault(number, []).append(size)
+        mock_clock.jump(size / rate)
+        return size
 
     async def read(receiver: Receiver) -> None:
-        while len(asked.get(numbers[receiver], ())) < 20:
+        for _ in range(30):
+            receiver.held_s = 0.0
             await receiver.receive()
+            held_s.append(receiver.held_s)
 
     with contextlib.ExitStack() as stack:
-        receivers = [stack.enter_context(connected())[0] for _ in range(40)]
-        numbers = {each: each._socket.fileno() for each in receivers if each._socket}
+        receivers = [stack.enter_context(connected())[0] for _ in range(RIGS)]
         monkeypatch.setattr("os.readv", readv)
-        await read(receivers[0])
         async with trio.open_nursery() as nursery:
-            for receiver in receivers[1:]:
+            for receiver in receivers:
                 nursery.start_soon(read, receiver)
         monkeypatch.undo()
-    assert asked.pop(numbers[receivers[0]])[-1] == MAX_READ_BYTES
-    # Of 39, some 35 wait while one has its turn.
-    assert max(max(sizes[:10]) for sizes in asked.values()) <= 2 * MIN_READ_BYTES
+    settled = {size for sizes in asked.values() for size in sizes[15:25]}
+    assert 0.85 * turn_bytes <= min(settled) <= max(settled) <= 1.3 * turn_bytes
+    assert max(held_s[15 * RIGS : 25 * RIGS]) < 1.3 * ROUND_S
+
+
+async def test_one_that_floods_alone_is_read_all_it_can_take(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    """However little a second that is."""
+    asked: list[int] = []
+
+    def readv(_: int, spaces: tuple[memoryview]) -> int:
+        asked.append(len(spaces[0]))
+        mock_clock.jump(len(spaces[0]) / (2 * MAX_READ_BYTES))
+        return asked[-1]
+
+    with connected() as (receiver, _):
+        monkeypatch.setattr("os.readv", readv)
+        for _ in range(10):
+            await receiver.receive()
+        monkeypatch.undo()
+    assert asked[-1] == MAX_READ_BYTES
 
 
 @pytest.mark.parametrize("how", ["woken", "late"])
