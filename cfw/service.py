@@ -427,7 +427,7 @@ def _overdue(state: Active, event: Tick, now_ingest: int) -> DomainError | None:
             observed=came,
             limit=pending.byte_length,
         )
-    if now_ingest >= state.idle_until:
+    if now_ingest >= state.meta_at + terms.idle_ns:
         return ProtocolViolation(
             f"no frame_meta for {times.idle_s:g} s (idle_s); send frames or capture.close",
             seq=state.frames + 1,
@@ -509,9 +509,10 @@ def next_deadline(state: State) -> int | None:
     recheck_at, check_until = terms.recheck_at, terms.check_until
     if check_until is not None and check_until > recheck_at:
         recheck_at = check_until  # one check at a time
-    due = min(terms.duration_until, state.idle_until, recheck_at)
-    if (pending_until := state.pending_until) is not None and pending_until < due:
-        due = pending_until
+    # Called for each frame, so it asks no property.
+    due = min(terms.duration_until, state.meta_at + terms.idle_ns, recheck_at)
+    if state.pending is not None:
+        due = min(due, state.meta_at + terms.meta_to_bytes_ns)
     if terms.grace_until is not None and terms.grace_until < due:
         due = terms.grace_until
     return due

@@ -167,16 +167,6 @@ class Active:
         """Frames accepted so far."""
         return 0 if self.last is None else self.last.seq
 
-    @property
-    def pending_until(self) -> int | None:
-        """When the bytes that are awaited are late; None when none are."""
-        return None if self.pending is None else self.meta_at + self.terms.meta_to_bytes_ns
-
-    @property
-    def idle_until(self) -> int:
-        """When the next metadata is late."""
-        return self.meta_at + self.terms.idle_ns
-
 
 @attrs.frozen
 class Ending:

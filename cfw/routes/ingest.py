@@ -20,11 +20,13 @@ class IngestClock:
     """
 
     def __init__(self, wall_clock: Callable[[], int]) -> None:
-        self.epoch_ns = wall_clock() - round(trio.current_time() * NS_PER_S)
+        # As `trio.current_time`, which looks for the clock each time: once for each frame.
+        self._trio_now = trio.lowlevel.current_clock().current_time
+        self.epoch_ns = wall_clock() - round(self._trio_now() * NS_PER_S)
 
     def now(self) -> int:
         """Ingest time now, nanoseconds since 1970 UTC."""
-        return self.epoch_ns + round(trio.current_time() * NS_PER_S)
+        return self.epoch_ns + round(self._trio_now() * NS_PER_S)
 
     def trio_time(self, instant: int) -> float:
         """An ingest time by Trio's clock, in seconds; may fall short by a nanosecond."""

@@ -65,6 +65,8 @@ class WebSocket:
         self._decoder = decoder
         self._receiver = open_receiver(transport)
         self._nursery = nursery
+        # As `trio.current_time`, which looks for the clock each time: once for each frame.
+        self._now = trio.lowlevel.current_clock().current_time
         self._is_eof = False
         self._is_closing = False
         self._fault: WireError | None = None
@@ -131,7 +133,7 @@ class WebSocket:
         decoder, stream, receiver = self._decoder, self._stream, self._receiver
         patience = self._patience
         receiver.is_woken = False
-        now = trio.current_time()
+        now = self._now()
         self._message_until = now + self._left_s
         try:
             while True:
@@ -145,11 +147,13 @@ class WebSocket:
                         break
                     wait_until = patience.wait_until(deadline, now)
                 received: int | None = None
-                if not stream.has_control:  # else left by a peer that takes no pong
+                has_control = stream.has_control
+                if not has_control:  # else left by a peer that takes no pong
                     received = await self._decode(wait_until)
                     if decoder.control:
                         stream.put_control(decoder.control)
-                if stream.has_control:
+                        has_control = stream.has_control
+                if has_control:
                     with receiver.wait(wait_until):
                         await stream.wait_control_read()
                 held_s = receiver.held_s - held_s
@@ -161,7 +165,7 @@ class WebSocket:
                     if is_overdue:  # counted, though it is taken
                         patience.is_over(deadline, now, received, was_held=held_s > 0)
                     break
-                now = trio.current_time()
+                now = self._now()
                 self._time_message(now)
                 deadline = min(until, self._message_until, self._pong_until)
                 if now >= deadline and patience.is_over(

@@ -106,8 +106,12 @@ class Readiness:
     def note_event(self, *, has_ended: bool) -> None:
         """The kernel says that bytes have come, or the end of them."""
         self.may_read = True
-        self._has_ended = self._has_ended or has_ended
-        self.wake()
+        if has_ended:
+            self._has_ended = True
+        task = self._task
+        if task is not None:  # as `wake`, without the call: this is on the way of each frame
+            self._task = None
+            trio.lowlevel.reschedule(task)
 
     def ring(self, alarms: _Alarms, now: float) -> None:
         """The alarm has gone off."""

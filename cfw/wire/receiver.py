@@ -168,20 +168,39 @@ class Receiver:
 
         Cancellation: safe; at least one checkpoint, and none behind a byte that was received.
         """
-        if self._socket is None:
-            data: Bytes | None = None
-            with self.wait(deadline):
-                data = await self._transport.receive_some(MIN_READ_BYTES)
-            return data
+        if (socket := self._socket) is None:
+            return await self._receive_some(deadline)
         if self._read_bytes > MIN_READ_BYTES:
-            data = await self._receive_in_turn(self._socket, deadline)
+            data = await self._receive_in_turn(socket, deadline)
         elif self._readiness.may_read:
             await trio.lowlevel.checkpoint()
-            data = self._receive_nowait(self._socket, self._read_bytes)
+            data = self._receive_nowait(socket, MIN_READ_BYTES)
         else:
             data = None
-        if data is None:
-            data = await self._wait_and_receive(self._socket, deadline)
+        if data is not None:
+            return data
+        self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
+        if self._is_disturbed():
+            await trio.lowlevel.checkpoint()
+        else:
+            # In this function and no other: a frame that comes alone is received here.
+            while True:
+                await self._readiness.wait(deadline)
+                if self.is_woken:
+                    return None
+                data = self._receive_nowait(socket, MIN_READ_BYTES)
+                if data is not None:
+                    return data
+                if self.is_called or trio.current_time() >= deadline:
+                    break
+        # When the process was stopped until behind the deadline, one look is left.
+        return None if self.is_woken else self._receive_nowait(socket, MIN_READ_BYTES)
+
+    async def _receive_some(self, deadline: float) -> Bytes | None:
+        """The same from a transport that is no socket."""
+        data: Bytes | None = None
+        with self.wait(deadline):
+            data = await self._transport.receive_some(MIN_READ_BYTES)
         return data
 
     async def _receive_in_turn(
@@ -199,23 +218,6 @@ class Receiver:
         if data is not None:
             turns.note(len(data))
         return data
-
-    async def _wait_and_receive(
-        self, socket: trio.socket.SocketType, deadline: float
-    ) -> Bytes | None:
-        """Receive what comes; the socket was found empty."""
-        size = self._read_bytes = MIN_READ_BYTES  # it has sent no more than was read
-        is_over = self._is_disturbed()
-        if is_over:
-            await trio.lowlevel.checkpoint()
-        while True:
-            if not is_over:
-                await self._readiness.wait(deadline)
-                # When the process was stopped until behind the deadline, one look is left.
-                is_over = self._is_disturbed() or trio.current_time() >= deadline
-            data = None if self.is_woken else self._receive_nowait(socket, size)
-            if data is not None or is_over:
-                return data
 
     def _is_disturbed(self) -> bool:
         return self.is_woken or self.is_called
