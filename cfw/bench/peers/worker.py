@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -168,5 +169,9 @@ def run_stalled(buffer_bytes: int, announce: Callable[[int], None]) -> None:
 
 
 def _run(main: Callable[..., Awaitable[None]], *args: object) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # errors
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(40),  # errors
+        # What it prints on standard output is read when it was asked for something.
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     trio.run(main, *args)

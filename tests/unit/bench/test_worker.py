@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from cfw.bench.peers.checks import Consumer
@@ -20,3 +23,16 @@ async def test_a_sink_that_notes_delays_takes_frames_as_the_sink_does(url: str) 
         async with sink.capture(opened) as plain, stamped.capture(opened) as noted:
             for kind in (BatchSink, PromptSink):
                 assert isinstance(noted, kind) == isinstance(plain, kind)
+
+
+def test_what_a_measured_worker_logs_is_not_among_its_answers() -> None:
+    """Those are read when it is asked: one that had aborted many captures stood still."""
+    logs = (
+        "import structlog\n"
+        "from cfw.bench.peers.worker import _run\n"
+        "async def main(): structlog.get_logger().error('said')\n"
+        "_run(main)"
+    )
+    ran = subprocess.run([sys.executable, "-c", logs], capture_output=True, text=True)
+    assert "said" in ran.stderr
+    assert ran.stdout == ""
