@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -22,15 +22,18 @@ async def watch_stalls(metrics: Metrics) -> None:
         metrics.stalls.observe(trio.current_time() - due)
 
 
-def observe_delay(delays: Histogram, epoch_ns: int, frames: Sequence[Frame]) -> None:
+def observe_delay(
+    delays: Histogram, epoch_ns: int, trio_now: Callable[[], float], frames: Sequence[Frame]
+) -> None:
     """Count how long each frame took to its sink; called for all of them, so it is kept short.
 
     Args:
         delays: where it is counted.
         epoch_ns: ingest time when Trio's clock was at 0.
+        trio_now: seconds by that clock.
         frames: those that the sink has taken just now, at least one.
     """
-    now = trio.current_time()
+    now = trio_now()
     ingest_ns, count = frames[0].ingest_ns, 0
     for frame in frames:
         if frame.ingest_ns != ingest_ns:

@@ -101,7 +101,7 @@ class Capture:
         self._opened_ns = clock.now()
         self.buffer = buffer = ForwardBuffer(services.limits)
         delays = services.metrics.ingest_to_sink
-        buffer.on_taken = partial(observe_delay, delays, clock.epoch_ns)
+        buffer.on_taken = partial(observe_delay, delays, clock.epoch_ns, clock.trio_now)
         self._filling = Filling(services, buffer, self.log)
         self._rig_clock = RigClock()
         self._rig_clock.note(opened.timestamp, self._opened_ns)

@@ -17,16 +17,16 @@ class IngestClock:
 
     Attributes:
         epoch_ns: ingest time when Trio's clock was at 0.
+        trio_now: seconds by Trio's clock, without looking for the clock each time.
     """
 
     def __init__(self, wall_clock: Callable[[], int]) -> None:
-        # As `trio.current_time`, which looks for the clock each time: once for each frame.
-        self._trio_now = trio.lowlevel.current_clock().current_time
-        self.epoch_ns = wall_clock() - round(self._trio_now() * NS_PER_S)
+        self.trio_now = trio.lowlevel.current_clock().current_time
+        self.epoch_ns = wall_clock() - round(self.trio_now() * NS_PER_S)
 
     def now(self) -> int:
         """Ingest time now, nanoseconds since 1970 UTC."""
-        return self.epoch_ns + round(self._trio_now() * NS_PER_S)
+        return self.epoch_ns + round(self.trio_now() * NS_PER_S)
 
     def trio_time(self, instant: int) -> float:
         """An ingest time by Trio's clock, in seconds; may fall short by a nanosecond."""

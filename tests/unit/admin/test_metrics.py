@@ -244,6 +244,7 @@ async def test_each_frame_of_a_batch_has_its_own_delay(autojump_clock: MockClock
     observe_delay(
         delays,
         epoch_ns,
+        trio.current_time,
         [Frame(make_meta(1), b"", START_NS + round(at_s * 1e9)) for at_s in read_at],
     )
     assert [delays.counts[bisect_left(BUCKETS_S, late)] for late in (0.75, 0.1)] == [3, 1]
