@@ -48,6 +48,9 @@ nox.options.error_on_missing_interpreters = False
 #: Where everything is installed, with which all sessions but `pythons` run.
 ENVIRONMENT = Path(".nox", "dev").resolve()
 PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
+#: Python may keep what it has compiled, whatever the environment says: the tests start a
+#: thousand interpreters, each of which would compile cfw.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 #: Two files of tests at a time; one file has its fixtures to itself.
 PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: As many as keep two cores busy where tests wait for processes and clocks.
@@ -94,13 +97,14 @@ OTHERS = [version for version in ("3.11", "3.12", "3.13", "3.14") if version != 
 def install(session: nox.Session) -> None:
     """Make the one environment that all sessions share; once for each run of nox.
 
-    One for each session would be installed eight times over.
+    One for each session would be installed eight times over. Of what is installed a small part
+    is imported, and compiled then.
     """
     if not PYTHON.exists():
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
     if not _installed:
-        pip = (str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check")
-        session.run(*pip, "-e", ".[dev]", external=True)
+        pip = (str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install")
+        session.run(*pip, "-q", "--no-compile", "-e", ".[dev]", external=True)
         _installed.append(True)
 
 
@@ -110,7 +114,7 @@ def run(
     """Run a Python module in the shared environment, whose commands are found first."""
     install(session)
     path = os.pathsep.join((str(PYTHON.parent), os.environ.get("PATH", os.defpath)))
-    env = {"PATH": path, **(env or {})}
+    env = {"PATH": path, **BYTECODE, **(env or {})}
     session.run(str(PYTHON), "-m", module, *args, env=env, external=True)
 
 
