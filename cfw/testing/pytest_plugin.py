@@ -141,6 +141,7 @@ def pytest_configure(config: pytest.Config) -> None:
         replay=replay,
         budget=budget if isinstance(budget, int) else None,
         jobs=config.getoption("--sweep-jobs"),
+        beside=getattr(config, "workerinput", {}).get("workercount", 1),
         stop_after=config.getoption("--sweep-stop-after"),
         cover=package or "",
         debug=bool(config.getoption("usepdb", False)),

@@ -13,7 +13,7 @@ from cfw.testing.sweep.checkpoint import Checkpoint
 from cfw.testing.sweep.config import Config
 from cfw.testing.sweep.dry import Dry
 from cfw.testing.sweep.errors import SweepError
-from cfw.testing.sweep.forks import obstacle, pays, perform_all
+from cfw.testing.sweep.forks import obstacle, pays, perform_all, walkers
 from cfw.testing.sweep.jobs import apart, in_order
 from cfw.testing.sweep.report import Report
 from cfw.testing.sweep.schedule import schedule_text
@@ -46,12 +46,14 @@ class Answers:
         is_forked = config.fork and pays(work, step_s)
         if is_forked and (why := obstacle()):
             report.unforked, is_forked = why, False
-        if is_forked and config.jobs == 1:
+        if not is_forked:
+            yield from in_order(work, partial(perform, config), config.jobs or 1)
+            return
+        jobs = walkers(len(work)) if config.jobs is None else config.jobs
+        if jobs == 1:
             yield from perform_all(config, step_s, work)
-        elif is_forked:
-            yield from apart(work, partial(perform_all, config, step_s), config.jobs)
         else:
-            yield from in_order(work, partial(perform, config), config.jobs)
+            yield from apart(work, partial(perform_all, config, step_s), jobs)
 
     def kept(self, work: Sequence[Work], step_s: float) -> Generator[Answer, None, None]:
         """Answers that a checkpoint has, then those of the rest, which it is given."""

@@ -27,7 +27,7 @@ class Config:
     stop_after: int
     orders: int
     budget: int | None
-    jobs: int
+    jobs: int | None
     fork: bool = True
     # Whether a name in `at` that never comes is a failure.
     strict: bool = True
@@ -70,7 +70,8 @@ class SweepOptions(TypedDict, total=False):
         orders: runs the exhaustive schedule may take for each parameter set; the
             fault it is at by then gets its orders finished. 5000 by default.
         budget: points to run at most, evenly spread; None for all.
-        jobs: processes. 1 by default.
+        jobs: processes that share the points. None, the default, for as many as there are
+            processors where points are forked, and for this one alone where they are not.
         fork: whether points of a long scenario go on from a process that was forked at their
             instant, where the platform can. True by default; the report is the same.
         seed: of `World.random` and of the global `random` module. 0 by default.
@@ -89,7 +90,7 @@ class SweepOptions(TypedDict, total=False):
     stop_after: int
     orders: int
     budget: int | None
-    jobs: int
+    jobs: int | None
     fork: bool
     seed: int
     name: str | None
@@ -111,7 +112,7 @@ def make_config(
     stop_after: int = 3,
     orders: int = 5000,
     budget: int | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     fork: bool = True,
     seed: int = 0,
 ) -> Config:
@@ -133,7 +134,7 @@ def make_config(
     if not schedules or not params:
         raise ValueError("a sweep needs at least one schedule and one parameter set")
     for value, what in ((stop_after, "stop_after"), (orders, "orders"), (jobs, "jobs")):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{what} must be at least 1, not {value}")
     if budget is not None and budget < 1:
         raise ValueError(f"budget must be at least 1, not {budget}")

@@ -41,6 +41,9 @@ from cfw.testing.sweep.work import Answer, Work, answered, perform
 #: that either process then writes to. Measured on a small virtual machine, with 50 MB in use.
 FORK_S = 0.006
 
+#: Points for which a process more is worth its start, and its own walk to all of them.
+_SHARE = 64
+
 _TASKS, _DESCRIPTORS = "/proc/self/task", "/proc/self/fd"
 
 #: How a forked process ends: what it had to do is answered, or all is over.
@@ -82,6 +85,20 @@ def pays(work: Sequence[Work], step_s: float) -> bool:
         step_s: seconds that a step of the scenario takes.
     """
     return any(_pays(stretch, step_s) for stretch in _stretches(work, 0))
+
+
+def walkers(points: int) -> int:
+    """How many processes share the points of a sweep that does not say so itself.
+
+    What they print would be mixed, so it is one where that is shown at once.
+
+    Args:
+        points: of the sweep.
+    """
+    now = options.current
+    if now.live:
+        return 1
+    return max(1, min(len(os.sched_getaffinity(0)) // now.beside, points // _SHARE))
 
 
 def perform_all(

@@ -69,6 +69,7 @@ def apart(work: Sequence[W], perform: Perform[W, A], jobs: int) -> Generator[A, 
     jobs = min(jobs, len(chunks))
     readers: list[Connection] = []
     processes: list[BaseProcess] = []
+    is_over = False
     try:
         for job in range(jobs):
             reader, writer = context.Pipe(duplex=False)
@@ -93,10 +94,11 @@ def apart(work: Sequence[W], perform: Perform[W, A], jobs: int) -> Generator[A, 
                 raise problem
             if problem:
                 raise SweepError(f"a sweep process failed:\n{problem}")
+        is_over = True
     finally:
         for reader in readers:
             reader.close()
-        for process in processes:
+        for process in () if is_over else processes:
             process.terminate()
         for process in processes:
             process.join()

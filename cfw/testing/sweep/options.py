@@ -19,6 +19,8 @@ class Options:
         replay: a token: run this point only. None runs the sweep.
         budget: points a sweep may run at most. None leaves it to the sweep.
         jobs: processes. None leaves it to the sweep.
+        beside: how many processes sweep at the same time, this one included: they share the
+            processors.
         stop_after: roots of failure after which a sweep stops. None leaves it to the sweep.
         cover: a package: count which of its awaits are cut. Empty for none.
         debug: whether a failure is raised from what the scenario raised, for a debugger.
@@ -38,6 +40,7 @@ class Options:
     replay: str | None = None
     budget: int | None = None
     jobs: int | None = None
+    beside: int = 1
     stop_after: int | None = None
     cover: str = ""
     debug: bool = False

@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 import trio
 
-from cfw.testing.sweep import Report, SweepError, SweepFailure, World, forks, grid, run_sweep
+from cfw.testing.sweep import (
+    Report,
+    SweepError,
+    SweepFailure,
+    World,
+    forks,
+    grid,
+    options,
+    run_sweep,
+)
 from cfw.testing.sweep._libc import gather_pages
 from cfw.testing.sweep.tally import Tally
 from cfw.testing.sweep.work import Answer, Work
@@ -171,12 +180,69 @@ def test_the_way_to_the_points_is_gone_once() -> None:
                 sum(range(5000))
                 await trio.lowlevel.checkpoint()
 
-    report = run_sweep(long, at="scope", schedules=["fifo"], budget=200)
+    report = run_sweep(long, at="scope", schedules=["fifo"], budget=200, jobs=1)
     assert report.forked == report.ran == 200
     dry = 2 * 1000
     # Every point by itself would have gone half of the way on average.
     assert rounds.value - dry < 1000 + 2 * 200
     assert "forked 200" in report.row()
+
+
+@pytest.fixture
+def three_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever machine this is, and whoever tests beside; and few points are enough."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(options, "current", options.Options())
+    monkeypatch.setattr(forks, "_SHARE", 5)
+
+
+@pytest.mark.usefixtures("always", "three_processors")
+@pytest.mark.parametrize(("settings", "number"), [({}, 3), ({"jobs": 1}, 1), ({"jobs": 2}, 2)])
+def test_each_processor_walks_for_itself(settings: dict[str, Any], number: int) -> None:
+    """As many processes as there are, unless the sweep says how many."""
+    begun = Shared()
+
+    async def program(world: World) -> None:
+        begun.add()
+        with trio.CancelScope() as scope, world.expose("scope", scope):
+            for _ in range(50):
+                await trio.sleep(1)
+
+    report = run_sweep(program, at="scope", schedules=["fifo"], **settings)
+    assert report.forked == report.ran > 5 * 16
+    dry = 2
+    assert begun.value == dry + number
+
+
+@pytest.mark.usefixtures("always", "three_processors")
+@pytest.mark.parametrize("bug", ["", "raises", "keeps"])
+def test_the_report_is_that_of_one_process(bug: str) -> None:
+    """In the order of the points, whoever was done first; also one that stops early."""
+    one, all_ = (
+        account(
+            scenario=partial(work, bug=bug, steps=20),
+            at=["scope", "nurseries"],
+            schedules=["lifo"],
+            name="work",
+            **more,
+        )
+        for more in ({"jobs": 1}, {})
+    )
+    assert one == all_
+    assert bool(one["failures"]) == bool(bug)
+
+
+def test_processors_are_shared_with_those_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few points are for one process, and so is what is printed as it comes."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(options, "current", options.Options())
+    shares = [forks.walkers(points) for points in (0, 63, 64, 127, 128, 10_000)]
+    assert shares == [1, 1, 1, 1, 2, 8]
+    for beside, share in ((2, 4), (3, 2), (8, 1), (9, 1)):
+        monkeypatch.setattr(options, "current", options.Options(beside=beside))
+        assert forks.walkers(10_000) == share
+    monkeypatch.setattr(options, "current", options.Options(live=True))
+    assert forks.walkers(10_000) == 1
 
 
 def test_a_short_scenario_does_not_fork() -> None:

@@ -115,6 +115,17 @@ def test_budget_and_jobs(run_pytest: RunPytest) -> None:
     assert "sampled (budget of 3)" in output
 
 
+def test_processes_of_pytest_share_the_processors(
+    run_pytest: RunPytest, tmp_path: Path
+) -> None:
+    """Under `pytest -n 2` a sweep counts on half of them."""
+    (tmp_path / "test_it.py").write_text(
+        "from cfw.testing.sweep import options\n\n"
+        "def test_beside():\n    assert options.current.beside == 2\n"
+    )
+    assert "1 passed" in run_pytest("-p", "xdist.plugin", "-n", "2")
+
+
 def test_stale_and_unreadable_tokens(run_pytest: RunPytest) -> None:
     """A token of code that changed is an error; text that is no token stops pytest."""
     output = run_pytest("-k", "bad")
