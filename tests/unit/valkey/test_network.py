@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import pytest
 import trio
 import trustme
@@ -25,10 +26,11 @@ from cfw.valkey import (
     set_session,
 )
 from schemas import ErrorCode, FeedClose
+from tests.patience import PATIENCE_S
 from tests.unit.valkey.servers import Servers, alone
 from tests.unit.valkey.test_feed import joined
 from tests.unit.valkey.test_sink import PICTURES, capture, check_stream
-from tests.whole.smoke.worker import running
+from tests.whole.smoke.worker import Worker, running
 
 VALKEY_MD = (Path(cfw.__file__).parent / "sinks/VALKEY.md").read_text("utf-8")
 
@@ -154,6 +156,15 @@ async def with_replica(folder: Path) -> AsyncIterator[tuple[Servers, Servers]]:
         yield primary, replica
 
 
+async def wait_forwarded(worker: Worker, frames: int) -> None:
+    """Wait until the worker knows that so many are acknowledged."""
+    told = f"cfw_forwarded_frames_total {frames}.0\n"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        with trio.fail_after(PATIENCE_S):
+            while told not in (await client.get(f"{worker.addresses.admin}/metrics")).text:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+
+
 @pytest.mark.parametrize("loses", [False, True])
 async def test_a_failover(
     tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch, loses: bool
@@ -180,6 +191,8 @@ async def test_a_failover(
                         await replica.wait_for_frames(prefix, "cap-1", count)
                         replica.client().replicaof("NO", "ONE")
                     if count == 5:
+                        # Who reads no answer before the switch asks again behind it.
+                        await wait_forwarded(worker, count)
                         address.switch(replica.nodes[0].port)
                     await trio.sleep(0.1)
 
