@@ -24,6 +24,8 @@ A = TypeVar("A")
 
 #: Items per message: few messages, and still all processes busy to the end.
 CHUNK = 16
+#: For a process that has told all its answers to end: a scenario may have left it a thread.
+END_S = 5.0
 
 #: Does items in their order, and yields each answer as soon as it is there.
 Perform = Callable[[Sequence[W]], Iterable[A]]
@@ -98,7 +100,10 @@ def apart(work: Sequence[W], perform: Perform[W, A], jobs: int) -> Generator[A, 
     finally:
         for reader in readers:
             reader.close()
-        for process in () if is_over else processes:
+        for process in processes:
+            if is_over:
+                # By itself, for killed it takes the account of its children's CPU time with it.
+                process.join(END_S)
             process.terminate()
         for process in processes:
             process.join()

@@ -6,8 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
+
+from cfw.testing.sweep import jobs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 
@@ -39,3 +43,17 @@ def test_no_process_of_a_sweep_outlives_its_parent() -> None:
         process.send_signal(signal.SIGKILL)
         # All that the two still say; it ends when both are gone.
         assert process.stdout.read() == b""
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_does_not_end_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever threads what it ran has left behind."""
+    monkeypatch.setattr(jobs, "END_S", 0.1)
+
+    def perform(items: Sequence[int]) -> Iterator[int]:
+        threading.Thread(target=threading.Event().wait).start()
+        yield from items
+
+    assert list(jobs.apart(range(32), perform, 2)) == [*range(32)]
