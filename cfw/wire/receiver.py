@@ -21,7 +21,7 @@ MIN_READ_BYTES: Final = 64 * 1024
 TURNS: Final = 4
 #: In which all that wait for a turn have had one: so the last of a thousand waits no longer,
 #: whatever the sink costs. What is read at once is as much as that allows: with 1 000 rigs a
-#: frame of 30 kB costs twice as much in reads of 256 KiB as in reads of 1 MiB.
+#: frame of 30 kB costs 1.6 times as much in reads of 256 KiB as in reads of 1 MiB.
 ROUND_S: Final = 1.0
 #: Bytes a second that are taken in turns, until that was measured: 30 kB in 100 us.
 FIRST_RATE: Final = 256 * 1024 * 1024

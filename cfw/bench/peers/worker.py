@@ -47,7 +47,7 @@ class _StampedBatches(_StampedCapture):
 
     def __init__(self, inner: CaptureSink, consumer: Consumer) -> None:
         super().__init__(inner, consumer)
-        # Once, for it takes as long as a tenth of what a frame does.
+        # Once, for it takes a twentieth of what a frame costs with `valkey:`.
         assert isinstance(inner, BatchSink)
         self._send_many = inner.send_many
 

@@ -338,12 +338,12 @@ async def test_a_round_of_turns_takes_no_longer_the_dearer_the_sink(
 async def test_one_that_floods_alone_is_read_all_it_can_take(
     monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
-    """However little a second that is."""
+    """Where as much is taken within a second."""
     asked: list[int] = []
 
     def readv(_: int, spaces: tuple[memoryview]) -> int:
         asked.append(len(spaces[0]))
-        mock_clock.jump(len(spaces[0]) / (2 * MAX_READ_BYTES))
+        mock_clock.jump(len(spaces[0]) / (MAX_READ_BYTES / ROUND_S))
         return asked[-1]
 
     with connected() as (receiver, _):
