@@ -60,12 +60,16 @@ class LivePace(trio.abc.Instrument):
             if not self._viewers:
                 self._look_away()
 
-    async def rest(self) -> None:
-        """Let captures have the loop. Cancellation: a checkpoint unless there is no rest."""
+    def look(self) -> None:
+        """Called after each frame, or before: every now and then it looks at the loop."""
         if not self._is_looking and self._clock() >= self._look_again:
             self._is_looking = True
             self._since, self._slept_s = self._clock(), 0.0
             trio.lowlevel.add_instrument(self)
+
+    async def rest(self) -> None:
+        """Let captures have the loop. Cancellation: a checkpoint unless there is no rest."""
+        self.look()
         if self.rest_s:
             await trio.sleep(self.rest_s)
 

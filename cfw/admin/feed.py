@@ -4,9 +4,10 @@ Text `capture.opened`, then for each frame text `capture.frame` and one binary m
 the JPEG, then text `capture.close` or `capture.abort`. `?capture_id=` narrows it to one
 capture; `?mode=lossless` (the default) gives every frame and makes captures wait for the
 reader, `?mode=live` gives the newest frame of each and never does: while the worker is busy
-it gives fewer frames, down to one a second (see `_pace`). With `&frames=asked` it gives only
-those that the reader asks for, with text `{"ask": ["CAPTURE_ID", ...]}`: one of each capture,
-the newest or the next, so that a page gets what is looked at, as fast as it can show it.
+it gives fewer frames, down to one a second (see `_pace`).
+
+With `&frames=asked` a live reader gets only frames that it asks for, the newest of each capture
+in one binary message (see `_rounds`, and schemas/PROTOCOL.md).
 
 It closes with 1001 when the worker stops, and with 1008, saying why, when the request is
 wrong or a lossless reader was too slow.
@@ -14,8 +15,7 @@ wrong or a lossless reader was too slow.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import cast, get_args
@@ -25,6 +25,7 @@ import structlog
 import trio
 
 from cfw.admin._pace import LivePace
+from cfw.admin._rounds import ALLOWED, Rounds, packed
 from cfw.http.messages import Answer, Handler, Opening, Request, Upgrade, problem
 from cfw.sinks.hub import FeedItem, Hub, Mode, SubscriberTooSlow, Subscription
 from cfw.state import Frame
@@ -97,8 +98,10 @@ async def _serve(
                 end = _End(1008, subscription)
             else:
                 live = pace if params.get("mode") == "live" else None
-                asked = subscription if params.get("frames") == "asked" else None
-                end = await _run(ws, subscription, live, asked, send_stall_s)
+                rounds = None
+                if params.get("frames") == "asked":
+                    rounds = Rounds(subscription, pace)
+                end = await _run(ws, rounds or subscription, live, rounds, send_stall_s)
             await ws.close(end.code, _fit(end.reason), linger_s=end.linger_s)
 
 
@@ -136,9 +139,9 @@ def _problem(mode: str, capture_id: str | None, frames: str) -> str | None:
 
 async def _run(
     ws: WebSocket,
-    subscription: Subscription,
+    items: AsyncIterable[FeedItem | list[Frame]],
     live: LivePace | None,
-    asked: Subscription | None,
+    rounds: Rounds | None,
     send_stall_s: float,
 ) -> _End:
     """Tell the reader and listen to it, until one of them has an end."""
@@ -151,15 +154,15 @@ async def _run(
 
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, partial(_listen, ws, asked))
-            await run(partial(_tell, ws, subscription, live, send_stall_s))
+            nursery.start_soon(run, partial(_listen, ws, rounds))
+            await run(partial(_tell, ws, items, live, send_stall_s))
     except Exception:
         # The reader learns that it was not its fault, and nothing else.
         _log.exception("admin.failed")
     return end
 
 
-async def _listen(ws: WebSocket, asked: Subscription | None) -> _End:
+async def _listen(ws: WebSocket, rounds: Rounds | None) -> _End:
     """Notice when the reader leaves or does nothing but send.
 
     What it sends is what it asks for, or is ignored where frames come unasked.
@@ -169,8 +172,8 @@ async def _listen(ws: WebSocket, asked: Subscription | None) -> _End:
             heard, until = ws.frames_received, trio.current_time() + TALK_S
             while trio.current_time() < until:
                 said = await ws.receive_batch(until=until)
-                if asked is not None and not all(_ask(asked, message) for message in said):
-                    return _End(1008, 'say {"ask": ["CAPTURE_ID", ...]} and nothing else')
+                if rounds is not None and not all(map(rounds.hear, said)):
+                    return _End(1008, ALLOWED)
                 if ws.frames_received - heard > MAX_TALK_FRAMES:
                     text = f"over {MAX_TALK_FRAMES} frames within {TALK_S:g} s; a feed is read"
                     return _End(1008, text)
@@ -182,26 +185,16 @@ async def _listen(ws: WebSocket, asked: Subscription | None) -> _End:
         return _End(exc.close_code, exc.detail)
 
 
-def _ask(subscription: Subscription, message: str | bytes) -> bool:
-    """Do what the reader says; False when that is none of what it may say."""
-    try:
-        said = json.loads(message)
-    except (ValueError, RecursionError):
-        return False
-    ids = said.get("ask") if isinstance(said, dict) else None
-    if not isinstance(ids, list) or not all(type(each) is str for each in ids):
-        return False
-    subscription.ask(ids)
-    return True
-
-
 async def _tell(
-    ws: WebSocket, subscription: Subscription, live: LivePace | None, send_stall_s: float
+    ws: WebSocket,
+    items: AsyncIterable[FeedItem | list[Frame]],
+    live: LivePace | None,
+    send_stall_s: float,
 ) -> _End:
     """Send the feed for as long as there is one and it is read."""
     try:
         with nullcontext() if live is None else live.viewer():
-            async for item in subscription:
+            async for item in items:
                 with trio.fail_after(send_stall_s):
                     await _send(ws, item)
                 if live is not None and isinstance(item, Frame):
@@ -214,12 +207,14 @@ async def _tell(
     return _End(1001, "the worker is shutting down")
 
 
-async def _send(ws: WebSocket, item: FeedItem) -> None:
+async def _send(ws: WebSocket, item: FeedItem | list[Frame]) -> None:
     if isinstance(item, Frame):
         await ws.send_text(to_json(item.feed_message()))
         await ws.send_bytes(item.data)
-    else:
+    elif not isinstance(item, list):
         await ws.send_text(to_json(item))
+    elif item:
+        await ws.send_bytes(packed(item))
 
 
 def _fit(reason: str) -> str:

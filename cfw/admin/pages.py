@@ -54,6 +54,7 @@ _FILES = (
     "chart.js",
     "connection.js",
     "copy.js",
+    "decode.js",
     "ended.css",
     "ended.js",
     "feed.js",

@@ -22,6 +22,7 @@ import trio
 import cfw.admin.serve as module
 from cfw.admin import AdminServer, loopback_only, serve_admin
 from cfw.admin._pace import LivePace
+from cfw.admin._rounds import packed
 from cfw.limits import Limits
 from cfw.routes.registry import Registry
 from cfw.sinks.hub import Hub
@@ -32,7 +33,7 @@ from tests.sweep.peers import Rig, WatchedStream
 from tests.unit.admin.served import make_app
 from tests.unit.sinks.items import close, frame, opened
 from tests.unit.wire.peer import close as close_frame
-from tests.unit.wire.peer import split_frames
+from tests.unit.wire.peer import split_frames, text
 
 FAULTS = ("listener", "stop", "room", "connection", "eof", "reset", "hang", "mute", "faults")
 #: Any of these may take a connection away in the middle of a word.
@@ -56,9 +57,10 @@ _UPGRADE = (
     f"{_HTTP}Connection: Upgrade\r\nUpgrade: websocket\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
+_ASK = text('{"ask": ["cap"], "frames": 9, "every_s": 0.01}')
 #: What a reader says, one word each `PACE_S`; nothing is a pause, longer than the capture.
 _PAUSE = ("",) * 6
-SAID: dict[str, tuple[str, ...]] = {
+SAID: dict[str, tuple[str | bytes, ...]] = {
     "asks twice": (
         f"GET /info {_HTTP}\r\n",
         f"POST /signin {_HTTP}Connection: close\r\nContent-Length: 4\r\n\r\nto",
@@ -68,8 +70,10 @@ SAID: dict[str, tuple[str, ...]] = {
     "stream": ("GET /captures/cap/stre", f"am.mjpg {_HTTP}\r\n"),
     "lossless": ("GET /fe", f"ed {_UPGRADE}", *_PAUSE),
     "live": ("GET /fe", f"ed?mode=live {_UPGRADE}", *_PAUSE),
+    # Once there is a capture to ask for.
+    "asked": ("GET /fe", f"ed?mode=live&frames=asked {_UPGRADE}", "", _ASK, *_PAUSE),
 }
-FEEDS = ("lossless", "live")
+FEEDS = ("lossless", "live", "asked")
 
 
 class Door(trio.abc.Listener[trio.abc.Stream]):
@@ -245,7 +249,7 @@ def prepare(world: World, reads: str) -> Seen:
     """A listener in memory, and who is about to speak to it."""
     hub = Hub()
     ours, theirs = stream_pair(WINDOW_BYTES)
-    words = [word.encode() for word in SAID[reads]]
+    words = [word.encode() if isinstance(word, str) else word for word in SAID[reads]]
     if reads in FEEDS:
         words.append(close_frame(1000))
     watched = WatchedStream(world.faults(ours, "connection"))
@@ -410,7 +414,10 @@ def check_feed(seen: Seen, heard: bytes) -> None:
     messages = [data for first, data in told if first != _CLOSE]
     there = [to_json(opened()).encode()]
     for each in FRAMES:
-        there += [to_json(each.feed_message()).encode(), each.data]
+        if seen.reads == "asked":
+            there.append(packed([each]))
+        else:
+            there += [to_json(each.feed_message()).encode(), each.data]
     there.append(to_json(close(frames=len(FRAMES))).encode())
     if seen.reads == "lossless":
         assert messages == there[-len(messages) :] or messages == there[: len(messages)]
@@ -423,7 +430,7 @@ def check_feed(seen: Seen, heard: bytes) -> None:
         assert not rest
         has_left = seen.reader.said == len(seen.reader.writes)
         assert codes == [1000 if has_left else 1011], codes  # or no pong came
-        assert seen.reads == "live" or messages == there
+        assert seen.reads != "lossless" or messages == there
 
 
 def check_answers(seen: Seen, heard: bytes) -> None:

@@ -120,7 +120,7 @@ export class Acts {
 
   #save({ jpeg, rig, captureId, seq }) {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(jpeg);
+    link.href = URL.createObjectURL(new Blob([jpeg], { type: "image/jpeg" }));
     const parts = [rig.user_id, rig.session_id ?? "", captureId, seq];
     link.download = `${parts.join("_").replace(/[^\p{L}\p{N}._-]+/gu, "-")}.jpg`;
     link.click();

@@ -6,8 +6,10 @@ import { Tile } from "./tile.js";
 
 /** How long the tile of an ended capture stays, unless its rig begins another before. */
 const LINGER_MS = 8_000;
-/** How often tiles that could show a frame are looked for. */
-const ASK_MS = 33;
+/** Frames are asked for that will do for so long, */
+const AHEAD_MS = 1_500;
+/** and again in this time, so that there is no gap. */
+const ASK_MS = 500;
 
 const byText = (word) => (a, b) => word(a).localeCompare(word(b), undefined, { numeric: true });
 const user = byText((tile) => tile.rig?.user_id ?? "");
@@ -42,7 +44,8 @@ export class Cards {
   #ask;
   #cards = new Map();
   #arrivals = 0;
-  #isWaiting = false;
+  #isAsking = false;
+  #isDrawing = false;
   #pace = new Pace();
   #only = null;
   #view = { words: "", state: "all", order: "arrival" };
@@ -52,7 +55,8 @@ export class Cards {
         const card = this.#cards.get(target.dataset.captureId);
         if (card?.element === target) card.isOnScreen = isIntersecting;
       }
-      this.#schedule();
+      this.#askSoon();
+      this.#draw();
     },
     { rootMargin: "50px" },
   );
@@ -62,12 +66,14 @@ export class Cards {
 
   /**
    * @param {HTMLElement} grid where tiles stand.
-   * @param {(captureIds: string[]) => void} ask asks the worker for a frame of each.
+   * @param {(captureIds: string[], frames: number, everyS: number) => boolean} ask asks the
+   *   worker for so many frames of each; false while it cannot be asked.
    */
   constructor(grid, ask) {
     this.#grid = grid;
     this.#ask = ask;
-    setInterval(() => this.#askForFrames(), ASK_MS);
+    setInterval(() => this.askForFrames(), ASK_MS);
+    document.addEventListener("visibilitychange", () => this.askForFrames());
   }
 
   get length() {
@@ -95,6 +101,12 @@ export class Cards {
   /** Of all tiles only this one is looked at; null for those in view. */
   set only(card) {
     this.#only = card;
+    this.#askSoon();
+    // Once more, in the size that it will have.
+    requestAnimationFrame(() => {
+      card?.showAgain?.();
+      this.#draw();
+    });
   }
 
   /** @param {{words: string, state: string, order: string}} view which are shown, and how. */
@@ -103,22 +115,35 @@ export class Cards {
     this.#arrange();
   }
 
-  /** A feed that was just opened owes nothing. */
-  forgetAsked() {
-    for (const card of this.#cards.values()) card.isAsked = false;
+  /** Ask for frames of what is looked at, as many as can be shown. */
+  askForFrames() {
+    if (document.hidden) return;
+    const cards = [...this.#cards.values()].filter(
+      (card) => card.stage === "running" && this.#isLookedAt(card),
+    );
+    if (cards.length === 0) return;
+    // No more often than the fastest camera has a new one.
+    const fps = Math.max(...cards.map(({ opened }) => opened?.fps_target ?? 1));
+    const interval = Math.max(this.#pace.interval(cards.length), 1_000 / fps);
+    const frames = Math.ceil(AHEAD_MS / interval);
+    this.#ask(cards.map(({ captureId }) => captureId), frames, interval / 1_000);
   }
 
   /** Take one message of the feed. */
-  tell(message, jpeg) {
+  tell(message) {
     const id = message.capture_id;
     if (message.event === "capture.opened") {
       this.#card(id, message).open(message);
-    } else if (message.event === "capture.frame") {
-      this.#card(id, message).take(message, jpeg);
-      this.#schedule();
     } else {
       this.#end(id, { ...message, frames: message.frames_accepted, bytes: message.bytes_accepted });
     }
+  }
+
+  /** Take a round of frames of the feed. */
+  show(frames) {
+    this.#pace.count(this.#isDrawing);
+    for (const frame of frames) this.#cards.get(frame.captureId)?.take(frame);
+    this.#draw();
   }
 
   /** Take the worker's word on what runs, what has ended, and which rigs are expected. */
@@ -234,25 +259,27 @@ export class Cards {
     return this.#only === null ? card.isOnScreen : card === this.#only;
   }
 
-  /** Ask for one frame of each tile that can show another by now. */
-  #askForFrames() {
-    if (document.hidden) return;
-    const now = performance.now();
-    const cards = [...this.#cards.values()].filter((card) => this.#isLookedAt(card));
-    const interval = this.#pace.interval(cards.length);
-    const ready = cards.filter((card) => card.isIdle && now - card.askedAt >= interval - ASK_MS / 2);
-    if (ready.length === 0 || !this.#ask(ready.map(({ captureId }) => captureId))) return;
-    for (const card of ready) [card.isAsked, card.askedAt] = [true, now];
+  /** Something else may be looked at now. */
+  #askSoon() {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    requestAnimationFrame(() => {
+      this.#isAsking = false;
+      this.askForFrames();
+    });
   }
 
-  #schedule() {
-    if (this.#isWaiting || ![...this.#cards.values()].some(({ isFresh }) => isFresh)) return;
-    this.#isWaiting = true;
+  /** Draw what has come, all of it in one frame of the screen. */
+  async #draw() {
+    const fresh = [...this.#cards.values()].filter(({ isFresh }) => isFresh);
+    if (this.#isDrawing || fresh.length === 0) return;
+    this.#isDrawing = true;
+    const draws = await Promise.all(fresh.map((card) => card.decode()));
     requestAnimationFrame(() => {
-      this.#isWaiting = false;
-      for (const card of this.#cards.values()) {
-        if (card.isFresh) card.draw(() => this.#schedule());
-      }
+      for (const draw of draws) draw();
+      this.#isDrawing = false;
+      // What has come meanwhile.
+      this.#draw();
     });
   }
 }

@@ -11,22 +11,45 @@ const MOST_CHARACTERS = 3_500;
 const NO_WEBSOCKET = 426;
 
 /**
+ * @typedef {object} Frame
+ * @property {string} captureId
+ * @property {number} seq
+ * @property {number} delayMs from the rig's time of it to the worker's.
+ * @property {Uint8Array} jpeg
+ */
+
+/** @returns {Frame[]} what a round holds: how long its JSON is, that, and the pictures. */
+function unpack(round) {
+  let end = 4 + new DataView(round).getUint32(0);
+  const { frames } = JSON.parse(new TextDecoder().decode(new Uint8Array(round, 4, end - 4)));
+  return frames.map(({ capture_id, seq, byte_length, delay_s }) => {
+    const start = end;
+    end += byte_length;
+    // A copy: a picture that stays would keep all others of its round.
+    const jpeg = new Uint8Array(round.slice(start, end));
+    return { captureId: capture_id, seq, delayMs: delay_s * 1_000, jpeg };
+  });
+}
+
+/**
  * Read the feed until the page goes away.
  *
- * @param {(message: object, jpeg: Blob | null) => void} tell called for each message; `jpeg`
- *   is there for `capture.frame`.
+ * @param {(message: object) => void} tell called for each beginning and end of a capture.
+ * @param {(frames: Frame[]) => void} show called for each round of frames.
  * @param {(status: {state: "live" | "connecting" | "waiting", retryAt?: number,
  *   reason?: string}) => void} inform called when the connection changes.
  */
 export class Feed {
   #tell;
+  #show;
   #inform;
   #socket = null;
   #timer = 0;
   #tries = 0;
 
-  constructor(tell, inform) {
+  constructor(tell, show, inform) {
     this.#tell = tell;
+    this.#show = show;
     this.#inform = inform;
     addEventListener("online", () => this.retry());
     this.#connect();
@@ -38,22 +61,28 @@ export class Feed {
   }
 
   /**
-   * Ask for one frame of each of these captures.
+   * Ask for frames of these captures.
    *
+   * @param {string[]} captureIds
+   * @param {number} frames how many of each.
+   * @param {number} everyS seconds from one round to the next, at least.
    * @returns {boolean} false while nobody can be asked.
    */
-  ask(captureIds) {
+  ask(captureIds, frames, everyS) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    const send = (ids) => {
+      this.#socket.send(JSON.stringify({ ask: ids, frames, every_s: everyS }));
+    };
     let [ids, length] = [[], 0];
     for (const id of captureIds) {
       if (length + id.length > MOST_CHARACTERS) {
-        this.#socket.send(JSON.stringify({ ask: ids }));
+        send(ids);
         [ids, length] = [[], 0];
       }
       ids.push(id);
       length += id.length + 3;
     }
-    this.#socket.send(JSON.stringify({ ask: ids }));
+    send(ids);
     return true;
   }
 
@@ -63,7 +92,7 @@ export class Feed {
     const url = new URL(PATH, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     const socket = (this.#socket = new WebSocket(url));
-    let frame = null;
+    socket.binaryType = "arraybuffer";
     let wasOpened = false;
     socket.onopen = () => {
       this.#tries = 0;
@@ -71,13 +100,8 @@ export class Feed {
       this.#inform({ state: "live" });
     };
     socket.onmessage = ({ data }) => {
-      if (typeof data !== "string") {
-        this.#tell(frame, data);
-      } else {
-        const message = JSON.parse(data);
-        if (message.event === "capture.frame") frame = message;
-        else this.#tell(message, null);
-      }
+      if (typeof data === "string") this.#tell(JSON.parse(data));
+      else this.#show(unpack(data));
     };
     socket.onclose = ({ reason }) => {
       this.#socket = null;

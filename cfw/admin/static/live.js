@@ -1,4 +1,4 @@
-// The live page: one feed connection, and a look at the worker's counts twice a second.
+// The live page: one feed connection, and a look at the worker's counts once a second.
 
 import { Acts } from "./acts.js";
 import { Cards } from "./cards.js";
@@ -16,7 +16,7 @@ import { getInfo, getJson } from "./settings.js";
 import { View } from "./view.js";
 
 const USUAL_PATH = "/camera_feed_worker/capture";
-const POLL_MS = 500;
+const POLL_MS = 1_000;
 const SOON_MS = 50;
 const LONGEST_POLL_MS = 10_000;
 const CHART_MS = 180_000;
@@ -67,7 +67,7 @@ let wasThere = true;
 async function begin() {
   [info] = await Promise.all([getInfo(), learnCodes()]);
   if (cards === null) {
-    cards = new Cards(part("cards"), (ids) => feed?.ask(ids) ?? false);
+    cards = new Cards(part("cards"), (...what) => feed?.ask(...what) ?? false);
     view = new View(cards);
     new Acts(cards);
   }
@@ -87,10 +87,11 @@ async function look() {
   if (info === null) await begin();
   if (info.has_feed) {
     feed ??= new Feed(
-      (message, jpeg) => {
-        cards.tell(message, jpeg);
-        if (jpeg === null) pollSoon(); // a beginning or an end is shown at once
+      (message) => {
+        cards.tell(message);
+        pollSoon(); // a beginning or an end is shown at once
       },
+      (frames) => cards.show(frames),
       inform,
     );
   } else {
@@ -151,7 +152,7 @@ async function poll() {
 function inform(status) {
   const { state } = connection;
   connection.fed(status);
-  if (status.state === "live") cards.forgetAsked();
+  if (status.state === "live") cards.askForFrames();
   if (status.state === "live" && state !== "live" && failures > 0) pollSoon();
   showConnection();
 }

@@ -1,7 +1,8 @@
 // One capture, or one rig that is missing: a tile with its live picture.
 
 import { details, label, meaning } from "./codes.js";
-import { count, delay, instant, rate, seconds, size } from "./format.js";
+import { decode } from "./decode.js";
+import { count, delay, rate, seconds, size } from "./format.js";
 import { rigClock } from "./rig-clock.js";
 
 /** What frames per second are measured over. */
@@ -22,17 +23,14 @@ export class Tile {
   troubles = [];
   /** Whether it can be seen now. */
   isOnScreen = false;
-  /** Whether the worker owes it a frame, and when it was asked for the last one. */
-  isAsked = false;
-  askedAt = -Infinity;
-  /** The picture that is shown, as it came, and its number. */
+  /** The bytes of the picture that is shown, as they came, and its number. */
   jpeg = null;
   seq = 0;
   #limits;
   #parts = {};
   #samples = [];
   #next = null;
-  #isDrawing = false;
+  #surface = null;
   #isUndecodable = false;
   #delayMs = null;
   #peak = 0;
@@ -53,14 +51,9 @@ export class Tile {
     this.#fill({ buffer_frames: 0, buffer_bytes: 0 });
   }
 
-  /** Whether it wants `draw` at the next animation frame. */
+  /** Whether there is a picture to be drawn. */
   get isFresh() {
-    return this.#next !== null && !this.#isDrawing && this.isOnScreen;
-  }
-
-  /** Whether it could show another frame. */
-  get isIdle() {
-    return this.endedAt === null && this.isOnScreen && !this.isAsked && this.#next === null;
+    return this.#next !== null && this.isOnScreen;
   }
 
   get rig() {
@@ -101,12 +94,16 @@ export class Tile {
     this.#name(message);
   }
 
-  take(message, jpeg) {
-    this.isAsked = false;
-    this.#next = { jpeg, seq: message.seq };
-    const late = instant(message.timestamp_ingest) - instant(message.timestamp_frame);
+  /** There is a newer frame. */
+  take({ jpeg, seq, delayMs }) {
+    this.#next = { jpeg, seq };
     // Smoothed over about ten frames, so that it can be read.
-    this.#delayMs = this.#delayMs === null ? late : this.#delayMs + (late - this.#delayMs) / 10;
+    this.#delayMs = this.#delayMs === null ? delayMs : this.#delayMs + (delayMs - this.#delayMs) / 10;
+  }
+
+  /** Its picture is to be drawn once more. */
+  showAgain() {
+    if (this.jpeg !== null) this.#next ??= { jpeg: this.jpeg, seq: this.seq };
   }
 
   update(status, now, isDraining) {
@@ -155,33 +152,39 @@ export class Tile {
     this.#samples = [];
   }
 
-  draw(whenDone) {
+  /** Decode the newest picture; what draws it, without waiting. */
+  async decode() {
     const { jpeg, seq } = this.#next;
-    const url = URL.createObjectURL(jpeg);
     this.#next = null;
-    this.#isDrawing = true;
-    const { picture, nothing } = this.#parts;
-    const show = (isDecoded) => {
-      picture.hidden = !isDecoded;
-      nothing.hidden = isDecoded;
+    const { picture, nothing, save } = this.#parts;
+    const shown = picture.parentElement.clientWidth * devicePixelRatio;
+    const decoded = await decode(jpeg, this.opened ?? {}, shown);
+    return () => {
+      picture.hidden = decoded === null;
+      nothing.hidden = decoded !== null;
       // The worker reads no more of a picture than where it begins and ends.
       nothing.textContent = "No browser can decode the pictures of this rig";
-      this.#isUndecodable = !isDecoded;
+      this.#isUndecodable = decoded === null;
       [this.jpeg, this.seq] = [jpeg, seq];
-      this.#parts.save.disabled = false;
-      URL.revokeObjectURL(url);
-      this.#isDrawing = false;
-      whenDone();
+      save.disabled = false;
+      if (decoded !== null) this.#draw(decoded);
     };
-    picture.onload = () => show(true);
-    picture.onerror = () => show(false);
-    picture.src = url;
+  }
+
+  #draw({ image, width, height, close }) {
+    const { picture } = this.#parts;
+    if (picture.width !== width || picture.height !== height) {
+      [picture.width, picture.height] = [width, height];
+    }
+    this.#surface ??= picture.getContext("2d", { alpha: false });
+    this.#surface.drawImage(image, 0, 0, width, height);
+    close();
   }
 
   #name({ user_id, session_id }) {
     this.#parts.user.textContent = user_id;
     this.#parts.session.textContent = session_id;
-    this.#parts.picture.alt = `Live picture of ${this.name}`;
+    this.#parts.picture.setAttribute("aria-label", `Live picture of ${this.name}`);
     this.element.setAttribute("aria-label", this.name);
     for (const [part, word] of [["open", "Enlarge"], ["save", "Save the picture of"],
       ["copy", "Copy the ids of"], ["end", "End the capture of"]]) {

@@ -8,12 +8,13 @@ LIVE_ENDED are kept; older ones are forgotten as a whole (`forgotten` counts the
 consumer never sees half a capture. Ended captures are told first, so what a stalled consumer
 can hold is bounded by the captures that run at one time plus LIVE_ENDED.
 
-Who wants it `only_asked` gets one frame of a capture each time that it asks: the newest, or
-else the next. Captures at which nobody looks wake nobody.
+Who wants it `only_asked` asks for so many frames of a capture, and takes the newest of all that
+it has asked for at once, when it has time for them (`newest`). Their frames wake nobody.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import attrs
@@ -32,14 +33,14 @@ class _Slot:
 
     Attributes:
         subscription: whose it is.
-        is_wanted: whether a frame is to be told.
+        wanted: how many frames are to be told; infinite unless it gets what it asks for.
         lane: where the newest frame is looked up; None when no more will come.
         seen: frames of the capture that were taken, replaced, or there before.
         frame: the last frame, once no more will come.
     """
 
     subscription: Live
-    is_wanted: bool
+    wanted: float
     lane: LiveLane | None
     opened: FeedOpened | None
     seen: int
@@ -52,8 +53,7 @@ class _Slot:
         if self.opened is not None:
             item, self.opened = self.opened, None
         elif self.lane is not None:
-            item = self._newest(self.lane)
-            self.is_wanted = not self.subscription.only_asked
+            item = self.newest(self.lane)
         elif self.frame is not None:
             item, self.frame = self.frame, None
         else:
@@ -63,39 +63,44 @@ class _Slot:
     def settle(self, terminal: Terminal | None) -> None:
         """Keep what the lane holds for it, and look no more there."""
         if self.lane is not None:
-            self.frame = self._newest(self.lane) if self.is_wanted else None
+            self.frame = self.newest(self.lane) if self.wanted else None
             self.lane = None
         self.terminal = terminal
 
-    def ask(self, lane: LiveLane) -> None:
-        """Want the newest frame; those before it were never missed."""
-        if not self.is_wanted:
-            self.is_wanted = True
+    def ask(self, lane: LiveLane, frames: int) -> None:
+        """Want the newest frame, and those behind it; those before it were never missed."""
+        if not self.wanted:
             self.seen = max(self.seen, lane.frames - 1)
+        self.wanted = frames
 
-    def _newest(self, lane: LiveLane) -> Frame | None:
+    def newest(self, lane: LiveLane) -> Frame | None:
+        """Take the newest frame; None if it was taken."""
         unseen, self.seen = lane.frames - self.seen, lane.frames
-        self.dropped += max(unseen - 1, 0)
-        return lane.newest if unseen else None
+        if not unseen:
+            return None
+        self.dropped += unseen - 1
+        self.wanted -= 1
+        return lane.newest
 
     @property
     def replaced(self) -> int:
         """Frames that were wanted and that a newer one has replaced."""
-        if self.lane is None or not self.is_wanted:
+        if self.lane is None or not self.wanted:
             return self.dropped
         return self.dropped + max(self.lane.frames - self.seen - 1, 0)
 
     def is_empty(self) -> bool:
-        if self.is_wanted and self.lane is not None and self.lane.frames > self.seen:
-            return False
-        return self.opened is None and self.frame is None and self.terminal is None
+        if self.lane is None:
+            return self.opened is None and self.frame is None and self.terminal is None
+        has_frame = self.lane.frames > self.seen and not self.subscription.only_asked
+        return self.opened is None and not has_frame
 
 
 class Live(Subscription):
     """Gets the newest frame of each capture.
 
     Attributes:
-        only_asked: each time that it asks for it.
+        only_asked: where it has asked for one, and when it takes them.
     """
 
     def __init__(self, capture_id: str | None, *, only_asked: bool = False) -> None:
@@ -103,31 +108,43 @@ class Live(Subscription):
         self.only_asked = only_asked
         self._dropped = 0
         self._running: dict[LiveLane, _Slot] = {}
-        # Ordered sets of slots that are not empty.
+        # Ordered sets of slots that are not empty, and of those with frames to be told.
         self._fresh: dict[_Slot, None] = {}
         self._ended: dict[_Slot, None] = {}
+        self._asked: dict[_Slot, None] = {}
 
     @property
     def dropped(self) -> int:
         return self._dropped + sum(slot.replaced for slot in self._running.values())
 
-    def ask(self, capture_ids: Iterable[str]) -> None:
+    def has_asked(self) -> bool:
+        return bool(self._asked)
+
+    def ask(self, capture_ids: Iterable[str], frames: int = 1) -> None:
         if not self.only_asked:
-            super().ask(capture_ids)
+            super().ask(capture_ids, frames)
         wanted = frozenset(capture_ids)
         for lane, slot in self._running.items():
-            if lane.opened.capture_id not in wanted:
+            if lane.opened.capture_id in wanted:
+                slot.ask(lane, frames)
+                self._asked[slot] = None
+
+    def newest(self) -> list[Frame]:
+        frames = []
+        for slot in [*self._asked]:
+            # Nothing of a capture comes before its opened.
+            if slot.lane is None or slot.opened is not None:
                 continue
-            slot.ask(lane)
-            if not slot.is_empty():
-                self._refresh(slot)
-            else:
-                lane.up_to_date[slot] = None
+            if (frame := slot.newest(slot.lane)) is not None:
+                frames.append(frame)
+                if not slot.wanted:
+                    del self._asked[slot]
+        self.delivered += len(frames)
+        return frames
 
     def _join(self, lane: LiveLane) -> _Slot:
-        slot = self._running[lane] = _Slot(
-            self, not self.only_asked, lane, lane.opened, lane.frames
-        )
+        wanted = 0 if self.only_asked else math.inf
+        slot = self._running[lane] = _Slot(self, wanted, lane, lane.opened, lane.frames)
         self._refresh(slot)
         return slot
 
@@ -139,6 +156,7 @@ class Live(Subscription):
     def _leave_lane(self, lane: LiveLane, terminal: Terminal | None) -> None:
         """Nothing more comes of a capture; None when its end is not to be told."""
         slot = self._running.pop(lane)
+        self._asked.pop(slot, None)
         slot.settle(terminal)
         self._dropped += slot.dropped
         if not slot.is_empty():
@@ -155,7 +173,7 @@ class Live(Subscription):
             self.forgotten += 1
             self._dropped += untold[0].frame is not None
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         return bool(self._ended or self._fresh)
 
     def _take(self) -> FeedItem:
@@ -166,7 +184,7 @@ class Live(Subscription):
         assert item is not None, "a slot is listed only while it holds something"
         if slot.is_empty():
             del slots[slot]
-            if slot.lane is not None and slot.is_wanted:
+            if slot.lane is not None and not self.only_asked:
                 slot.lane.up_to_date[slot] = None
         elif slots is self._fresh:
             del slots[slot]
@@ -177,6 +195,7 @@ class Live(Subscription):
         self._running.clear()
         self._fresh.clear()
         self._ended.clear()
+        self._asked.clear()
 
 
 class LiveLane:

@@ -77,7 +77,7 @@ class Lossless(Subscription):
         for entry in self._entries:
             entry.release()
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         return bool(self._entries)
 
     def _take(self) -> FeedItem:

@@ -50,16 +50,28 @@ class Subscription(ABC):
     def __aiter__(self) -> Subscription:
         return self
 
-    def ask(self, capture_ids: Iterable[str]) -> None:
-        """Get one frame of each of these captures: the newest, or else the next that comes.
+    def has_asked(self) -> bool:
+        """Whether frames were asked for that have not been taken."""
+        return False
+
+    def ask(self, capture_ids: Iterable[str], frames: int = 1) -> None:
+        """Let `newest` give so many frames of each of these captures.
 
         Of a subscription that was made with `only_asked`. An id that no running capture has is
-        passed over, and one that was asked for already is not asked for twice.
+        passed over; of one that was asked for before, `frames` takes the place of what is left.
 
         Raises:
             TypeError: it gets frames unasked.
         """
         raise TypeError("only a subscription with only_asked=True is asked")
+
+    def newest(self) -> list[Frame]:
+        """Take the newest frame of each capture asked for, where it was not taken before.
+
+        None of a capture whose opened was not taken, or whose end has come: the last frame of
+        that is an item before its terminal, if it was asked for.
+        """
+        return []
 
     async def __anext__(self) -> FeedItem:
         """The next item, waiting for one if need be; iteration ends when the hub closes.
@@ -73,7 +85,7 @@ class Subscription(ABC):
         yield to other tasks: what is at hand is bounded, so one wake-up serves a burst.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._is_ready():
+        while not self.is_ready():
             if self._end is not None:
                 raise self._end()
             if self._wake is not None:
@@ -105,7 +117,8 @@ class Subscription(ABC):
         self._clear()
 
     @abstractmethod
-    def _is_ready(self) -> bool: ...
+    def is_ready(self) -> bool:
+        """Whether an item is at hand, so that taking it does not wait."""
 
     @abstractmethod
     def _take(self) -> FeedItem: ...

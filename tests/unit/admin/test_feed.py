@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.trio.client import ClientConnection, connect
 
 from cfw.admin import AdminServer
+from cfw.admin._rounds import packed
 from cfw.sinks.hub import LOSSLESS_ITEMS, FeedItem, Hub, SubscriberTooSlow
 from cfw.state import Frame
 from schemas import parse_feed, to_json
@@ -105,19 +106,40 @@ async def test_a_reader_that_asks_gets_what_it_asks_for() -> None:
     hub = Hub()
     async with served(hub_app(hub)) as server, feed(server, ASKED) as client:
         await until(lambda: hub.subscribers)
+        (subscription,) = hub._subscriptions
         async with hub.capture(opened("a")) as shown, hub.capture(opened("b")) as hidden:
             assert await read(client, 2) == wire(opened("a"), opened("b"))
-            await client.send('{"ask": ["a"]}')
-            with trio.fail_after(PATIENCE_S):
-                while not shown._live.up_to_date:  # noqa: ASYNC110 - it is on its way
-                    await trio.sleep(0.005)
-            await hidden.send(frame(1, "b"))
-            await shown.send(frame(1, "a"))
-            await shown.send(frame(2, "a"))
-            assert await read(client, 2) in (wire(frame(1, "a")), wire(frame(2, "a")))
+            await client.send('{"ask": ["a"], "frames": 2, "every_s": 0.01}')
+            await until(lambda: subscription.has_asked())
+            jpegs = [frame(seq, "a", os.urandom(70_000)) for seq in (1, 2, 3)]
+            for item in jpegs:
+                await hidden.send(frame(item.meta.seq, "b"))
+                await shown.send(item)
+                if item is not jpegs[2]:  # only two were asked for
+                    assert await read(client, 1) == [packed([item])]
             await hidden.finish(close("b"))
             await shown.finish(close("a"))
             assert await read(client, 2) == wire(close("b"), close("a"))
+
+
+async def test_what_is_looked_at_comes_in_one_message() -> None:
+    """Of each capture its newest frame, and the last one of a capture that ends."""
+    hub = Hub()
+    async with served(hub_app(hub)) as server, feed(server, ASKED) as client:
+        await until(lambda: hub.subscribers)
+        (subscription,) = hub._subscriptions
+        async with hub.capture(opened("a")) as first, hub.capture(opened("b")) as second:
+            assert await read(client, 2) == wire(opened("a"), opened("b"))
+            for seq in (1, 2, 3):
+                await first.send(frame(seq, "a"))
+                await second.send(frame(seq, "b"))
+            await client.send('{"ask": ["a", "b"], "frames": 2, "every_s": 60}')
+            assert await read(client, 1) == [packed([frame(3, "a"), frame(3, "b")])]
+            assert subscription.has_asked()
+            await first.send(frame(4, "a"))
+            await first.finish(close("a"))
+            assert await read(client, 2) == [packed([frame(4, "a")]), *wire(close("a"))]
+            await second.finish(close("b"))
 
 
 @pytest.mark.parametrize(
@@ -128,10 +150,11 @@ async def test_a_reader_that_asks_gets_what_it_asks_for() -> None:
         '{"ask": "a"}',
         '{"ask": [1]}',
         "{}",
+        '{"ask": [], "frames": 0}',
         b"\xff",
         "[" * 4_000,
     ],
-    ids=["no JSON", "a list", "a text", "a number", "nothing", "bytes", "deep"],
+    ids=["no JSON", "a list", "a text", "a number", "nothing", "no frames", "bytes", "deep"],
 )
 async def test_a_reader_that_says_anything_else_is_told_what_it_may(said: str | bytes) -> None:
     """Where it may say something; elsewhere it is not listened to."""
@@ -140,7 +163,11 @@ async def test_a_reader_that_says_anything_else_is_told_what_it_may(said: str | 
         async with feed(server, ASKED) as client:
             await client.send(said)
             code, reason, _ = await read_to_close(client)
-            assert (code, reason) == (1008, 'say {"ask": ["CAPTURE_ID", ...]} and nothing else')
+            assert (code, reason) == (
+                1008,
+                'say {"ask": ["CAPTURE_ID", ...]}, with "frames" from 1 to 1000 '
+                'and "every_s" from 0.01 to 60',
+            )
         async with feed(server, "?mode=live") as client:
             await client.send(said)
             await until(lambda: hub.subscribers == 1)

@@ -296,7 +296,7 @@ async def test_a_bug_below_the_application_ends_its_connection_only() -> None:
 
 async def test_a_feed_behind_a_bug_is_closed_with_1011() -> None:
     """The reader learns that it was not its fault, and nothing else."""
-    send = "async for item in subscription:"
+    send = "async for item in items:"
     broken = Change("cfw/admin/feed.py", send, f"{A_BUG}\n{send}")
     async with served(hub_app(Hub())) as server:
         with planted(broken), capture_logs() as logs:

@@ -620,7 +620,7 @@ async def test_a_capture_left_without_a_terminal_is_no_leak(mode: Mode) -> None:
 
 
 async def test_only_what_is_asked_for_is_told() -> None:
-    """Beginnings and ends come unasked; of frames one for each question, and no other."""
+    """Beginnings and ends come unasked; of frames as many as were asked for, and no other."""
     hub = Hub()
     with hub.subscribe(mode="live", only_asked=True) as subscription:
         async with running(hub, "a") as first, running(hub, "b") as second:
@@ -628,27 +628,47 @@ async def test_only_what_is_asked_for_is_told() -> None:
             for seq in range(1, 6):
                 await first.send(frame(seq, "a"))
                 await second.send(frame(seq, "b"))
-            assert not subscription._is_ready()
-            subscription.ask(["a", "nobody"])
-            subscription.ask(["a"])
-            assert await take(subscription, 1) == ["a5"]
-            assert not subscription._is_ready()
-            # There is none yet that it has not had: the next one.
-            subscription.ask(["a"])
-            assert not subscription._is_ready()
+            assert subscription.newest() == []
+            subscription.ask(["a", "nobody"], 2)
+            assert subscription.newest() == [frame(5, "a")]
+            assert subscription.newest() == []
             await first.send(frame(6, "a"))
             await second.send(frame(6, "b"))
-            assert await take(subscription, 1) == ["a6"]
-            subscription.ask(["b"])
-            await second.send(frame(7, "b"))
-            assert await take(subscription, 1) == ["b7"]
-            assert (subscription.delivered, subscription.dropped) == (3, 1)
+            assert subscription.has_asked()
+            assert subscription.newest() == [frame(6, "a")]
+            assert not subscription.has_asked()
             await first.send(frame(7, "a"))
-            assert not subscription._is_ready()
-            subscription.ask(["b"])
+            assert subscription.newest() == []
+            # The newest there is, also when it is not new; what was had is not told twice.
+            subscription.ask(["a", "b"])
+            assert subscription.newest() == [frame(7, "a"), frame(6, "b")]
+            subscription.ask(["b"], 2)
+            assert subscription.newest() == []
+            for seq in (7, 8, 9):
+                await second.send(frame(seq, "b"))
+            assert subscription.newest() == [frame(9, "b")]
+            assert (subscription.delivered, subscription.dropped) == (5, 2)
+            assert not subscription.is_ready()
+            subscription.ask(["a"])
         # What was asked for and did not come is no frame that was missed.
+        assert not subscription.has_asked()
         assert await take(subscription, 2) == ["b.", "a."]
-        assert (subscription.delivered, subscription.dropped) == (3, 1)
+        assert (subscription.delivered, subscription.dropped) == (5, 2)
+
+
+async def test_what_is_asked_for_anew_takes_the_place_of_what_is_left() -> None:
+    """A reader that asks again before all has come gets no more than it asked for last."""
+    hub = Hub()
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        async with running(hub) as capture:
+            assert await take(subscription, 1) == ["cap+"]
+            subscription.ask(["cap"], 100)
+            subscription.ask(["cap"], 2)
+            got = []
+            for seq in range(1, 5):
+                await capture.send(frame(seq))
+                got += subscription.newest()
+            assert got == [frame(1), frame(2)]
 
 
 async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -> None:
@@ -659,14 +679,17 @@ async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -
             subscription.ask(["cap"])
             await capture.send(frame(1))
             await capture.send(frame(2))
-            assert await take(subscription, 2) == ["cap+", "cap2"]
+            assert subscription.newest() == []
+            assert await take(subscription, 1) == ["cap+"]
+            assert subscription.newest() == [frame(2)]
             await capture.send(frame(3))
             subscription.ask(["cap"])
+        assert subscription.newest() == []
         assert await take(subscription, 2) == ["cap3", "cap."]
 
 
-async def test_captures_nobody_looks_at_wake_nobody() -> None:
-    """However many frames they send."""
+async def test_frames_that_are_asked_for_wake_nobody() -> None:
+    """However many there are: who asks for them takes them when it has time."""
     hub = Hub()
     got: list[str] = []
     with hub.subscribe(mode="live", only_asked=True) as subscription:
@@ -674,6 +697,7 @@ async def test_captures_nobody_looks_at_wake_nobody() -> None:
             nursery.start_soon(collect, subscription, got)
             await wait_all_tasks_blocked()
             waiting = subscription._wake
+            subscription.ask(["cap"], 1_000)
             for seq in range(1, 101):
                 await capture.send(frame(seq))
             assert subscription._wake is waiting
@@ -689,8 +713,11 @@ def test_only_what_asks_is_asked() -> None:
     with pytest.raises(ValueError, match="needs mode live"), hub.subscribe(only_asked=True):
         pass
     for mode in MODES:
-        with hub.subscribe(mode=mode) as subscription, pytest.raises(TypeError, match="asked"):
-            subscription.ask(["cap"])
+        with hub.subscribe(mode=mode) as subscription:
+            with pytest.raises(TypeError, match="asked"):
+                subscription.ask(["cap"])
+            assert not subscription.has_asked()
+            assert subscription.newest() == []
 
 
 async def test_live_viewers_who_are_behind_cost_a_capture_nothing() -> None:

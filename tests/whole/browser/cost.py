@@ -1,8 +1,9 @@
 """What the live page costs: `python -m tests.whole.browser.cost`.
 
-Rigs, worker and browser are processes of their own, and what is counted is the CPU time of
-each, so that a busy machine makes it no dearer. The worker is measured with the page open and
-without, in turns, so that both meet the same machine.
+Rigs, workers and browser are processes of their own, and what is counted is the CPU time of
+each. A worker beside a browser that is busy pays for the caches that they share, whomever the
+browser looks at. So there are two workers with as many rigs each, and the page shows one and
+the other in turns: what it costs the first is what that uses more when it is looked at.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Cost:
     Args:
         browser: all processes of it together.
         worker: the worker.
-        pictures: that the page drew in a second; 0 without a page.
+        pictures: that the page drew in a second.
     """
 
     browser: float
@@ -96,29 +97,36 @@ async def show(page: Page, url: str, tile: int) -> None:
     )
     await page.run("document.querySelector('#cards').scrollIntoView()")
     await page.run(
-        "window.drawn = 0; document.addEventListener('load',"
-        "(event) => { window.drawn += event.target.tagName === 'IMG' }, true)"
+        "window.drawn = 0; const surface = CanvasRenderingContext2D.prototype;"
+        "const draw = surface.drawImage; surface.drawImage = function (...what)"
+        "{ window.drawn++; return draw.apply(this, what) }"
     )
 
 
 async def compare(
-    devtools: str, processes: Processes, url: str, *, rounds: int, span_s: float, tile: int
+    devtools: str,
+    processes: Processes,
+    pages: tuple[str, str],
+    *,
+    rounds: int,
+    span_s: float,
+    tile: int,
 ) -> tuple[list[Cost], list[Cost]]:
-    """Without the page and with it, in turns; says what the page says of its pace."""
-    bare, shown = [], []
-    for _ in range(rounds):
-        await trio.sleep(1)
-        bare.append(await processes.cost(span_s))
-        async with open_page(devtools) as page:
-            await show(page, url, tile)
-            await trio.sleep(SETTLE_S)
-            before = await page.run("window.drawn")
-            cost = await processes.cost(span_s)
-            drawn = (await page.run("window.drawn") - before) / span_s
-            shown.append(attrs.evolve(cost, pictures=drawn))
-            click.echo(await page.text("#view-pace"), err=True)
-            await page.goto("about:blank")
-    return bare, shown
+    """With the page of the other worker and with its own, in turns; tells the page's pace."""
+    costs: tuple[list[Cost], list[Cost]] = ([], [])
+    for number in range(rounds):
+        # Whoever is first has the younger browser, so that takes turns, too.
+        for which in (0, 1) if number % 2 else (1, 0):
+            async with open_page(devtools) as page:
+                await show(page, pages[which], tile)
+                await trio.sleep(SETTLE_S)
+                before = await page.run("window.drawn")
+                cost = await processes.cost(span_s)
+                drawn = (await page.run("window.drawn") - before) / span_s
+                costs[which].append(attrs.evolve(cost, pictures=drawn))
+                click.echo(await page.text("#view-pace"), err=True)
+                await page.goto("about:blank")
+    return costs
 
 
 @contextmanager
@@ -155,18 +163,21 @@ async def film(capture: str, rigs: int, fps: float) -> None:
         await trio.sleep_forever()
 
 
-def table(bare: list[Cost], shown: list[Cost], rigs: int) -> str:
+def table(other: list[Cost], own: list[Cost], rigs: int) -> str:
     """What it came to, as medians."""
-    without, with_page = (median(each.worker for each in costs) for costs in (bare, shown))
-    idle, busy = (median(each.browser for each in costs) for costs in (bare, shown))
+    without, with_page = (median(each.worker for each in costs) for costs in (other, own))
+    browser, pictures = (
+        median(getattr(each, what) for each in (*other, *own))
+        for what in ("browser", "pictures")
+    )
     more = with_page - without
-    pictures = median(each.pictures for each in shown)
+    pairs = sorted((b.worker - a.worker) / a.worker for a, b in zip(other, own, strict=True))
     return (
         f"rigs {rigs}, pictures drawn {pictures:.0f} a second\n"
-        f"browser {busy:.2f} of a core ({idle:.2f} without the page)\n"
-        f"worker {without:.3f} of a core without the page, {with_page:.3f} with it\n"
-        f"the page costs the worker {more / without:.1%} of what the captures cost it, "
-        f"{more * rigs / without:.2f} captures\n"
+        f"browser {browser:.2f} of a core\n"
+        f"worker {without:.4f} of a core while the page shows another, {with_page:.4f} itself\n"
+        f"the page costs the worker {more / without:.1%} of what the captures cost it "
+        f"({pairs[0]:.1%} to {pairs[-1]:.1%} by rounds), {more * rigs / without:.2f} captures\n"
     )
 
 
@@ -174,7 +185,7 @@ def table(bare: list[Cost], shown: list[Cost], rigs: int) -> str:
 @click.option("--rigs", default=40, show_default=True)
 @click.option("--fps", default=10.0, show_default=True)
 @click.option("--tile", default=160, show_default=True, help="Width of a tile, in pixels.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", default=6, show_default=True)
 @click.option("--seconds", "span_s", default=10.0, show_default=True, help="Of each span.")
 @click.option("--film", "capture", hidden=True)
 def main(
@@ -186,19 +197,22 @@ def main(
         return
     with (
         TemporaryDirectory(ignore_cleanup_errors=True) as profile,
-        working() as (worker, addresses),
-        filming(addresses.capture, rigs, fps),
+        working() as (_, other),
+        working() as (worker, own),
+        filming(other.capture, rigs, fps),
+        filming(own.capture, rigs, fps),
         running_chromium(Path(profile)) as devtools,
     ):
         port = int(devtools.split(":")[2].split("/")[0])
-        browser = _listens(psutil.Process(), port)
+        processes = Processes(_listens(psutil.Process(), port), worker)
 
         async def measure() -> tuple[list[Cost], list[Cost]]:
-            assert addresses.admin is not None
+            assert other.admin is not None
+            assert own.admin is not None
             return await compare(
                 devtools,
-                Processes(browser, worker),
-                addresses.admin,
+                processes,
+                (other.admin, own.admin),
                 rounds=rounds,
                 span_s=span_s,
                 tile=tile,

@@ -57,12 +57,13 @@ async def fleet(
             height=240,
             fps=max(1, round(fps)),
         ) as capture:
-            seq = 0
+            # Each at a moment of its own, as cameras are: worker and page get no rest by turns.
+            seq, begun = 0, trio.current_time() + number * 0.618 % 1 / max(fps, 1)
             while True:
+                await trio.sleep_until(begun + seq / fps)
                 await capture.send_frame(picture(number, seq % 20))
                 started.set()
                 seq += 1
-                await trio.sleep(1 / fps)
 
     started = [trio.Event() for _ in range(rigs)]
     async with trio.open_nursery() as nursery:

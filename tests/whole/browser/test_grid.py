@@ -59,9 +59,9 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
     asked: set[str] = set()
     own = Live.ask
 
-    def ask(self: Live, capture_ids: Iterable[str]) -> None:
+    def ask(self: Live, capture_ids: Iterable[str], frames: int = 1) -> None:
         asked.update(capture_ids)
-        own(self, capture_ids)
+        own(self, capture_ids, frames)
 
     monkeypatch.setattr(Live, "ask", ask)
     async with (
@@ -72,7 +72,7 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
         await page.goto(admin(worker.addresses))
         await page.until(f"{SHOWN}.length === 40")
         await set_view(page, "size", "320")
-        await page.until("document.querySelector('.card img:not([hidden])')")
+        await page.until("document.querySelector('.card canvas:not([hidden])')")
         in_view = (
             f"{SHOWN}.filter(e => e.getBoundingClientRect().top < innerHeight + 60)"
             ".map(e => e.dataset.captureId)"
@@ -80,10 +80,10 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
         seen = set(await page.run(in_view))
         assert 1 <= len(seen) <= 12
         assert asked <= seen
-        pictured = f"{SHOWN}.filter(e => !e.querySelector('img').hidden).length"
+        pictured = f"{SHOWN}.filter(e => !e.querySelector('canvas').hidden).length"
         assert await page.run(pictured) <= len(seen)
         await page.run(f"{SHOWN}.at(-1).scrollIntoView()")
-        await page.until(f"!{SHOWN}.at(-1).querySelector('img').hidden")
+        await page.until(f"!{SHOWN}.at(-1).querySelector('canvas').hidden")
         await set_view(page, "size", "120")
         await page.run("document.querySelector('#cards').scrollIntoView()")
         # So small that all are in view, or nearly.
@@ -153,8 +153,10 @@ async def test_one_tile_fills_the_window_and_keys_go_from_one_to_the_next(visit:
         await press(page, "ArrowLeft")
         await press(page, "Enter")
         await until_text(page, "#viewer-title", f"{user(4)}, session room-0")
-        await page.until("document.querySelector('#viewer .card img').clientHeight > 500")
-        await page.until("!document.querySelector('#viewer .card img').hidden")
+        await page.until("document.querySelector('#viewer .card canvas').clientHeight > 500")
+        await page.until("!document.querySelector('#viewer .card canvas').hidden")
+        # As large as it came, though it was decoded no larger than its tile before.
+        await page.until("document.querySelector('#viewer .card canvas').width === 320")
         await press(page, "ArrowRight")
         await until_text(page, "#viewer-title", f"{user(5)}, session room-1")
         await press(page, "ArrowRight")
@@ -219,7 +221,7 @@ async def test_ids_are_copied_and_a_picture_is_saved(visit: Visit) -> None:
         fleet(worker.addresses, 1, fps=2),
     ):
         await page.goto(admin(worker.addresses))
-        await page.until("document.querySelector('.card img:not([hidden])')")
+        await page.until("document.querySelector('.card canvas:not([hidden])')")
         await page.run(
             "navigator.clipboard.writeText = async (text) => { window.copied = text; }"
         )
@@ -250,7 +252,7 @@ async def test_the_grid_is_for_everybody(visit: Visit, scheme: str) -> None:
     ):
         await prefer(page, scheme)
         await page.goto(admin(worker.addresses))
-        await page.until("document.querySelector('.card img:not([hidden])')")
+        await page.until("document.querySelector('.card canvas:not([hidden])')")
         assert await judge(page) == []
         edges = await borders(page, "button, input, select, .card, .tile")
         assert len(edges) > 5

@@ -22,7 +22,11 @@ from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import running
 
-PICTURE = ".card img"
+PICTURE = ".card canvas"
+#: Of the picture that a canvas has, width to height.
+SHAPE = (
+    "((at) => { const { width, height } = document.querySelector(at); return width / height })"
+)
 COMPLETE = {"Capture complete", "Film complete"}
 BUSY = {
     "Filmed with pictures missing",
@@ -92,7 +96,8 @@ async def test_the_camera_reaches_the_live_page(
         assert "cfw send ws://" in await live.text("#send-line")
         # Long enough for a busy machine to look at it twice.
         await film(camera, worker.addresses, length="8")
-        await live.until(f"document.querySelector('{PICTURE}').naturalWidth === 640")
+        await live.until(f"!document.querySelector('{PICTURE}').hidden")
+        await live.until(f"{SHAPE}({PICTURE!r}) === 640 / 480")
         first = await live.screenshot(PICTURE)
         # The fake camera draws the time and a turning wheel.
         await live.until(
@@ -101,7 +106,7 @@ async def test_the_camera_reaches_the_live_page(
         assert await live.screenshot(PICTURE) != first
         assert await live.text("#running") == "1"
         assert await live.text(".card h3") == "ada"
-        assert await live.run(f"document.querySelector('{PICTURE}').alt") == (
+        assert await live.run(f"document.querySelector('{PICTURE}').ariaLabel") == (
             "Live picture of ada, session s-1"
         )
         kind, facts = await result(camera)
@@ -300,17 +305,22 @@ async def test_the_demo_shows_two_moving_cards(devtools: str) -> None:
         word, address = said.decode().splitlines()[0].split()
         assert word == "open"
         await page.goto(address)
-        await page.until("document.querySelectorAll('.card img:not([hidden])').length === 2")
+        await page.until("document.querySelectorAll('.card canvas:not([hidden])').length === 2")
         shapes = await page.run(
-            "[...document.querySelectorAll('.card img')].map(i => i.naturalWidth)"
+            "[...document.querySelectorAll('[data-part=shape]')]"
+            ".map(e => e.textContent.split(/\\D+/))"
         )
-        assert sorted(shapes) == [480, 640]
+        assert sorted(shapes) == [["480", "270"], ["640", "480"]]
         assert page.problems == []
         nursery.cancel_scope.cancel()
 
 
 def opened(
-    addresses: Addresses, capture_id: str = "first", user_id: str = "ada"
+    addresses: Addresses,
+    capture_id: str = "first",
+    user_id: str = "ada",
+    width: int = 640,
+    height: int = 480,
 ) -> AbstractAsyncContextManager[Capture]:
     """A capture from Python, as a context."""
     return open_capture(
@@ -318,7 +328,7 @@ def opened(
         user_id=user_id,
         session_id="s-1",
         capture_id=capture_id,
-        width=640,
-        height=480,
+        width=width,
+        height=height,
         fps=5,
     )

@@ -148,10 +148,10 @@ async def test_a_picture_that_no_browser_decodes_is_told_as_that(visit: Visit) -
             await capture.send_frame(jpeg())  # begins and ends as one, with nothing between
             text = "No browser can decode the pictures of this rig"
             await until_text(page, nothing, text)
-            assert await page.run("document.querySelector('.card img').hidden")
+            assert await page.run("document.querySelector('.card canvas').hidden")
             await capture.send_frame(draw(320, 240))
-            await page.until("document.querySelector('.card img').naturalWidth === 320")
-            await page.until("!document.querySelector('.card img').hidden")
+            await page.until("!document.querySelector('.card canvas').hidden")
+            assert await page.run("document.querySelector('.card canvas').width") == 320
             assert await page.run(f"document.querySelector('{nothing}').hidden")
         check_page(page, worker.addresses)
 

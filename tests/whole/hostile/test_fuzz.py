@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from cfw.admin.feed import _ask, _problem
+from cfw.admin._pace import LivePace
+from cfw.admin._rounds import Rounds
+from cfw.admin.feed import _problem
 from cfw.api.config import Config, ConfigError, config_toml, load_config, parse_setting
 from cfw.sinks.hub import Hub
 from cfw.wire import HandshakeReject
@@ -228,8 +230,9 @@ def test_whatever_a_reader_of_the_feed_says_is_an_ask_or_refused(said: str | byt
     """Nothing that it writes raises."""
     hub = Hub()
     with hub.subscribe(mode="live", only_asked=True) as subscription:
-        assert _ask(subscription, '{"ask": ["cap"]}')
-        assert _ask(subscription, said) in (True, False)
+        rounds = Rounds(subscription, LivePace())
+        assert rounds.hear('{"ask": ["cap"]}')
+        assert rounds.hear(said) in (True, False)
 
 
 @given(st.binary(max_size=400))
