@@ -39,6 +39,7 @@ _FILM_FILES = (
     "pauses.js",
     "pictures.js",
     "refused.js",
+    "retry.js",
     "settings.js",
     "shoot.js",
     "thinner.js",

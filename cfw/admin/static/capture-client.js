@@ -91,6 +91,7 @@ class Capture {
   #failure = null;
   #abort = null;
   #isClosing = false;
+  #fail;
 
   constructor(socket, options) {
     const { userId, sessionId, captureId, maxWaitingBytes = MAX_WAITING_BYTES } = options;
@@ -106,12 +107,15 @@ class Capture {
       capture_id: this.captureId,
     };
     this.ended = new Promise((resolve, reject) => {
+      this.#fail = (failure) => {
+        this.#failure ??= failure;
+        reject(this.#failure);
+      };
       socket.onmessage = ({ data }) => this.#hear(data);
       socket.onclose = (event) => {
         const outcome = this.#outcome(event);
-        if (!(outcome instanceof CaptureError)) return resolve(outcome);
-        this.#failure = outcome;
-        reject(outcome);
+        if (outcome instanceof CaptureError) this.#fail(outcome);
+        else resolve(outcome);
       };
     });
     this.ended.catch(() => {}); // sendFrame and close tell it too; nobody has to look here
@@ -120,7 +124,7 @@ class Capture {
 
   /** False once nothing more can be sent. */
   get isOpen() {
-    return !this.#isClosing && this.#socket.readyState === WebSocket.OPEN;
+    return !this.#isClosing && this.#failure === null && this.#socket.readyState === WebSocket.OPEN;
   }
 
   /** The event time of this moment. */
@@ -179,6 +183,17 @@ class Capture {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /**
+   * Give the capture up at once, as `connection_lost`: a browser notices only after minutes that
+   * a network is gone.
+   *
+   * @param {string} detail why.
+   */
+  abandon(detail) {
+    this.#fail(new CaptureError("connection_lost", { detail }));
+    this.#socket.close();
   }
 
   #open({ width, height, fps, modality, source, performerId, annotation, timestampStart }) {

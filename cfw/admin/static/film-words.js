@@ -17,7 +17,9 @@ const CAMERA_PROBLEMS = {
   NotReadableError: "camera_in_use",
 };
 /** In this order; of each as many as the page has counted. */
-const SKIPPED = ["page", "encoder", "line", "size"];
+const SKIPPED = ["page", "encoder", "line", "lost", "size"];
+/** Less of them would come through with a smaller picture, or fewer. */
+const BY_SIZE = ["page", "encoder", "line", "size"];
 const REFUSALS = { 401: "refused_401", 403: "refused_403", 503: "refused_503" };
 
 /** What the matter is with a camera: a line, and what the browser says where nothing fits. */
@@ -72,14 +74,19 @@ export function progressText(state, durationMs) {
   };
 }
 
+/** So long together, in so many pieces. */
+function timeText(ms, n) {
+  const time = seconds(ms);
+  return n > 1 ? say("in_pauses", { time, n }) : time;
+}
+
 /** Times without pictures, added up by their reason. */
 function pausesText(pauses) {
   const byCause = new Map();
   for (const { cause, ms } of pauses) byCause.set(cause, [...(byCause.get(cause) ?? []), ms]);
   return [...byCause].map(([cause, times]) => {
-    const sum = seconds(times.reduce((all, ms) => all + ms, 0));
-    const n = times.length;
-    return say(`paused_${cause}`, { time: n > 1 ? say("in_pauses", { time: sum, n }) : sum });
+    const sum = times.reduce((all, ms) => all + ms, 0);
+    return say(`paused_${cause}`, { time: timeText(sum, times.length) });
   });
 }
 
@@ -87,8 +94,8 @@ function skippedText(skipped, framesSent) {
   const lines = SKIPPED.filter((reason) => skipped[reason] > 0).map((reason) =>
     say(`skipped_${reason}`, { n: skipped[reason] }),
   );
-  const all = Object.values(skipped).reduce((sum, n) => sum + n, 0);
-  if (all > MANY * framesSent) lines.push(say("choose_less"));
+  const many = BY_SIZE.reduce((sum, reason) => sum + skipped[reason], 0);
+  if (many > MANY * framesSent) lines.push(say("choose_less"));
   return lines;
 }
 
@@ -107,7 +114,9 @@ const isSlow = ({ cameraFps, fps, filmedMs }) =>
 
 /** What is missing in a film that is whole as far as it was sent, in lines. */
 function missingText(outcome) {
-  const lines = pausesText(outcome.pauses);
+  const { times, ms } = outcome.lost;
+  const lines = times > 0 ? [say("lost", { time: timeText(ms, times) })] : [];
+  lines.push(...pausesText(outcome.pauses));
   lines.push(...skippedText(outcome.skipped, outcome.framesSent));
   if (isSlow(outcome)) {
     const { cameraFps, fps } = outcome;
@@ -116,8 +125,9 @@ function missingText(outcome) {
   return lines;
 }
 
-function missingTitle({ pauses, skipped, end }) {
+function missingTitle({ pauses, skipped, end, lost }) {
   if (end === "camera") return say("title_camera_ended");
+  if (lost.times > 0) return say("title_lost");
   if (pauses.length > 0) return say("title_paused");
   if (Object.values(skipped).some((n) => n > 0)) return say("title_skipped");
   return say("title_slow");
@@ -163,7 +173,8 @@ export function resultText(outcome) {
   const lines = [receiptText(outcome), ...missing];
   if (outcome.receipt.frames !== outcome.framesSent) {
     // A receipt comes once; who was stopped meanwhile has not heard it.
-    if (outcome.framesUnconfirmed > 0) lines.splice(1, 0, say("unconfirmed"));
+    const why = outcome.lost.times > 0 ? "unconfirmed_lost" : "unconfirmed";
+    if (outcome.framesUnconfirmed > 0) lines.splice(1, 0, say(why));
     return { kind: "bad", title: say("title_unconfirmed"), lines };
   }
   if (missing.length > 0) return { kind: "warn", title: missingTitle(outcome), lines };

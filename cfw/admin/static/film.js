@@ -1,10 +1,11 @@
 // A film: any number of frames, in as many captures as a worker's limits need.
 //
 // A frame is given to one capture and never to another, so none is doubled. One that no capture
-// has taken waits for the next one, so none is lost between two. The rules are those of
-// `cfw send --split`.
+// has taken waits for the next one, so none is lost between two. A capture that is lost on the way
+// is followed by another. The rules are those of `cfw send --split --retry`.
 
 import { Clock, openCapture } from "./capture-client.js";
+import { Backoff, isRefused, passes } from "./retry.js";
 
 /** What is kept of a limit in seconds for the way to the worker: a part of it, within bounds. */
 const MARGIN = 0.1;
@@ -83,11 +84,18 @@ class Part {
     );
   }
 
-  /** Resolves once the line has room for another. */
-  send(jpeg, timestamp) {
+  /** Resolves once the line has room for another, or rejects. */
+  async send(jpeg, timestamp) {
     const sent = this.#capture.sendFrame(jpeg, { timestamp });
     this.#keepTime();
-    return sent;
+    // A worker that has got nothing for so long has ended the capture, whether that is heard or not.
+    const detail = "the network took nothing";
+    const timer = setTimeout(() => this.#capture.abandon(detail), this.#limits.idle_s * 1_000);
+    try {
+      await sent;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   close() {
@@ -116,8 +124,10 @@ export class Film {
   filmId = crypto.randomUUID();
   /** The captures so far, in order. */
   parts = [];
-  /** Resolves with a CaptureError when one fails; the film is over then. */
+  /** Resolves with a CaptureError when one fails for good; the film is over then. */
   failed;
+  /** How often the connection was lost and is back, and for how long it was away, in ms. */
+  lost = { times: 0, ms: 0 };
   #url;
   #options;
   #limits;
@@ -125,6 +135,10 @@ export class Film {
   #held = [];
   #failure = null;
   #fail;
+  #backoff = new Backoff();
+  // When the last connection was lost, and why; null while there is one.
+  #lostAt = null;
+  #loss = null;
   #isPaused = false;
   #isSending = false;
   #isBlocked = false;
@@ -163,6 +177,11 @@ export class Film {
   get framesUnconfirmed() {
     const lost = this.parts.filter(({ failure }) => failure !== null);
     return lost.reduce((sum, part) => sum + part.framesSent, 0);
+  }
+
+  /** Whether there is no connection, and another one is tried. */
+  get isLost() {
+    return this.#lostAt !== null && this.#failure === null;
   }
 
   /** Whether a frame more would only wait: the line is slower than the camera. */
@@ -222,7 +241,7 @@ export class Film {
     await this.#pumping;
     this.#current?.close(); // was being opened
     await Promise.all(this.parts.map(({ over }) => over));
-    return { notSent, failure: this.#failure };
+    return { notSent, failure: this.#failure ?? (this.isLost ? this.#loss : null) };
   }
 
   get #current() {
@@ -261,7 +280,7 @@ export class Film {
 
   async #sendOne(frame) {
     const part = await this.#partFor(frame);
-    if (this.#failure !== null || this.#held[0] !== frame) return;
+    if (part === null || this.#failure !== null || this.#held[0] !== frame) return;
     const before = part.framesSent;
     const sending = part.send(frame.jpeg, frame.time);
     if (part.framesSent > before) this.#held.shift(); // on its way, whatever comes of it
@@ -270,7 +289,7 @@ export class Film {
       await sending;
     } catch (error) {
       await part.over;
-      throw part.failure ?? error;
+      if (part.failure === null) throw error;
     }
     this.#isBlocked = false;
   }
@@ -282,7 +301,15 @@ export class Film {
     // One may wait for its receipt while the next one runs, so that a camera does not wait.
     const [before] = this.parts.filter((part) => !part.receipt && !part.failure).slice(0, -1);
     await before?.over;
-    return this.#open(frame);
+    await this.#backoff.pause();
+    const since = performance.now();
+    try {
+      return await this.#open(frame);
+    } catch (error) {
+      if (!passes(error) || (await isRefused(this.#url, since))) throw error;
+      this.#lose(error);
+      return null;
+    }
   }
 
   async #open({ width, height, ms, time }) {
@@ -298,12 +325,30 @@ export class Film {
     const fixed = { width, height, start: ms, isFirst };
     const part = new Part(capture, this.#limits, fixed, openedAt);
     this.parts.push(part);
+    this.#regain();
     part.over.then(() => {
       // Browsers cut the connections of a page that they stop: the capture was whole by then.
       const isCut = part.isLeft && part.failure?.code === "connection_lost";
-      if (part.failure !== null && !isCut) this.#end(part.failure);
+      if (part.failure === null) this.#backoff.succeeded();
+      else if (!passes(part.failure)) this.#end(part.failure);
+      else if (!isCut) this.#lose(part.failure, part, performance.now() - openedAt);
     });
     return part;
+  }
+
+  /** A capture was lost, or none could be opened; the next frame opens another. */
+  #lose(failure, part = null, lastedMs = 0) {
+    this.#backoff.failed(lastedMs);
+    if (part !== null && part !== this.parts.at(-1)) return; // another one is open
+    this.#lostAt ??= performance.now();
+    this.#loss = failure;
+  }
+
+  #regain() {
+    if (this.#lostAt === null) return;
+    this.lost.times += 1;
+    this.lost.ms += performance.now() - this.#lostAt;
+    this.#lostAt = null;
   }
 
   #end(failure) {

@@ -25,6 +25,8 @@ const LOOK_AGAIN_MS = 10;
  * @property {number} framesSent frames given to them, and bytesSent, of those together.
  * @property {{frames: number, bytes: number}} receipt what the worker has confirmed.
  * @property {number} framesUnconfirmed given to captures whose receipt never came.
+ * @property {{times: number, ms: number}} lost how often there was no connection for a time, and
+ *   how long that was together.
  * @property {Skipped} skipped pictures that the film should have and has not.
  * @property {{cause: string, ms: number}[]} pauses times without pictures.
  * @property {number} fps frames a second that were asked for, and cameraFps, that came.
@@ -33,7 +35,8 @@ const LOOK_AGAIN_MS = 10;
  * @typedef {object} Skipped
  * @property {number} page came while this page was busy, and were replaced by the next one.
  * @property {number} encoder came while others were being encoded.
- * @property {number} line came while others waited to be sent.
+ * @property {number} line came while others waited to be sent, and lost while there was no
+ *   connection.
  * @property {number} size had too many bytes in any quality.
  */
 
@@ -47,7 +50,7 @@ export class Shoot {
   #wakeLock = new WakeLock();
   #thinner;
   #pauses = null;
-  #skipped = { page: 0, encoder: 0, line: 0, size: 0 };
+  #skipped = { page: 0, encoder: 0, line: 0, lost: 0, size: 0 };
   // Between two pictures that follow each other, without a pause.
   #intervals = 0;
   #filmedMs = 0;
@@ -103,8 +106,9 @@ export class Shoot {
     this.#wakeLock.release();
     tell({ isFinishing: true });
     await this.#encoded();
+    const { isLost } = this.#film;
     const { notSent, failure } = await this.#film.finish();
-    this.#skipped.line += notSent;
+    this.#skipped[isLost ? "lost" : "line"] += notSent;
     return this.#outcome(end, this.#problem ?? failure);
   }
 
@@ -137,7 +141,7 @@ export class Shoot {
       this.#lastAt = null;
     }
     if (!this.#wants(at)) return;
-    if (this.#film.isCongested) this.#skipped.line += 1;
+    if (this.#film.isCongested) this.#skipped[this.#film.isLost ? "lost" : "line"] += 1;
     else if (this.#inHand >= MOST_IN_HAND) this.#skipped.encoder += 1;
     else this.#encode(at, grab);
   }
@@ -207,7 +211,7 @@ export class Shoot {
       bytesSent: this.#film.bytesSent,
       captures: this.#film.parts.length,
       skipped: Object.values(this.#skipped).reduce((sum, n) => sum + n, 0),
-      cause: this.#pauses.cause,
+      cause: this.#film.isLost ? "lost" : this.#pauses.cause,
     };
   }
 
@@ -220,6 +224,7 @@ export class Shoot {
       bytesSent: this.#film.bytesSent,
       receipt: this.#film.receipt,
       framesUnconfirmed: this.#film.framesUnconfirmed,
+      lost: this.#film.lost,
       skipped: this.#skipped,
       pauses: this.#pauses?.list ?? [],
       fps: this.#plan.fps,

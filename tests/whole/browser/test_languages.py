@@ -193,15 +193,16 @@ async def test_who_is_not_let_in_is_told_in_the_language(visit: Visit, fences: N
 OUTCOME = """{
   framesSent: 12345, receipt: {frames: 12345, bytes: 9876543}, filmedMs: 1000,
   cameraFps: 12.34, fps: 15, parts: [{captureId: "a"}, {captureId: "b"}],
-  skipped: {page: 1, encoder: 0, line: 2, size: 0}, pauses: [], end: "time"
+  skipped: {page: 1, encoder: 0, line: 2, lost: 3, size: 0}, pauses: [], end: "time",
+  lost: {times: 2, ms: 4321}
 }"""
 NUMBERS = {
-    "en": ["12,345", "9,876,543", "3", "12.3 of 15", "9.88 MB", "50.0 MB"],
-    "de": ["12.345", "9.876.543", "3", "12,3 von 15", "9,88\u00a0MB", "50,0\u00a0MB"],
+    "en": ["12,345", "9,876,543", "6", "12.3 of 15", "9.88 MB", "50.0 MB"],
+    "de": ["12.345", "9.876.543", "6", "12,3 von 15", "9,88\u00a0MB", "50,0\u00a0MB"],
     "fr": [
         "12\u202f345",
         "9\u202f876\u202f543",
-        "3",
+        "6",
         "12,3 sur 15",
         "9,88\u00a0Mo",
         "50,0\u00a0Mo",
@@ -229,9 +230,16 @@ async def test_the_page_that_films_speaks_the_language_of_who_reads_it(
             f"return {{facts: made.factsOf({OUTCOME}), ...made.resultText({OUTCOME})}}",
         )
         assert [value for _, value in outcome["facts"]][:4] == numbers
-        missed = [told.film["skipped_page"]["one"], told.film["skipped_line"]["other"]]  # type: ignore[index]
+        plurals = [("page", "one"), ("line", "other"), ("lost", "other")]
+        missed = [told.film[f"skipped_{why}"][form] for why, form in plurals]  # type: ignore[index]
         texts = [each.replace("{n}", str(n)) for n, each in enumerate(missed, 1)]
         assert set(texts) < set(outcome["lines"])
+        assert outcome["title"] == told.film["title_lost"]
+        before, after = str(told.film["lost"]).split("{time}")
+        pauses = str(told.film["in_pauses"]).partition("{time}")[2].replace("{n}", "2")
+        (lost,) = (line for line in outcome["lines"] if line.endswith(after))
+        assert lost.startswith(before)
+        assert pauses in lost
         assert size in outcome["lines"][0]
         await begin(page)
         left = "^" + str(told.film["left"]).replace("{time}", "[0-9]+[.,][0-9]\\ss") + "$"
