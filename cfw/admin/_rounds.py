@@ -31,6 +31,9 @@ MOST_FRAMES: Final = 1_000
 SHORTEST_S, LONGEST_S = 0.01, 60.0
 #: No camera at a usual rate is held back by it.
 USUAL_S: Final = 1 / 30
+#: Of the pictures of a round: it is in memory three times over while it is written, and a slow
+#: line has to take it in one piece.
+MOST_BYTES: Final = 2_000_000
 _LENGTH = Struct("!I")
 
 
@@ -114,10 +117,15 @@ class Rounds:
             # The last one of a capture, behind which comes its end.
             return [item] if isinstance(item, Frame) else item
         now, due = trio.current_time(), self._waiting.deadline
-        # In step with the one before, unless that was long ago.
-        self._last = due if now - due < self._every_s / 2 else now
         self._pace.look()
-        return self._subscription.newest()
+        frames = self._subscription.newest(MOST_BYTES)
+        if self._subscription.has_left_out:
+            # The rest of the round follows at once, as it is then; after a rest of the worker.
+            self._last = now - self._every_s
+        else:
+            # In step with the one before, unless that was long ago.
+            self._last = due if now - due < self._every_s / 2 else now
+        return frames
 
 
 def packed(frames: list[Frame]) -> bytes:

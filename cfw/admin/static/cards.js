@@ -8,6 +8,8 @@ import { Tile } from "./tile.js";
 const LINGER_MS = 8_000;
 /** Frames are asked for that will do for so long, */
 const AHEAD_MS = 1_500;
+/** in rounds that are no further apart than the worker lets one ask, */
+const LONGEST_MS = 60_000;
 /** and again in this time, so that there is no gap. */
 const ASK_MS = 500;
 
@@ -124,7 +126,8 @@ export class Cards {
     if (cards.length === 0) return;
     // No more often than the fastest camera has a new one.
     const fps = Math.max(...cards.map(({ opened }) => opened?.fps_target ?? 1));
-    const interval = Math.max(this.#pace.interval(cards.length), 1_000 / fps);
+    const least = Math.max(this.#pace.interval(cards.length), 1_000 / fps);
+    const interval = Math.min(least, LONGEST_MS);
     const frames = Math.ceil(AHEAD_MS / interval);
     this.#ask(cards.map(({ captureId }) => captureId), frames, interval / 1_000);
   }

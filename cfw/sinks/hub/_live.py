@@ -129,16 +129,25 @@ class Live(Subscription):
                 slot.ask(lane, frames)
                 self._asked[slot] = None
 
-    def newest(self) -> list[Frame]:
-        frames = []
+    def newest(self, max_bytes: float = math.inf) -> list[Frame]:
+        frames: list[Frame] = []
+        self.has_left_out = False
         for slot in [*self._asked]:
+            lane = slot.lane
             # Nothing of a capture comes before its opened.
-            if slot.lane is None or slot.opened is not None:
+            if lane is None or slot.opened is not None or lane.frames == slot.seen:
                 continue
-            if (frame := slot.newest(slot.lane)) is not None:
-                frames.append(frame)
-                if not slot.wanted:
-                    del self._asked[slot]
+            assert lane.newest is not None, "it has a frame that was not taken"
+            max_bytes -= len(lane.newest.data)
+            if frames and max_bytes < 0:
+                self.has_left_out = True
+                break
+            frames.append(lane.newest)
+            slot.newest(lane)
+            # Behind the others, so that those for which there is no room come first then.
+            del self._asked[slot]
+            if slot.wanted:
+                self._asked[slot] = None
         self.delivered += len(frames)
         return frames
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
@@ -32,12 +33,14 @@ class Subscription(ABC):
         capture_id: the only capture it gets; None for all of them.
         delivered: frames the consumer has taken.
         forgotten: captures of mode live that were dropped as a whole.
+        has_left_out: whether the last call of `newest` had no room for all.
     """
 
     def __init__(self, capture_id: str | None) -> None:
         self.capture_id = capture_id
         self.delivered = 0
         self.forgotten = 0
+        self.has_left_out = False
         self._wake: trio.Event | None = None
         # Set when nothing more will come: what to raise once all that is held was taken.
         self._end: type[Exception] | None = None
@@ -65,8 +68,12 @@ class Subscription(ABC):
         """
         raise TypeError("only a subscription with only_asked=True is asked")
 
-    def newest(self) -> list[Frame]:
+    def newest(self, max_bytes: float = math.inf) -> list[Frame]:
         """Take the newest frame of each capture asked for, where it was not taken before.
+
+        Args:
+            max_bytes: of all of them together; one is always taken. Those that are left out
+                come first the next time.
 
         None of a capture whose opened was not taken, or whose end has come: the last frame of
         that is an item before its terminal, if it was asked for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import attrs
 import pytest
@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from cfw.admin._pace import LivePace
-from cfw.admin._rounds import MOST_FRAMES, USUAL_S, Rounds, packed
+from cfw.admin._rounds import MOST_BYTES, MOST_FRAMES, USUAL_S, Rounds, packed
 from cfw.sinks import CaptureSink
 from cfw.sinks.hub import FeedItem, Hub
 from cfw.state import Frame
@@ -213,6 +213,26 @@ async def test_rounds_end_with_the_hub(mock_clock: MockClock) -> None:
             with trio.fail_after(1):
                 await it.read()
     assert it.got == [(0, "cap+")]
+
+
+async def test_a_round_is_no_larger_than_a_slow_line_takes(mock_clock: MockClock) -> None:
+    """Forty large pictures come a few at a time, each of them in its turn."""
+    hub = Hub()
+    names = [f"cap-{number}" for number in range(7)]
+    with reader(hub) as it:
+        async with AsyncExitStack() as stack:
+            for name in names:
+                capture = await stack.enter_async_context(running(hub, name))
+                await anext(it.rounds)
+                await capture.send(frame(1, name, bytes(MOST_BYTES // 3)))
+            assert it.asks(names, frames=9, every_s=60)
+            with trio.fail_after(1):
+                rounds = [words(await anext(it.rounds)) for _ in range(3)]
+            with trio.move_on_after(50) as nothing:
+                await anext(it.rounds)
+            assert nothing.cancelled_caught
+    assert [len(each.split()) for each in rounds] == [3, 3, 1]
+    assert " ".join(rounds).split() == [f"{name}1" for name in names]
 
 
 def test_a_round_is_one_message() -> None:

@@ -671,6 +671,34 @@ async def test_what_is_asked_for_anew_takes_the_place_of_what_is_left() -> None:
             assert got == [frame(1), frame(2)]
 
 
+@pytest.mark.parametrize(
+    ("max_bytes", "taken"),
+    [(0, ["a1"]), (10, ["a1"]), (19, ["a1"]), (20, ["a1", "b1"]), (29, ["a1", "b1"])],
+)
+async def test_what_has_no_room_comes_first_the_next_time(
+    max_bytes: int, taken: list[str]
+) -> None:
+    """Whoever asks says how much it takes at once; of one picture all, whatever its size."""
+    hub = Hub()
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        async with running(hub, "a") as a, running(hub, "b") as b, running(hub, "c") as c:
+            await take(subscription, 3)
+            subscription.ask("abc", 9)
+            captures = {"a": a, "b": b, "c": c}
+            for name, capture in captures.items():
+                await capture.send(frame(1, name, bytes(10)))
+            assert [*map(brief, subscription.newest(max_bytes))] == taken
+            assert subscription.has_left_out
+            for name, capture in captures.items():
+                await capture.send(frame(2, name, bytes(10)))
+            left = [name for name in "abc" if f"{name}1" not in taken]
+            assert [*map(brief, subscription.newest())] == [
+                *(f"{name}2" for name in left),
+                *(f"{name[0]}2" for name in taken),
+            ]
+            assert not subscription.has_left_out
+
+
 async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -> None:
     """And the newest frame of a capture that ends, if it was asked for."""
     hub = Hub()
