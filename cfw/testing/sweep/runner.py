@@ -69,7 +69,8 @@ class Runner:
         if not self._may_freeze:
             yield
             return
-        gc.collect()
+        # Not collected before: that looks through all that pytest holds, for each sweep again,
+        # and what is garbage by now is as well hidden from the runs as the rest.
         gc.freeze()
         try:
             yield
