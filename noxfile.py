@@ -55,6 +55,9 @@ BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 PARALLEL = ("-n", "2", "--dist", "loadfile")
 #: As many as keep two cores busy where tests wait for processes and clocks.
 WAITING = ("-n", "4", "--dist", "loadfile")
+#: The sweeps' own tests. A sweep forks, which costs by what its process holds: where all tests
+#: are collected, three times as much.
+ENGINE = "tests/unit/testing"
 #: Tests that start a browser, proxies or servers of others, beside each other and nothing else.
 HEAVY = ("tests/whole/browser", "tests/whole/deploy", "tests/unit/valkey", "tests/unit/bench")
 #: A session of its own runs all of them.
@@ -148,7 +151,8 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         run(session, "pytest", *QUICK, *session.posargs)
         return
-    elsewhere = (f"--ignore={path}" for path in (*HEAVY, *SWEEPS, ELSEWHERE))
+    run(session, "pytest", *WAITING, *QUICK, ENGINE)
+    elsewhere = (f"--ignore={path}" for path in (ENGINE, *HEAVY, *SWEEPS, ELSEWHERE))
     run(session, "pytest", *WAITING, *QUICK, *elsewhere)
     run(session, "pytest", *PARALLEL, *QUICK, *HEAVY, *(f"--ignore={path}" for path in SWEEPS))
 
