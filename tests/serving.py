@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -243,11 +244,13 @@ def serving_at_terminal(*options: str, home: Path, until: str) -> Iterator[str]:
 
 def _shown(started: Served, terminal: int, last: str) -> str:
     shown, until = "", time.monotonic() + PATIENCE_S
+    # What is read may end within a character.
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while not re.search(last, shown):
         if select.select([terminal], [], [], 0.05)[0]:
             # It fails when the worker has ended.
             with suppress(OSError):
-                shown += os.read(terminal, 65_536).decode(errors="replace")
+                shown += decoder.decode(os.read(terminal, 65_536))
         code = started.process.poll()
         assert code is None, f"it ended with {code}: {shown}{started.said()}"
         assert time.monotonic() < until, f"not shown in {PATIENCE_S} s: {shown}{started.said()}"

@@ -103,7 +103,7 @@ async def test_a_capture_over_tls(
         files[name] = tmp_path / name
         issuer.cert_pem.write_to_path(str(files[name]))
     async with proxy(one_server.nodes[0].port, context) as front:
-        url = f"valkeys://localhost:{front.port}/?prefix={prefix}&ca="
+        url = f"valkeys://localhost:{front.port}/?prefix={prefix}&timeout_s=20&ca="
         async with running(monkeypatch, sink__url=url + str(files["good"])) as worker:
             async with capture(worker.addresses.capture) as rig:
                 await rig.send_frame(PICTURES[0])

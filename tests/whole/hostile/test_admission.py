@@ -105,6 +105,8 @@ async def test_one_address_cannot_take_every_place(tmp_path: Path) -> None:
         told: list[str] = []
         told.append(await status_of(made, []))
         assert told == ["503"]
+        # A thread of the worker's writes it, behind the answer.
+        await until(lambda: made.log("connection.refused"))
         (line,) = made.log("connection.refused")
         assert (line["address"], "per_address" in line["reason"]) == ("127.0.0.1", True)
         host, port = made.capture

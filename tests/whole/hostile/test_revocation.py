@@ -11,6 +11,7 @@ import trio
 
 from cfw.routes.outcome import LADDER
 from schemas import ErrorCode
+from tests.patience import until
 from tests.whole.hostile.figures import figure
 from tests.whole.hostile.kit import worker
 
@@ -37,6 +38,7 @@ async def test_an_operator_ends_a_capture(tmp_path: Path) -> None:
         assert (await made.get("/captures/nobody", "DELETE")).status_code == 404
         assert (await made.get("/captures/cap:2.b-_")).status_code == 405
         assert (await other.receipt())["frames"] == 1
+        await until(lambda: made.log("capture.revoked"))
         (line,) = made.log("capture.revoked")
     assert (line["capture_id"], line["by"], line["level"]) == ("cap-1", "127.0.0.1", "warning")
     figure("a capture revoked with DELETE", f"rig has read the abort after {took * 1e3:.0f} ms")
