@@ -31,6 +31,8 @@ MOST_FRAMES: Final = 1_000
 SHORTEST_S, LONGEST_S = 0.01, 60.0
 #: No camera at a usual rate is held back by it.
 USUAL_S: Final = 1 / 30
+#: So long an ask holds at least, for a capture that is slow to come to its next frame.
+LEAST_S: Final = 3.0
 #: Of the pictures of a round: it is in memory three times over while it is written, and a slow
 #: line has to take it in one piece.
 MOST_BYTES: Final = 2_000_000
@@ -82,7 +84,8 @@ class Rounds:
         self._subscription = subscription
         self._pace = pace
         self._every_s = USUAL_S
-        self._last = -math.inf
+        # When the last round began, when it was told of last, and when nobody asks any more.
+        self._begun = self._told = self._until = -math.inf
         self._waiting: trio.CancelScope | None = None
 
     def hear(self, message: str | bytes) -> bool:
@@ -92,6 +95,8 @@ class Rounds:
             return False
         self._subscription.ask(question.capture_ids, question.frames)
         self._every_s = question.every_s
+        lasts_s = 2 * question.frames * question.every_s
+        self._until = trio.current_time() + max(lasts_s, LEAST_S)
         if self._waiting is not None:
             self._waiting.deadline = self._due
         return True
@@ -100,7 +105,10 @@ class Rounds:
     def _due(self) -> float:
         if not self._subscription.has_asked():
             return math.inf
-        return self._last + max(self._every_s, self._pace.rest_s)
+        rested = self._told + self._pace.rest_s
+        if self._subscription.has_left_out():
+            return rested
+        return max(self._begun + self._every_s, rested)
 
     def __aiter__(self) -> Rounds:
         return self
@@ -118,14 +126,13 @@ class Rounds:
             return [item] if isinstance(item, Frame) else item
         now, due = trio.current_time(), self._waiting.deadline
         self._pace.look()
-        frames = self._subscription.newest(MOST_BYTES)
-        if self._subscription.has_left_out:
-            # The rest of the round follows at once, as it is then; after a rest of the worker.
-            self._last = now - self._every_s
-        else:
+        if now > self._until:
+            self._subscription.forget()
+        if not self._subscription.has_left_out():
             # In step with the one before, unless that was long ago.
-            self._last = due if now - due < self._every_s / 2 else now
-        return frames
+            self._begun = due if now - due < self._every_s / 2 else now
+        self._told = now
+        return self._subscription.newest(MOST_BYTES)
 
 
 def packed(frames: list[Frame]) -> bytes:

@@ -38,7 +38,7 @@ from tests.unit.wire.peer import split_frames, text
 FAULTS = ("listener", "stop", "room", "connection", "eof", "reset", "hang", "mute", "faults")
 #: Any of these may take a connection away in the middle of a word.
 CUTS = {"listener", "stop", "room", "connection"}
-REACHED = ("held up", "cut short", "turned away")
+REACHED = ("held up", "cut short", "turned away", "told in rounds")
 GONE = {"eof", "reset", "hang"}
 
 PACE_S = 0.02
@@ -240,6 +240,7 @@ async def reading(
         "held up": seen.film.late_s,
         "cut short": seen.is_cut and seen.reader.heard,
         "turned away": not seen.newcomer,
+        "told in rounds": seen.reader.heard.count(b'"capture.frames"') > 1,
     }
     for name in reach:
         world.sometimes(name, reached[name])

@@ -139,9 +139,11 @@ class Capture {
    * the frames that come meanwhile.
    *
    * @param {Blob} jpeg one JPEG image.
-   * @param {{timestamp?: string}} options when it was taken, as ISO 8601; now if left out.
+   * @param {{timestamp?: string, stallMs?: number}} options when it was taken, as ISO 8601; now if
+   *   left out. A network that takes nothing at all for `stallMs` ends the capture as
+   *   `connection_lost`: a browser notices only after minutes that it is gone.
    */
-  async sendFrame(jpeg, { timestamp = this.now() } = {}) {
+  async sendFrame(jpeg, { timestamp = this.now(), stallMs = Infinity } = {}) {
     if (this.#isOver) await this.ended;
     this.#check();
     this.framesSent += 1;
@@ -154,7 +156,11 @@ class Capture {
     });
     this.#socket.send(jpeg);
     // A WebSocket has no event for this.
+    let [waiting, since] = [Infinity, performance.now()];
     while (this.isOpen && this.#socket.bufferedAmount > this.#maxWaitingBytes) {
+      const { bufferedAmount } = this.#socket;
+      if (bufferedAmount < waiting) [waiting, since] = [bufferedAmount, performance.now()];
+      else if (performance.now() - since > stallMs) this.#giveUp();
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
     }
     if (this.#failure) throw this.#failure;
@@ -185,14 +191,8 @@ class Capture {
     }
   }
 
-  /**
-   * Give the capture up at once, as `connection_lost`: a browser notices only after minutes that
-   * a network is gone.
-   *
-   * @param {string} detail why.
-   */
-  abandon(detail) {
-    this.#fail(new CaptureError("connection_lost", { detail }));
+  #giveUp() {
+    this.#fail(new CaptureError("connection_lost", { detail: "the network took nothing" }));
     this.#socket.close();
   }
 

@@ -277,9 +277,16 @@ export class Cards {
     const fresh = [...this.#cards.values()].filter(({ isFresh }) => isFresh);
     if (this.#isDrawing || fresh.length === 0) return;
     this.#isDrawing = true;
-    const draws = await Promise.all(fresh.map((card) => card.decode()));
+    // One that fails, for want of memory for example, keeps no other from being drawn.
+    const draws = await Promise.allSettled(fresh.map((card) => card.decode()));
     requestAnimationFrame(() => {
-      for (const draw of draws) draw();
+      for (const { value: draw } of draws) {
+        try {
+          draw?.();
+        } catch (error) {
+          console.warn(error);
+        }
+      }
       this.#isDrawing = false;
       // What has come meanwhile.
       this.#draw();

@@ -20,6 +20,9 @@ export async function learnCodes() {
   }
 }
 
+/** Whether it is none of the worker's: it has said nothing. */
+export const isSilent = (code) => code in SILENCE;
+
 const entry = (code) => SILENCE[code] ?? told[code];
 
 /** What a code means with this detail, where that says more than the code; or undefined. */

@@ -18,7 +18,7 @@ export async function decode(jpeg, from, shown) {
     return await decodeBeside(jpeg, from, shown);
   } catch {
     // There is no ImageDecoder; or the picture is damaged, and an element shows what there is.
-    return decodeAsElement(jpeg);
+    return decodeAsElement(jpeg, shown);
   }
 }
 
@@ -39,7 +39,7 @@ function within({ width, height }, shown) {
   return { desiredWidth, desiredHeight: Math.ceil((height * desiredWidth) / width) };
 }
 
-async function decodeAsElement(jpeg) {
+async function decodeAsElement(jpeg, shown) {
   const image = new Image();
   image.src = URL.createObjectURL(new Blob([jpeg], { type: TYPE }));
   try {
@@ -52,5 +52,8 @@ async function decodeAsElement(jpeg) {
   } finally {
     URL.revokeObjectURL(image.src);
   }
-  return { image, width: image.naturalWidth, height: image.naturalHeight, close: () => {} };
+  // Drawn no larger than it has to be: some browsers have little memory for canvases.
+  const by = Math.max(1, Math.floor(image.naturalWidth / (shown || image.naturalWidth)));
+  const [width, height] = [image.naturalWidth, image.naturalHeight].map((n) => Math.ceil(n / by));
+  return { image, width, height, close: () => {} };
 }

@@ -1,5 +1,6 @@
 // What the page that films says: of the camera, while it films, and of what came of it.
 
+import { isSilent, meaning, remedies } from "./codes.js";
 import { count, pixels, rate, seconds, size } from "./format.js";
 import { quoted, say } from "./words.js";
 
@@ -112,10 +113,19 @@ function receiptText({ framesSent, receipt, parts }) {
 const isSlow = ({ cameraFps, fps, filmedMs }) =>
   filmedMs >= LEAST_MS && cameraFps < (1 - SLOW) * fps;
 
+/** Why the worker broke captures off, each reason once, in lines. */
+function breaksText(breaks) {
+  const told = new Map(breaks.map((failure) => [failure.code, failure]));
+  return [...told.values()]
+    .filter(({ code }) => !isSilent(code))
+    .flatMap(({ code, detail }) => [`${meaning(code, detail)}.`, ...remedies(code, detail)]);
+}
+
 /** What is missing in a film that is whole as far as it was sent, in lines. */
 function missingText(outcome) {
   const { times, ms } = outcome.lost;
   const lines = times > 0 ? [say("lost", { time: timeText(ms, times) })] : [];
+  lines.push(...breaksText(outcome.breaks));
   lines.push(...pausesText(outcome.pauses));
   lines.push(...skippedText(outcome.skipped, outcome.framesSent));
   if (isSlow(outcome)) {
@@ -173,7 +183,7 @@ export function resultText(outcome) {
   const lines = [receiptText(outcome), ...missing];
   if (outcome.receipt.frames !== outcome.framesSent) {
     // A receipt comes once; who was stopped meanwhile has not heard it.
-    const why = outcome.lost.times > 0 ? "unconfirmed_lost" : "unconfirmed";
+    const why = outcome.breaks.length > 0 ? "unconfirmed_lost" : "unconfirmed";
     if (outcome.framesUnconfirmed > 0) lines.splice(1, 0, say(why));
     return { kind: "bad", title: say("title_unconfirmed"), lines };
   }
@@ -185,5 +195,7 @@ export function resultText(outcome) {
 /** What of a film that was broken off is safe, and what else happened to it. */
 export function rescuedText(outcome) {
   const safe = outcome.receipt.frames > 0 ? [receiptText(outcome)] : [];
-  return [...safe, ...missingText(outcome)];
+  // Why it is over is told already.
+  const breaks = outcome.breaks.filter(({ code }) => code !== outcome.failure.code);
+  return [...safe, ...missingText({ ...outcome, breaks })];
 }

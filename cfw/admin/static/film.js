@@ -15,6 +15,8 @@ const MOST_MARGIN_S = 5;
 const MOST_HELD_BYTES = 4_000_000;
 /** For what is held when a film ends. */
 const FLUSH_MS = 5_000;
+/** A worker that refuses a capture says so soon. */
+const SETTLE_MS = 250;
 
 const marginOf = (seconds) => {
   const least = Math.min(LEAST_MARGIN_S, seconds / 2);
@@ -65,6 +67,11 @@ class Part {
     return this.#capture.captureId;
   }
 
+  /** Whether it runs for so long that what was wrong before it is over. */
+  get isWell() {
+    return this.#capture.isOpen && performance.now() - this.#openedAt >= SETTLE_MS;
+  }
+
   get framesSent() {
     return this.#capture.framesSent;
   }
@@ -85,17 +92,12 @@ class Part {
   }
 
   /** Resolves once the line has room for another, or rejects. */
-  async send(jpeg, timestamp) {
-    const sent = this.#capture.sendFrame(jpeg, { timestamp });
+  send(jpeg, timestamp) {
+    // A worker that gets nothing for so long ends the capture, whether that is heard or not.
+    const stallMs = this.#limits.idle_s * 1_000;
+    const sent = this.#capture.sendFrame(jpeg, { timestamp, stallMs });
     this.#keepTime();
-    // A worker that has got nothing for so long has ended the capture, whether that is heard or not.
-    const detail = "the network took nothing";
-    const timer = setTimeout(() => this.#capture.abandon(detail), this.#limits.idle_s * 1_000);
-    try {
-      await sent;
-    } finally {
-      clearTimeout(timer);
-    }
+    return sent;
   }
 
   close() {
@@ -126,8 +128,10 @@ export class Film {
   parts = [];
   /** Resolves with a CaptureError when one fails for good; the film is over then. */
   failed;
-  /** How often the connection was lost and is back, and for how long it was away, in ms. */
+  /** How often nothing could be sent for a time, and for how long together, in ms. */
   lost = { times: 0, ms: 0 };
+  /** Why captures broke off, each a CaptureError; those of a page that was stopped are not. */
+  breaks = [];
   #url;
   #options;
   #limits;
@@ -139,6 +143,7 @@ export class Film {
   // When the last connection was lost, and why; null while there is one.
   #lostAt = null;
   #loss = null;
+  #names = 0;
   #isPaused = false;
   #isSending = false;
   #isBlocked = false;
@@ -216,6 +221,7 @@ export class Film {
    */
   pause() {
     this.#isPaused = true;
+    this.#countLost();
     this.#leave();
   }
 
@@ -223,6 +229,8 @@ export class Film {
   resume() {
     if (!this.#isPaused) return;
     this.#isPaused = false;
+    // The pause itself is told as that.
+    if (this.#lostAt !== null) this.#lostAt = performance.now();
     this.#clock.catchUp();
     this.#pump();
   }
@@ -238,7 +246,7 @@ export class Film {
     await Promise.race([this.#pumping, wait(FLUSH_MS)]);
     const notSent = this.#held.splice(0).length;
     this.#current?.close();
-    await this.#pumping;
+    if (!this.isLost) await this.#pumping; // else one that is being tried, for nothing any more
     this.#current?.close(); // was being opened
     await Promise.all(this.parts.map(({ over }) => over));
     return { notSent, failure: this.#failure ?? (this.isLost ? this.#loss : null) };
@@ -297,41 +305,52 @@ export class Film {
   async #partFor(frame) {
     const current = this.#current;
     if (current?.hasRoom(frame)) return current;
+    if (current?.isWell) this.#backoff.succeeded();
     current?.close();
     // One may wait for its receipt while the next one runs, so that a camera does not wait.
     const [before] = this.parts.filter((part) => !part.receipt && !part.failure).slice(0, -1);
     await before?.over;
     await this.#backoff.pause();
+    if (this.#held[0] !== frame) return null; // the film is over
     const since = performance.now();
+    let part;
     try {
-      return await this.#open(frame);
+      part = await this.#open(frame);
     } catch (error) {
-      if (!passes(error) || (await isRefused(this.#url, since))) throw error;
+      const isOver = this.#held[0] !== frame;
+      if (!isOver && (!passes(error) || (await isRefused(this.#url, since)))) throw error;
       this.#lose(error);
       return null;
     }
+    // What waits is not for a capture that is refused as soon as it is open.
+    if (this.#lostAt !== null) await Promise.race([part.over, wait(SETTLE_MS)]);
+    if (part.failure !== null) return null;
+    if (this.#held[0] === frame) this.#regain();
+    else part.close();
+    return part;
   }
 
   async #open({ width, height, ms, time }) {
-    const isFirst = this.parts.length === 0;
+    const isFirst = this.#names === 0;
     const openedAt = performance.now();
-    const number = this.parts.length + 1;
+    const number = this.#names + 1;
     const capture = await openCapture(this.#url, {
       ...this.#options,
       ...{ width, height, clock: this.#clock },
       captureId: isFirst ? this.filmId : `${this.filmId}.${number}`,
       timestampStart: time,
     });
+    this.#names = number;
     const fixed = { width, height, start: ms, isFirst };
     const part = new Part(capture, this.#limits, fixed, openedAt);
     this.parts.push(part);
-    this.#regain();
     part.over.then(() => {
       // Browsers cut the connections of a page that they stop: the capture was whole by then.
       const isCut = part.isLeft && part.failure?.code === "connection_lost";
       if (part.failure === null) this.#backoff.succeeded();
       else if (!passes(part.failure)) this.#end(part.failure);
       else if (!isCut) this.#lose(part.failure, part, performance.now() - openedAt);
+      if (part.failure !== null && !isCut) this.breaks.push(part.failure);
     });
     return part;
   }
@@ -339,16 +358,26 @@ export class Film {
   /** A capture was lost, or none could be opened; the next frame opens another. */
   #lose(failure, part = null, lastedMs = 0) {
     this.#backoff.failed(lastedMs);
-    if (part !== null && part !== this.parts.at(-1)) return; // another one is open
+    const isLast = part === null || part === this.parts.at(-1);
+    // One that no frame was given to is none.
+    if (part?.framesSent === 0) this.parts.splice(this.parts.indexOf(part), 1);
+    if (!isLast) return; // another one is open
     this.#lostAt ??= performance.now();
     this.#loss = failure;
   }
 
   #regain() {
     if (this.#lostAt === null) return;
+    this.#countLost();
     this.lost.times += 1;
-    this.lost.ms += performance.now() - this.#lostAt;
     this.#lostAt = null;
+  }
+
+  #countLost() {
+    if (this.#lostAt === null) return;
+    const now = performance.now();
+    this.lost.ms += now - this.#lostAt;
+    this.#lostAt = now;
   }
 
   #end(failure) {

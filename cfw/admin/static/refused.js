@@ -19,7 +19,8 @@ const SHOWN = 8;
 export async function whyRefused(url, since) {
   for (let look = 0; look < LOOKS; look++) {
     try {
-      const { refused } = await getJson("/refused");
+      // Who asks has something to tell first.
+      const { refused } = await getJson("/refused", { mayReload: false });
       const within = (performance.now() - since) / 1_000;
       const ours = refused.find(({ is_yours, ago_s }) => is_yours && ago_s <= within);
       if (ours !== undefined) return ours;

@@ -4,14 +4,20 @@ import { language } from "./words.js";
 
 const ANSWER_MS = 5_000;
 
-/** JSON from this worker; rejects when it does not answer with it in time. */
-export async function getJson(path) {
+/**
+ * JSON from this worker; rejects when it does not answer with it in time.
+ *
+ * @param {string} path
+ * @param {{mayReload?: boolean}} options whether the page is loaded anew, to sign in, when it is
+ *   not known any more.
+ */
+export async function getJson(path, { mayReload = true } = {}) {
   const answer = await fetch(path, {
     headers: { "accept-language": language },
     signal: AbortSignal.timeout(ANSWER_MS),
   });
   // The cookie has ended, with the worker or its token: loading the page asks for the token.
-  if (answer.status === 401) location.reload();
+  if (answer.status === 401 && mayReload) location.reload();
   if (!answer.ok) throw Object.assign(new Error(await refusal(answer)), { status: answer.status });
   return answer.json();
 }

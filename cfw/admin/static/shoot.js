@@ -25,8 +25,9 @@ const LOOK_AGAIN_MS = 10;
  * @property {number} framesSent frames given to them, and bytesSent, of those together.
  * @property {{frames: number, bytes: number}} receipt what the worker has confirmed.
  * @property {number} framesUnconfirmed given to captures whose receipt never came.
- * @property {{times: number, ms: number}} lost how often there was no connection for a time, and
- *   how long that was together.
+ * @property {{times: number, ms: number}} lost how often nothing could be sent for a time, and how
+ *   long that was together.
+ * @property {{code: string, detail: string | null}[]} breaks why captures broke off.
  * @property {Skipped} skipped pictures that the film should have and has not.
  * @property {{cause: string, ms: number}[]} pauses times without pictures.
  * @property {number} fps frames a second that were asked for, and cameraFps, that came.
@@ -35,8 +36,8 @@ const LOOK_AGAIN_MS = 10;
  * @typedef {object} Skipped
  * @property {number} page came while this page was busy, and were replaced by the next one.
  * @property {number} encoder came while others were being encoded.
- * @property {number} line came while others waited to be sent, and lost while there was no
- *   connection.
+ * @property {number} line came while others waited to be sent.
+ * @property {number} lost came while nothing could be sent.
  * @property {number} size had too many bytes in any quality.
  */
 
@@ -225,6 +226,7 @@ export class Shoot {
       receipt: this.#film.receipt,
       framesUnconfirmed: this.#film.framesUnconfirmed,
       lost: this.#film.lost,
+      breaks: this.#film.breaks,
       skipped: this.#skipped,
       pauses: this.#pauses?.list ?? [],
       fps: this.#plan.fps,

@@ -176,9 +176,12 @@ export class Tile {
     if (picture.width !== width || picture.height !== height) {
       [picture.width, picture.height] = [width, height];
     }
-    this.#surface ??= picture.getContext("2d", { alpha: false });
-    this.#surface.drawImage(image, 0, 0, width, height);
-    close();
+    try {
+      this.#surface ??= picture.getContext("2d", { alpha: false });
+      this.#surface.drawImage(image, 0, 0, width, height);
+    } finally {
+      close();
+    }
   }
 
   #name({ user_id, session_id }) {

@@ -112,6 +112,8 @@ class Live(Subscription):
         self._fresh: dict[_Slot, None] = {}
         self._ended: dict[_Slot, None] = {}
         self._asked: dict[_Slot, None] = {}
+        # For those there was no room when frames were taken last.
+        self._left_out: list[_Slot] = []
 
     @property
     def dropped(self) -> int:
@@ -119,6 +121,9 @@ class Live(Subscription):
 
     def has_asked(self) -> bool:
         return bool(self._asked)
+
+    def has_left_out(self) -> bool:
+        return bool(self._left_out)
 
     def ask(self, capture_ids: Iterable[str], frames: int = 1) -> None:
         if not self.only_asked:
@@ -131,25 +136,31 @@ class Live(Subscription):
 
     def newest(self, max_bytes: float = math.inf) -> list[Frame]:
         frames: list[Frame] = []
-        self.has_left_out = False
-        for slot in [*self._asked]:
+        slots, self._left_out = self._left_out or [*self._asked], []
+        for place, slot in enumerate(slots):
             lane = slot.lane
+            if slot not in self._asked or lane is None or lane.frames == slot.seen:
+                continue
             # Nothing of a capture comes before its opened.
-            if lane is None or slot.opened is not None or lane.frames == slot.seen:
+            if slot.opened is not None:
                 continue
             assert lane.newest is not None, "it has a frame that was not taken"
             max_bytes -= len(lane.newest.data)
             if frames and max_bytes < 0:
-                self.has_left_out = True
+                self._left_out = slots[place:]
                 break
             frames.append(lane.newest)
             slot.newest(lane)
-            # Behind the others, so that those for which there is no room come first then.
-            del self._asked[slot]
-            if slot.wanted:
-                self._asked[slot] = None
+            if not slot.wanted:
+                del self._asked[slot]
         self.delivered += len(frames)
         return frames
+
+    def forget(self) -> None:
+        for slot in self._asked:
+            slot.wanted = 0
+        self._asked.clear()
+        self._left_out.clear()
 
     def _join(self, lane: LiveLane) -> _Slot:
         wanted = 0 if self.only_asked else math.inf
@@ -204,7 +215,7 @@ class Live(Subscription):
         self._running.clear()
         self._fresh.clear()
         self._ended.clear()
-        self._asked.clear()
+        self.forget()
 
 
 class LiveLane:

@@ -33,14 +33,12 @@ class Subscription(ABC):
         capture_id: the only capture it gets; None for all of them.
         delivered: frames the consumer has taken.
         forgotten: captures of mode live that were dropped as a whole.
-        has_left_out: whether the last call of `newest` had no room for all.
     """
 
     def __init__(self, capture_id: str | None) -> None:
         self.capture_id = capture_id
         self.delivered = 0
         self.forgotten = 0
-        self.has_left_out = False
         self._wake: trio.Event | None = None
         # Set when nothing more will come: what to raise once all that is held was taken.
         self._end: type[Exception] | None = None
@@ -72,13 +70,20 @@ class Subscription(ABC):
         """Take the newest frame of each capture asked for, where it was not taken before.
 
         Args:
-            max_bytes: of all of them together; one is always taken. Those that are left out
-                come first the next time.
+            max_bytes: of all of them together; one is always taken. The next call is for those
+                that were left out, and for no others.
 
         None of a capture whose opened was not taken, or whose end has come: the last frame of
         that is an item before its terminal, if it was asked for.
         """
         return []
+
+    def has_left_out(self) -> bool:
+        """Whether the last call of `newest` had no room for all."""
+        return False
+
+    def forget(self) -> None:  # noqa: B027 - most have nothing to forget
+        """What was asked for is wanted no more."""
 
     async def __anext__(self) -> FeedItem:
         """The next item, waiting for one if need be; iteration ends when the hub closes.

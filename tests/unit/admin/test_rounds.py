@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -228,11 +230,65 @@ async def test_a_round_is_no_larger_than_a_slow_line_takes(mock_clock: MockClock
             assert it.asks(names, frames=9, every_s=60)
             with trio.fail_after(1):
                 rounds = [words(await anext(it.rounds)) for _ in range(3)]
-            with trio.move_on_after(50) as nothing:
-                await anext(it.rounds)
-            assert nothing.cancelled_caught
+            assert it.rounds._due == BEGUN_S + 60
     assert [len(each.split()) for each in rounds] == [3, 3, 1]
     assert " ".join(rounds).split() == [f"{name}1" for name in names]
+
+
+@pytest.mark.parametrize(("every_s", "rest_s"), [(2, 0), (2, 1), (0.1, 1)])
+async def test_large_rounds_come_no_more_often_than_they_are_asked_for(
+    mock_clock: MockClock, every_s: float, rest_s: float
+) -> None:
+    """On a line that takes its time, with newer frames of all meanwhile: each has its turn."""
+    pace = idle_pace()
+    pace.rest_s = rest_s
+    hub = Hub()
+    names = [f"cap-{number}" for number in range(7)]
+    with reader(hub, pace) as it:
+        async with AsyncExitStack() as stack:
+            captures = [await stack.enter_async_context(running(hub, name)) for name in names]
+            for _ in names:
+                await anext(it.rounds)
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(it.read, 0.1)
+            # Sent without a pause, so that a newer one is always there.
+            for seq in range(1, 201):
+                for name, capture in zip(names, captures, strict=True):
+                    await capture.send(frame(seq, name, bytes(MOST_BYTES // 3)))
+                if seq == 1:
+                    assert it.asks(names, frames=100, every_s=every_s)
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+    rounds = [(at, said.split()) for at, said in it.got if said]
+    assert {len(said) for _, said in rounds} <= {1, 3}
+    for name in names:
+        times = [at for at, said in rounds if any(each.startswith(name) for each in said)]
+        gaps = [b - a for a, b in pairwise(times)]
+        assert len(gaps) >= 10 / max(every_s, 3 * rest_s + 0.3) - 2
+        assert min(gaps) >= every_s - 1e-6
+    starts = [at for at, _ in rounds]
+    assert min(b - a for a, b in pairwise(starts)) >= max(rest_s, 0.1) - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("frames", "every_s", "lasts_s"), [(1, 0.1, 3), (45, 1 / 30, 3), (9, 1, 18)]
+)
+async def test_who_asks_no_more_soon_costs_nothing(
+    mock_clock: MockClock, frames: int, every_s: float, lasts_s: float
+) -> None:
+    """Also where what it has asked for does not come."""
+    hub = Hub()
+    with reader(hub) as it:
+        async with running(hub) as capture, reading(it):
+            assert it.asks(["cap"], frames=frames, every_s=every_s)
+            await trio.sleep(lasts_s - 0.01)
+            assert it.rounds._subscription.has_asked()
+            await trio.sleep(2 * every_s)
+            assert not it.rounds._subscription.has_asked()
+            assert it.rounds._due == math.inf
+            await capture.send(frame(1))
+            await trio.sleep(9)
+            assert [said for _, said in it.got if said] == ["cap+"]
 
 
 def test_a_round_is_one_message() -> None:
@@ -273,7 +329,7 @@ def test_a_round_is_one_message() -> None:
     ],
     ids=str,
 )
-def test_what_may_be_asked_has_bounds(more: dict[str, object], is_right: bool) -> None:
+async def test_what_may_be_asked_has_bounds(more: dict[str, object], is_right: bool) -> None:
     """Told in `ALLOWED`; what is wrong asks for nothing."""
     hub = Hub()
     with reader(hub) as it:

@@ -688,15 +688,14 @@ async def test_what_has_no_room_comes_first_the_next_time(
             for name, capture in captures.items():
                 await capture.send(frame(1, name, bytes(10)))
             assert [*map(brief, subscription.newest(max_bytes))] == taken
-            assert subscription.has_left_out
+            assert subscription.has_left_out()
             for name, capture in captures.items():
                 await capture.send(frame(2, name, bytes(10)))
             left = [name for name in "abc" if f"{name}1" not in taken]
-            assert [*map(brief, subscription.newest())] == [
-                *(f"{name}2" for name in left),
-                *(f"{name[0]}2" for name in taken),
-            ]
-            assert not subscription.has_left_out
+            # Those alone; then it begins anew.
+            assert [*map(brief, subscription.newest())] == [f"{name}2" for name in left]
+            assert not subscription.has_left_out()
+            assert [*map(brief, subscription.newest())] == [f"{name[0]}2" for name in taken]
 
 
 async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -> None:
@@ -714,6 +713,24 @@ async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -
             subscription.ask(["cap"])
         assert subscription.newest() == []
         assert await take(subscription, 2) == ["cap3", "cap."]
+
+
+async def test_what_was_asked_for_can_be_forgotten() -> None:
+    """Also what had no room."""
+    hub = Hub()
+    with hub.subscribe(mode="live", only_asked=True) as subscription:
+        async with running(hub, "a") as a, running(hub, "b") as b:
+            await take(subscription, 2)
+            subscription.ask("ab", 9)
+            await a.send(frame(1, "a"))
+            await b.send(frame(1, "b"))
+            assert len(subscription.newest(1)) == 1
+            subscription.forget()
+            assert not subscription.has_asked()
+            assert not subscription.has_left_out()
+            assert subscription.newest() == []
+            subscription.ask("b")
+            assert subscription.newest() == [frame(1, "b")]
 
 
 async def test_frames_that_are_asked_for_wake_nobody() -> None:

@@ -194,7 +194,7 @@ OUTCOME = """{
   framesSent: 12345, receipt: {frames: 12345, bytes: 9876543}, filmedMs: 1000,
   cameraFps: 12.34, fps: 15, parts: [{captureId: "a"}, {captureId: "b"}],
   skipped: {page: 1, encoder: 0, line: 2, lost: 3, size: 0}, pauses: [], end: "time",
-  lost: {times: 2, ms: 4321}
+  lost: {times: 2, ms: 4321}, breaks: [{code: "connection_lost", detail: null}]
 }"""
 NUMBERS = {
     "en": ["12,345", "9,876,543", "6", "12.3 of 15", "9.88 MB", "50.0 MB"],

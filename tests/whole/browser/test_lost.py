@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 
+from cfw.explanations import EXPLANATIONS
 from cfw.testing.fakes import RecordingSink
-from schemas import FeedAbort
+from schemas import ErrorCode, FeedAbort
 from tests.patience import until
 from tests.whole.browser.cameras import bring_camera
+from tests.whole.browser.chromium import Page
 from tests.whole.browser.line import line
 from tests.whole.browser.test_capture import PATIENT, film, numbers, result, run, stop
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.visits import Visit
+from tests.whole.smoke.worker import Worker
 
-NO_CONNECTION = "There is no connection to the worker. Another one is tried."
-WAS_LOST = "there was no connection to the worker. The film went on in another capture."
+NO_CONNECTION = "Nothing can be sent to the worker now. Another capture is tried."
+WAS_LOST = "nothing could be sent to the worker. The film went on in another capture."
 NOW = "document.querySelector('#now').textContent"
 SENT = "document.querySelector('#sent').textContent"
 
@@ -72,7 +75,7 @@ async def test_a_connection_that_is_lost_between_two_captures_makes_a_film_amber
         kind, told, facts = await stop(page)
         assert numbers(sink) == [1, 2, 3, 4]
         assert (kind, facts["Frames"]) == ("warn", "4")
-        assert "Filmed, with the connection lost meanwhile" in told
+        assert "Filmed with an interruption" in told
         assert WAS_LOST in told
 
 
@@ -96,7 +99,7 @@ async def test_a_connection_that_does_not_come_back_is_what_a_film_ends_with(
         kind, told, _ = await stop(page)
         assert kind == "bad"
         assert "The worker confirmed 2 of 3 frames." in told
-        assert "2 pictures were skipped: there was no connection." in told
+        assert "2 pictures were skipped: nothing could be sent." in told
 
 
 async def test_what_the_next_capture_would_meet_again_ends_a_film(visit: Visit) -> None:
@@ -193,3 +196,175 @@ async def test_a_worker_that_lets_nobody_in_is_not_asked_again(
         await page.run(REFUSED.replace("STATUS", str(status)) + "1")
         body = "return made.isRefused('ws://127.0.0.1:9', performance.now())"
         assert await run(page, "retry.js", body) == is_refused
+
+
+#: A worker that does what a test says of each connection: `plan(number)` gives what it breaks
+#: off with, and after how many frames; nothing for one that is well.
+SCRIPTED = """
+window.WebSocket = class {
+  static OPEN = 1;
+  static made = [];
+  readyState = 0;
+  bufferedAmount = 0;
+  frames = 0;
+  bytes = 0;
+  constructor() {
+    this.number = WebSocket.made.push(this);
+    setTimeout(() => {
+      const {refused} = plan(this.number) ?? {};
+      this.readyState = refused ? 3 : 1;
+      if (refused) this.onclose({code: 1006, reason: ""});
+      else this.onopen();
+    });
+  }
+  send(data) {
+    if (this.readyState !== 1) return;
+    const {code = null, after = 0} = plan(this.number) ?? {};
+    if (typeof data !== "string") {
+      this.frames += 1;
+      this.bytes += data.size;
+    } else {
+      const {event} = JSON.parse(data);
+      if (event === "capture.close" && (code === null || this.frames < after)) {
+        this.end(1000, JSON.stringify({frames: this.frames, bytes: this.bytes}));
+      }
+    }
+    if (code !== null && this.frames >= after) setTimeout(() => this.breakOff(code), 20);
+  }
+  breakOff(code) {
+    if (this.readyState !== 1) return;
+    const message = {event: "capture.abort", error_code: code, detail: "so it says"};
+    if (code !== "connection_lost") this.onmessage({data: JSON.stringify(message)});
+    this.end(code === "connection_lost" ? 1006 : 1011, "");
+  }
+  end(code, reason) {
+    this.readyState = 3;
+    setTimeout(() => this.onclose({code, reason}));
+  }
+  close() { if (this.readyState < 3) this.end(1006, ""); }
+};
+const limits = {max_duration_s: 300, max_frames: 40, max_total_bytes: 1e9, idle_s: 120,
+  max_frame_bytes: 1e6, ...MORE};
+window.offer = (count) => {
+  for (let index = 0; index < count; index++) {
+    film.offer({jpeg: new Blob(["0123456789"]), at: performance.now(), width: 16, height: 16});
+  }
+};
+const options = {userId: "ada", sessionId: "s-1", fps: 15};
+window.film = new made.Film("ws://127.0.0.1:9/", options, limits);
+return film.begin({width: 16, height: 16}).then(() => 1);
+"""
+SENT_IN = "film.parts.map(({framesSent}) => framesSent)"
+
+
+async def scripted(page: Page, worker: Worker, plan: str, more: str = "{}") -> None:
+    """A film whose worker is a script; it has begun."""
+    await page.goto(admin(worker.addresses, "/capture"))
+    await page.until("!document.querySelector('#turn-on').disabled")
+    await page.run(f"window.plan = (number) => ({plan}); 1")
+    await run(page, "film.js", SCRIPTED.replace("...MORE", f"...{more}"))
+
+
+async def test_what_waits_is_not_for_a_capture_that_is_refused(visit: Visit) -> None:
+    """A worker without room says so behind the handshake: nothing was given to it by then."""
+    plan = """number === 1 ? {code: "connection_lost", after: 3}
+        : number < 5 ? {code: "server_at_capacity"} : null"""
+    async with visit() as (worker, page):
+        await scripted(page, worker, plan)
+        await page.run("offer(3), 1")
+        await page.until("film.isLost")
+        await page.run("offer(20), 1")
+        await page.until("!film.isLost && film.framesSent === 23")
+        outcome = await page.run("film.finish()")
+        assert outcome == {"notSent": 0, "failure": None}
+        assert await page.run(SENT_IN) == [3, 20]
+        assert await page.run("[film.lost.times, film.framesUnconfirmed]") == [1, 3]
+        ids = await page.run("film.parts.map(({captureId}) => captureId.split('.')[1])")
+        assert ids == [None, "5"]
+        codes = await page.run("[...new Set(film.breaks.map(({code}) => code))]")
+        assert codes == ["connection_lost", "server_at_capacity"]
+        assert page.problems == []
+
+
+async def test_trouble_that_is_over_holds_the_next_capture_up_no_more(visit: Visit) -> None:
+    """A film that goes on over a limit, long after it was lost for a while."""
+    plan = """number === 1 ? {code: "connection_lost", after: 3}
+        : number < 6 ? {refused: true} : null"""
+    async with visit() as (worker, page):
+        await scripted(page, worker, plan, "{max_frames: 10}")
+        await page.run("offer(3), 1")
+        await page.until("film.isLost")
+        await page.run("offer(5), 1")
+        await page.until("film.framesSent === 8")
+        await page.until("film.parts.at(-1).isWell")
+        await page.run(
+            "window.waits = []; const set = window.setTimeout;"
+            "window.setTimeout = (call, ms = 0) => { waits.push(ms); return set(call, ms) }; 1"
+        )
+        await page.run("offer(10), 1")
+        await page.until("film.framesSent === 18")
+        assert await page.run(SENT_IN) == [3, 10, 5]
+        # Those of the back-off lie between; what closes or opens a capture has longer.
+        assert [ms for ms in await page.run("waits") if 20 < ms <= 5_000] == []
+        await page.run("film.finish()")
+
+
+async def test_what_the_worker_broke_off_with_is_told(visit: Visit) -> None:
+    """Also of a capture that was closing, while the next one ran already."""
+    async with visit() as (worker, page):
+        await scripted(page, worker, "null", "{max_frames: 10}")
+        # The first one gets no receipt, but an error.
+        await page.run(
+            "WebSocket.made[0].end = (code) => setTimeout(() => {"
+            "WebSocket.made[0].end = WebSocket.prototype.end;"
+            "WebSocket.made[0].breakOff('forward_failed') }, 200); 1"
+        )
+        await page.run("offer(15), 1")
+        await page.until("film.framesSent === 15")
+        assert await page.run("film.finish()") == {"notSent": 0, "failure": None}
+        body = """return made.resultText({
+            framesSent: film.framesSent, receipt: film.receipt, parts: film.parts,
+            end: "stopped", framesUnconfirmed: film.framesUnconfirmed, lost: film.lost,
+            breaks: film.breaks,
+            skipped: {page: 0, encoder: 0, line: 0, lost: 0, size: 0}, pauses: [],
+            cameraFps: 15, fps: 15, filmedMs: 1000})"""
+        told = await run(page, "film-words.js", body)
+        assert told["kind"] == "bad"
+        text = " ".join(told["lines"])
+        assert "The worker confirmed 5 of 15 frames." in text
+        assert EXPLANATIONS[ErrorCode.FORWARD_FAILED].meaning in text
+        assert "The browser stopped this page" not in text
+        assert page.problems == []
+
+
+async def test_who_stops_a_film_while_it_is_lost_waits_for_no_connection(visit: Visit) -> None:
+    """And none is opened for nothing."""
+    plan = """number === 1 ? {code: "connection_lost", after: 3} : {refused: true}"""
+    async with visit() as (worker, page):
+        await scripted(page, worker, plan)
+        await page.run("offer(3), 1")
+        await page.until("film.isLost")
+        await page.run("offer(2), 1")
+        await page.until("WebSocket.made.length > 2")
+        ended = "film.finish().then(({notSent, failure: {code}}) => [notSent, code])"
+        outcome = await page.run(ended)
+        assert outcome == [2, "unreachable"]
+        tried = await page.run("window.plan = () => null; WebSocket.made.length")
+        await page.run("new Promise((resolve) => setTimeout(resolve, 300))")
+        assert await page.run("WebSocket.made.length") <= tried + 1
+        assert await page.run(SENT_IN) == [3]
+
+
+async def test_a_worker_that_wants_a_sign_in_takes_no_film_away(visit: Visit) -> None:
+    """Other pages are loaded anew then, to ask for it; this one has a film to tell of."""
+    async with visit() as (worker, page):
+        await page.goto(admin(worker.addresses, "/capture"))
+        await page.until("!document.querySelector('#turn-on').disabled")
+        await page.run(
+            "window.stays = true; window.fetch = async () => new Response('', {status: 401}); 1"
+        )
+        body = "return made.isRefused(URL, performance.now())"
+        here = "`ws://${location.host}/`"
+        assert await run(page, "retry.js", body.replace("URL", here)) is True
+        assert await run(page, "retry.js", body.replace("URL", "'ws://127.0.0.1:9'")) is False
+        assert await page.run("window.stays")

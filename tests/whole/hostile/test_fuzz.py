@@ -228,11 +228,14 @@ def test_any_query_of_the_feed_is_taken_or_told_why_not(
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_whatever_a_reader_of_the_feed_says_is_an_ask_or_refused(said: str | bytes) -> None:
     """Nothing that it writes raises."""
-    hub = Hub()
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
-        rounds = Rounds(subscription, LivePace())
-        assert rounds.hear('{"ask": ["cap"]}')
-        assert rounds.hear(said) in (True, False)
+
+    async def hear() -> None:
+        with Hub().subscribe(mode="live", only_asked=True) as subscription:
+            rounds = Rounds(subscription, LivePace())
+            assert rounds.hear('{"ask": ["cap"]}')
+            assert rounds.hear(said) in (True, False)
+
+    trio.run(hear)
 
 
 @given(st.binary(max_size=400))
