@@ -282,6 +282,8 @@ def in_memory(seen: Seen) -> Iterator[None]:
         patch.setattr("cfw.sinks.hub._lossless.LOSSLESS_ITEMS", 1)
         patch.setattr("cfw.admin.pictures.NEXT_FRAME_S", NEXT_FRAME_S)
         patch.setattr("cfw.admin.app.LivePace", lambda: seen.pace)
+        # Else the capture is over before a second frame is told.
+        patch.setattr("cfw.admin._pace.FIRST_REST_S", PACE_S / 2)
         yield
 
 
