@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from schemas import ErrorCode, FeedAbort
 from tests.patience import until
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page
-from tests.whole.browser.line import line
+from tests.whole.browser.line import Line, line
 from tests.whole.browser.test_capture import PATIENT, film, numbers, result, run, stop
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.visits import Visit
@@ -24,14 +26,24 @@ NOW = "document.querySelector('#now').textContent"
 SENT = "document.querySelector('#sent').textContent"
 
 
+@asynccontextmanager
+async def filming(
+    visit: Visit, sink: RecordingSink, **settings: Any
+) -> AsyncIterator[tuple[Line, Page]]:
+    """A page that films over a line; no picture has been taken yet."""
+    async with line() as wire:
+        settings = {**PATIENT, "server__public_url": wire.url, **settings}
+        async with visit(sink=sink, **settings) as (worker, page):
+            wire.lead(worker.addresses.capture)
+            await bring_camera(page)
+            await film(page, worker)
+            yield wire, page
+
+
 async def test_a_film_whose_connection_is_cut_goes_on_in_another_capture(visit: Visit) -> None:
     """What was filmed meanwhile is sent then; what has no receipt is told as that."""
     sink = RecordingSink()
-    async with line() as wire, visit(sink=sink, server__public_url=wire.url, **PATIENT) as it:
-        worker, page = it
-        wire.lead(worker.addresses.capture)
-        await bring_camera(page)
-        await film(page, worker)
+    async with filming(visit, sink) as (wire, page):
         await page.run("fake.pictures(3, 70)")
         await page.until(f"{SENT}.startsWith('3 frames')")
         await until(lambda: len(sink.captures[0].frames) == 3)
@@ -60,11 +72,7 @@ async def test_a_connection_that_is_lost_between_two_captures_makes_a_film_amber
 ) -> None:
     """All that was sent is confirmed."""
     sink = RecordingSink()
-    async with line() as wire, visit(sink=sink, server__public_url=wire.url, **PATIENT) as it:
-        worker, page = it
-        wire.lead(worker.addresses.capture)
-        await bring_camera(page)
-        await film(page, worker)
+    async with filming(visit, sink) as (wire, page):
         await page.run("fake.pictures(2, 70).then(() => fake.hide(true))")
         await until(lambda: bool(sink.captures[0].terminals))
         wire.cut()
@@ -84,12 +92,7 @@ async def test_a_connection_that_does_not_come_back_is_what_a_film_ends_with(
 ) -> None:
     """It is tried until somebody stops it; then the film is red, and says what is safe."""
     sink = RecordingSink()
-    limits: dict[str, Any] = {**PATIENT, "limits__max_frames": 2}
-    async with line() as wire, visit(sink=sink, server__public_url=wire.url, **limits) as it:
-        worker, page = it
-        wire.lead(worker.addresses.capture)
-        await bring_camera(page)
-        await film(page, worker)
+    async with filming(visit, sink, limits__max_frames=2) as (wire, page):
         await page.run("fake.pictures(3, 70)")
         await until(lambda: len(sink.captures) == 2 and bool(sink.captures[1].frames))
         await until(lambda: bool(sink.captures[0].terminals))
