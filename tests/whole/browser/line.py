@@ -22,11 +22,13 @@ class Line:
     Attributes:
         is_up: else who connects is hung up on at once.
         runs: carries bytes; not set: takes none, and nobody is told.
+        carried: connections that it carries now.
     """
 
     port: int
     is_up: bool = True
     runs: trio.Event = attrs.field(factory=trio.Event)
+    carried: int = 0
     _to: str = ""
     _scopes: list[trio.CancelScope] = attrs.field(factory=list)
 
@@ -62,10 +64,14 @@ class Line:
                 worker = await trio.open_tcp_stream(url.hostname, url.port)
             except OSError:
                 return  # it has ended
-            async with worker, trio.open_nursery() as nursery:
-                self._scopes.append(nursery.cancel_scope)
-                nursery.start_soon(self._pass_on, page, worker, nursery.cancel_scope)
-                await self._pass_on(worker, page, nursery.cancel_scope)
+            self.carried += 1
+            try:
+                async with worker, trio.open_nursery() as nursery:
+                    self._scopes.append(nursery.cancel_scope)
+                    nursery.start_soon(self._pass_on, page, worker, nursery.cancel_scope)
+                    await self._pass_on(worker, page, nursery.cancel_scope)
+            finally:
+                self.carried -= 1
 
     async def _pass_on(
         self, source: trio.SocketStream, to: trio.SocketStream, scope: trio.CancelScope

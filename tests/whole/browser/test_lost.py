@@ -48,8 +48,9 @@ async def test_a_film_whose_connection_is_cut_goes_on_in_another_capture(visit: 
         await page.until(f"{SENT}.startsWith('3 frames')")
         await until(lambda: len(sink.captures[0].frames) == 3)
         wire.cut()
-        await page.run("fake.pictures(3, 70)")
+        # Known before another picture is given to it.
         await page.until(f"{NOW} === {NO_CONNECTION!r}")
+        await page.run("fake.pictures(3, 70)")
         wire.is_up = True
         await page.until(f"{SENT}.startsWith('6 frames')")
         await page.until(f"{NOW} !== {NO_CONNECTION!r}")
@@ -74,7 +75,8 @@ async def test_a_connection_that_is_lost_between_two_captures_makes_a_film_amber
     sink = RecordingSink()
     async with filming(visit, sink) as (wire, page):
         await page.run("fake.pictures(2, 70).then(() => fake.hide(true))")
-        await until(lambda: bool(sink.captures[0].terminals))
+        # Behind its receipt.
+        await until(lambda: bool(sink.captures[0].terminals) and not wire.carried)
         wire.cut()
         await page.run("fake.hide(false); fake.pictures(2, 70)")
         await page.until(f"{NOW} === {NO_CONNECTION!r}")
@@ -95,10 +97,10 @@ async def test_a_connection_that_does_not_come_back_is_what_a_film_ends_with(
     async with filming(visit, sink, limits__max_frames=2) as (wire, page):
         await page.run("fake.pictures(3, 70)")
         await until(lambda: len(sink.captures) == 2 and bool(sink.captures[1].frames))
-        await until(lambda: bool(sink.captures[0].terminals))
+        await until(lambda: wire.carried == 1)  # the first one has its receipt
         wire.cut()
-        await page.run("fake.pictures(2, 70)")
         await page.until(f"{NOW} === {NO_CONNECTION!r}")
+        await page.run("fake.pictures(2, 70)")
         kind, told, _ = await stop(page)
         assert kind == "bad"
         assert "The worker confirmed 2 of 3 frames." in told
@@ -371,3 +373,50 @@ async def test_a_worker_that_wants_a_sign_in_takes_no_film_away(visit: Visit) ->
         assert await run(page, "retry.js", body.replace("URL", here)) is True
         assert await run(page, "retry.js", body.replace("URL", "'ws://127.0.0.1:9'")) is False
         assert await page.run("window.stays")
+
+
+async def test_a_pause_of_the_page_is_no_time_without_a_connection(visit: Visit) -> None:
+    """It is told as a pause already."""
+    plan = """number === 1 ? {code: "connection_lost", after: 3} : null"""
+    async with visit() as (worker, page):
+        await scripted(page, worker, plan)
+        await page.run("offer(3), 1")
+        await page.until("film.isLost")
+        before, since = await page.run(
+            """(async () => {
+              film.pause();
+              const before = film.lost.ms;
+              await new Promise((resolve) => setTimeout(resolve, 500));
+              film.resume();
+              const resumed = performance.now();
+              offer(1);
+              while (film.isLost) await new Promise((resolve) => setTimeout(resolve, 5));
+              return [before, performance.now() - resumed];
+            })()"""
+        )
+        assert await page.run("film.lost.times") == 1
+        assert 0 < before <= await page.run("film.lost.ms") <= before + since
+        await page.run("film.finish()")
+
+
+@pytest.mark.parametrize("falls", [True, False])
+async def test_a_network_that_is_slow_is_not_given_up(visit: Visit, falls: bool) -> None:
+    """One that takes a little all the time is no network that is gone."""
+    async with visit() as (worker, page):
+        await scripted(page, worker, "null")
+        ended = await run(
+            page,
+            "capture-client.js",
+            """const full = 1_000_000;
+            const options = {userId: "ada", sessionId: "s-1", width: 16, height: 16, fps: 15};
+            return made.openCapture("ws://127.0.0.1:9/", options).then(async (capture) => {
+              const socket = WebSocket.made.at(-1);
+              const since = performance.now();
+              const gone = () => (performance.now() - since) * 1000;
+              Object.defineProperty(socket, "bufferedAmount",
+                {get: () => FALLS ? Math.max(0, full - gone()) : full});
+              return capture.sendFrame(new Blob(["jpeg"]), {stallMs: 200})
+                .then(() => "sent", ({code}) => code);
+            });""".replace("FALLS", str(falls).lower()),
+        )
+        assert ended == ("sent" if falls else "connection_lost")
