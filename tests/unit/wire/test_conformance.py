@@ -81,7 +81,12 @@ def url() -> Iterator[str]:
 
 def run_cases(url: str, cases: list[str]) -> None:
     """Run cases; a failure is raised by the runner itself, with the case's name."""
-    results = asyncio.run(run_fuzzingclient(url, cases=cases, concurrency=4))
+    # Not `asyncio.run`: its handler of Ctrl-C holds the task. Trio asks for the handler when a
+    # run begins, Python then describes the task on the way, and the coroutine of this client
+    # raises when it is described while it runs.
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        results = loop.run_until_complete(run_fuzzingclient(url, cases=cases, concurrency=4))
     assert results
     found = {}
     for result in results:
