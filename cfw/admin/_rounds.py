@@ -17,7 +17,7 @@ import orjson
 import trio
 
 from cfw.admin._pace import LivePace
-from cfw.sinks.hub import FeedItem, Subscription
+from cfw.sinks.hub import AskedSubscription, FeedItem
 from cfw.state import Frame
 
 __all__ = ["ALLOWED", "Rounds", "packed"]
@@ -76,11 +76,11 @@ class Rounds:
     """When the next round of one reader is due, and what is in it.
 
     Args:
-        subscription: made with `only_asked`.
+        subscription: what it looks at.
         pace: of all live viewers; while the worker is busy, rounds come less often.
     """
 
-    def __init__(self, subscription: Subscription, pace: LivePace) -> None:
+    def __init__(self, subscription: AskedSubscription, pace: LivePace) -> None:
         self._subscription = subscription
         self._pace = pace
         self._every_s = USUAL_S

@@ -16,7 +16,7 @@ wrong or a lossless reader was too slow.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import cast, get_args
 
@@ -27,7 +27,14 @@ import trio
 from cfw.admin._pace import LivePace
 from cfw.admin._rounds import ALLOWED, Rounds, packed
 from cfw.http.messages import Answer, Handler, Opening, Request, Upgrade, problem
-from cfw.sinks.hub import FeedItem, Hub, Mode, SubscriberTooSlow, Subscription
+from cfw.sinks.hub import (
+    AskedSubscription,
+    FeedItem,
+    Hub,
+    Mode,
+    SubscriberTooSlow,
+    Subscription,
+)
 from cfw.state import Frame
 from cfw.wire import (
     KeepaliveTimeout,
@@ -99,7 +106,7 @@ async def _serve(
             else:
                 live = pace if params.get("mode") == "live" else None
                 rounds = None
-                if params.get("frames") == "asked":
+                if isinstance(subscription, AskedSubscription):
                     rounds = Rounds(subscription, pace)
                 end = await _run(ws, rounds or subscription, live, rounds, send_stall_s)
             await ws.close(end.code, _fit(end.reason), linger_s=end.linger_s)
@@ -116,9 +123,12 @@ def _subscribe(params: Mapping[str, str], hub: Hub | None) -> Iterator[Subscript
     elif hub is None:
         yield "this worker's sink is not hub:, so it has no feed"
     else:
-        with hub.subscribe(
-            capture_id=capture_id, mode=cast(Mode, mode), only_asked=frames == "asked"
-        ) as subscription:
+        subscribing: AbstractContextManager[Subscription] = (
+            hub.subscribe_asked(capture_id=capture_id)
+            if frames == "asked"
+            else hub.subscribe(capture_id=capture_id, mode=cast(Mode, mode))
+        )
+        with subscribing as subscription:
             yield subscription
 
 

@@ -9,13 +9,14 @@ capture it gets. What **lossless** promises stands in `_lossless`, what **live**
 """
 
 from cfw.sinks.hub._hub import Hub, open_hub
-from cfw.sinks.hub._live import LIVE_ENDED
+from cfw.sinks.hub._live import LIVE_ENDED, AskedSubscription
 from cfw.sinks.hub._lossless import LOSSLESS_ITEMS
 from cfw.sinks.hub._subscription import FeedItem, Mode, SubscriberTooSlow, Subscription
 
 __all__ = [
     "LIVE_ENDED",
     "LOSSLESS_ITEMS",
+    "AskedSubscription",
     "FeedItem",
     "Hub",
     "Mode",

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import get_args
 
 from cfw.sinks import refuse_options
-from cfw.sinks.hub._live import Live, LiveLane
+from cfw.sinks.hub._live import AskedSubscription, Live, LiveLane
 from cfw.sinks.hub._lossless import Lossless, LosslessLane
 from cfw.sinks.hub._subscription import Mode, Subscription
 from cfw.state import Frame
@@ -119,11 +119,7 @@ class Hub:
 
     @contextmanager
     def subscribe(
-        self,
-        *,
-        capture_id: str | None = None,
-        mode: Mode = "lossless",
-        only_asked: bool = False,
+        self, *, capture_id: str | None = None, mode: Mode = "lossless"
     ) -> Iterator[Subscription]:
         """Get captures for as long as the context lasts, those already running included.
 
@@ -135,18 +131,25 @@ class Hub:
             capture_id: the only capture to get; None for all.
             mode: `lossless` for every frame, at the price that captures wait; `live` for
                 the newest frame of each capture.
-            only_asked: of mode `live`; frames are told only of captures that `ask` names.
 
         Raises:
-            ValueError: no such mode, or `only_asked` without mode `live`.
+            ValueError: no such mode.
         """
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}; not {mode!r}")
-        if only_asked and mode != "live":
-            raise ValueError("only_asked needs mode live: lossless has every frame")
-        subscription: Lossless | Live = (
-            Live(capture_id, only_asked=only_asked) if mode == "live" else Lossless(capture_id)
-        )
+        subscription = Live(capture_id) if mode == "live" else Lossless(capture_id)
+        with self._subscribed(subscription):
+            yield subscription
+
+    @contextmanager
+    def subscribe_asked(self, *, capture_id: str | None = None) -> Iterator[AskedSubscription]:
+        """As `subscribe` in mode `live`, but frames are told only where they are asked for."""
+        subscription = AskedSubscription(capture_id)
+        with self._subscribed(subscription):
+            yield subscription
+
+    @contextmanager
+    def _subscribed(self, subscription: Lossless | Live) -> Iterator[None]:
         if self._is_closed:
             subscription._stop(StopAsyncIteration)
         else:
@@ -154,7 +157,7 @@ class Hub:
             for capture in self._captures:
                 self._join(capture, subscription)
         try:
-            yield subscription
+            yield
         finally:
             self._drop(subscription)
             subscription._leave()

@@ -8,14 +8,15 @@ LIVE_ENDED are kept; older ones are forgotten as a whole (`forgotten` counts the
 consumer never sees half a capture. Ended captures are told first, so what a stalled consumer
 can hold is bounded by the captures that run at one time plus LIVE_ENDED.
 
-Who wants it `only_asked` asks for so many frames of a capture, and takes the newest of all that
-it has asked for at once, when it has time for them (`newest`). Their frames wake nobody.
+Another one asks for so many frames of a capture, and takes the newest of all that it has asked
+for at once, when it has time for them (`AskedSubscription`). Their frames wake nobody.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import ClassVar
 
 import attrs
 
@@ -92,78 +93,30 @@ class _Slot:
     def is_empty(self) -> bool:
         if self.lane is None:
             return self.opened is None and self.frame is None and self.terminal is None
-        has_frame = self.lane.frames > self.seen and not self.subscription.only_asked
+        has_frame = self.lane.frames > self.seen and self.subscription.tells_frames
         return self.opened is None and not has_frame
 
 
 class Live(Subscription):
-    """Gets the newest frame of each capture.
+    """Gets the newest frame of each capture."""
 
-    Attributes:
-        only_asked: where it has asked for one, and when it takes them.
-    """
+    #: Whether frames are told unasked, as items.
+    tells_frames: ClassVar = True
 
-    def __init__(self, capture_id: str | None, *, only_asked: bool = False) -> None:
+    def __init__(self, capture_id: str | None) -> None:
         super().__init__(capture_id)
-        self.only_asked = only_asked
         self._dropped = 0
         self._running: dict[LiveLane, _Slot] = {}
-        # Ordered sets of slots that are not empty, and of those with frames to be told.
+        # Ordered sets of slots that are not empty.
         self._fresh: dict[_Slot, None] = {}
         self._ended: dict[_Slot, None] = {}
-        self._asked: dict[_Slot, None] = {}
-        # For those there was no room when frames were taken last.
-        self._left_out: list[_Slot] = []
 
     @property
     def dropped(self) -> int:
         return self._dropped + sum(slot.replaced for slot in self._running.values())
 
-    def has_asked(self) -> bool:
-        return bool(self._asked)
-
-    def has_left_out(self) -> bool:
-        return bool(self._left_out)
-
-    def ask(self, capture_ids: Iterable[str], frames: int = 1) -> None:
-        if not self.only_asked:
-            super().ask(capture_ids, frames)
-        wanted = frozenset(capture_ids)
-        for lane, slot in self._running.items():
-            if lane.opened.capture_id in wanted:
-                slot.ask(lane, frames)
-                self._asked[slot] = None
-
-    def newest(self, max_bytes: float = math.inf) -> list[Frame]:
-        frames: list[Frame] = []
-        slots, self._left_out = self._left_out or [*self._asked], []
-        for place, slot in enumerate(slots):
-            lane = slot.lane
-            if slot not in self._asked or lane is None or lane.frames == slot.seen:
-                continue
-            # Nothing of a capture comes before its opened.
-            if slot.opened is not None:
-                continue
-            assert lane.newest is not None, "it has a frame that was not taken"
-            max_bytes -= len(lane.newest.data)
-            if frames and max_bytes < 0:
-                self._left_out = slots[place:]
-                break
-            frames.append(lane.newest)
-            slot.newest(lane)
-            if not slot.wanted:
-                del self._asked[slot]
-        self.delivered += len(frames)
-        return frames
-
-    def forget(self) -> None:
-        for slot in self._asked:
-            slot.wanted = 0
-        self._asked.clear()
-        self._left_out.clear()
-
     def _join(self, lane: LiveLane) -> _Slot:
-        wanted = 0 if self.only_asked else math.inf
+        wanted = math.inf if self.tells_frames else 0
         slot = self._running[lane] = _Slot(self, wanted, lane, lane.opened, lane.frames)
         self._refresh(slot)
         return slot
@@ -176,7 +129,6 @@ class Live(Subscription):
     def _leave_lane(self, lane: LiveLane, terminal: Terminal | None) -> None:
         """Nothing more comes of a capture; None when its end is not to be told."""
         slot = self._running.pop(lane)
-        self._asked.pop(slot, None)
         slot.settle(terminal)
         self._dropped += slot.dropped
         if not slot.is_empty():
@@ -204,7 +156,7 @@ class Live(Subscription):
         assert item is not None, "a slot is listed only while it holds something"
         if slot.is_empty():
             del slots[slot]
-            if slot.lane is not None and not self.only_asked:
+            if slot.lane is not None and self.tells_frames:
                 slot.lane.up_to_date[slot] = None
         elif slots is self._fresh:
             del slots[slot]
@@ -215,6 +167,84 @@ class Live(Subscription):
         self._running.clear()
         self._fresh.clear()
         self._ended.clear()
+
+
+class AskedSubscription(Live):
+    """Is told of frames only where it has asked for them, and takes them when it has time."""
+
+    tells_frames: ClassVar = False
+
+    def __init__(self, capture_id: str | None) -> None:
+        super().__init__(capture_id)
+        # Ordered set of slots with frames to be told.
+        self._asked: dict[_Slot, None] = {}
+        # For those there was no room when frames were taken last.
+        self._left_out: list[_Slot] = []
+
+    def ask(self, capture_ids: Iterable[str], frames: int = 1) -> None:
+        """Let `newest` give so many frames of each of these captures.
+
+        An id that no running capture has is passed over; of one that was asked for before,
+        `frames` takes the place of what is left.
+        """
+        wanted = frozenset(capture_ids)
+        for lane, slot in self._running.items():
+            if lane.opened.capture_id in wanted:
+                slot.ask(lane, frames)
+                self._asked[slot] = None
+
+    def has_asked(self) -> bool:
+        """Whether frames were asked for that have not been taken."""
+        return bool(self._asked)
+
+    def newest(self, max_bytes: float = math.inf) -> list[Frame]:
+        """Take the newest frame of each capture asked for, where it was not taken before.
+
+        Args:
+            max_bytes: of all of them together; one is always taken. The next call is for those
+                that were left out, and for no others.
+
+        None of a capture whose opened was not taken, or whose end has come: the last frame of
+        that is an item before its terminal, if it was asked for.
+        """
+        frames: list[Frame] = []
+        slots, self._left_out = self._left_out or [*self._asked], []
+        for place, slot in enumerate(slots):
+            lane = slot.lane
+            if slot not in self._asked or lane is None or lane.frames == slot.seen:
+                continue
+            # Nothing of a capture comes before its opened.
+            if slot.opened is not None:
+                continue
+            assert lane.newest is not None, "it has a frame that was not taken"
+            max_bytes -= len(lane.newest.data)
+            if frames and max_bytes < 0:
+                self._left_out = slots[place:]
+                break
+            frames.append(lane.newest)
+            slot.newest(lane)
+            if not slot.wanted:
+                del self._asked[slot]
+        self.delivered += len(frames)
+        return frames
+
+    def has_left_out(self) -> bool:
+        """Whether the last call of `newest` had no room for all."""
+        return bool(self._left_out)
+
+    def forget(self) -> None:
+        """What was asked for is wanted no more."""
+        for slot in self._asked:
+            slot.wanted = 0
+        self._asked.clear()
+        self._left_out.clear()
+
+    def _leave_lane(self, lane: LiveLane, terminal: Terminal | None) -> None:
+        self._asked.pop(self._running[lane], None)
+        super()._leave_lane(lane, terminal)
+
+    def _clear(self) -> None:
+        super()._clear()
         self.forget()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import trio
@@ -50,40 +48,6 @@ class Subscription(ABC):
 
     def __aiter__(self) -> Subscription:
         return self
-
-    def has_asked(self) -> bool:
-        """Whether frames were asked for that have not been taken."""
-        return False
-
-    def ask(self, capture_ids: Iterable[str], frames: int = 1) -> None:
-        """Let `newest` give so many frames of each of these captures.
-
-        Of a subscription that was made with `only_asked`. An id that no running capture has is
-        passed over; of one that was asked for before, `frames` takes the place of what is left.
-
-        Raises:
-            TypeError: it gets frames unasked.
-        """
-        raise TypeError("only a subscription with only_asked=True is asked")
-
-    def newest(self, max_bytes: float = math.inf) -> list[Frame]:
-        """Take the newest frame of each capture asked for, where it was not taken before.
-
-        Args:
-            max_bytes: of all of them together; one is always taken. The next call is for those
-                that were left out, and for no others.
-
-        None of a capture whose opened was not taken, or whose end has come: the last frame of
-        that is an item before its terminal, if it was asked for.
-        """
-        return []
-
-    def has_left_out(self) -> bool:
-        """Whether the last call of `newest` had no room for all."""
-        return False
-
-    def forget(self) -> None:  # noqa: B027 - most have nothing to forget
-        """What was asked for is wanted no more."""
 
     async def __anext__(self) -> FeedItem:
         """The next item, waiting for one if need be; iteration ends when the hub closes.

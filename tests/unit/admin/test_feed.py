@@ -13,7 +13,13 @@ from websockets.trio.client import ClientConnection, connect
 
 from cfw.admin import AdminServer
 from cfw.admin._rounds import packed
-from cfw.sinks.hub import LOSSLESS_ITEMS, FeedItem, Hub, SubscriberTooSlow
+from cfw.sinks.hub import (
+    LOSSLESS_ITEMS,
+    AskedSubscription,
+    FeedItem,
+    Hub,
+    SubscriberTooSlow,
+)
 from cfw.state import Frame
 from schemas import parse_feed, to_json
 from tests.patience import PATIENCE_S, until
@@ -107,6 +113,7 @@ async def test_a_reader_that_asks_gets_what_it_asks_for() -> None:
     async with served(hub_app(hub)) as server, feed(server, ASKED) as client:
         await until(lambda: hub.subscribers)
         (subscription,) = hub._subscriptions
+        assert isinstance(subscription, AskedSubscription)
         async with hub.capture(opened("a")) as shown, hub.capture(opened("b")) as hidden:
             assert await read(client, 2) == wire(opened("a"), opened("b"))
             await client.send('{"ask": ["a"], "frames": 2, "every_s": 0.01}')
@@ -128,6 +135,7 @@ async def test_what_is_looked_at_comes_in_one_message() -> None:
     async with served(hub_app(hub)) as server, feed(server, ASKED) as client:
         await until(lambda: hub.subscribers)
         (subscription,) = hub._subscriptions
+        assert isinstance(subscription, AskedSubscription)
         async with hub.capture(opened("a")) as first, hub.capture(opened("b")) as second:
             assert await read(client, 2) == wire(opened("a"), opened("b"))
             for seq in (1, 2, 3):

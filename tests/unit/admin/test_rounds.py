@@ -62,7 +62,7 @@ def words(item: FeedItem | list[Frame]) -> str:
 
 @contextmanager
 def reader(hub: Hub, pace: LivePace | None = None) -> Iterator[Reader]:
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         yield Reader(hub, Rounds(subscription, pace or idle_pace()))
 
 

@@ -622,7 +622,7 @@ async def test_a_capture_left_without_a_terminal_is_no_leak(mode: Mode) -> None:
 async def test_only_what_is_asked_for_is_told() -> None:
     """Beginnings and ends come unasked; of frames as many as were asked for, and no other."""
     hub = Hub()
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         async with running(hub, "a") as first, running(hub, "b") as second:
             assert await take(subscription, 2) == ["a+", "b+"]
             for seq in range(1, 6):
@@ -659,7 +659,7 @@ async def test_only_what_is_asked_for_is_told() -> None:
 async def test_what_is_asked_for_anew_takes_the_place_of_what_is_left() -> None:
     """A reader that asks again before all has come gets no more than it asked for last."""
     hub = Hub()
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         async with running(hub) as capture:
             assert await take(subscription, 1) == ["cap+"]
             subscription.ask(["cap"], 100)
@@ -680,7 +680,7 @@ async def test_what_has_no_room_comes_first_the_next_time(
 ) -> None:
     """Whoever asks says how much it takes at once; of one picture all, whatever its size."""
     hub = Hub()
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         async with running(hub, "a") as a, running(hub, "b") as b, running(hub, "c") as c:
             await take(subscription, 3)
             subscription.ask("abc", 9)
@@ -701,7 +701,7 @@ async def test_what_has_no_room_comes_first_the_next_time(
 async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -> None:
     """And the newest frame of a capture that ends, if it was asked for."""
     hub = Hub()
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         async with running(hub) as capture:
             subscription.ask(["cap"])
             await capture.send(frame(1))
@@ -718,7 +718,7 @@ async def test_what_is_asked_for_before_the_opened_was_taken_comes_behind_it() -
 async def test_what_was_asked_for_can_be_forgotten() -> None:
     """Also what had no room."""
     hub = Hub()
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         async with running(hub, "a") as a, running(hub, "b") as b:
             await take(subscription, 2)
             subscription.ask("ab", 9)
@@ -737,7 +737,7 @@ async def test_frames_that_are_asked_for_wake_nobody() -> None:
     """However many there are: who asks for them takes them when it has time."""
     hub = Hub()
     got: list[str] = []
-    with hub.subscribe(mode="live", only_asked=True) as subscription:
+    with hub.subscribe_asked() as subscription:
         async with running(hub) as capture, trio.open_nursery() as nursery:
             nursery.start_soon(collect, subscription, got)
             await wait_all_tasks_blocked()
@@ -750,19 +750,6 @@ async def test_frames_that_are_asked_for_wake_nobody() -> None:
             assert not waiting.is_set()
             assert got == ["cap+"]
             nursery.cancel_scope.cancel()
-
-
-def test_only_what_asks_is_asked() -> None:
-    """A subscription that gets every frame has nothing to ask for."""
-    hub = Hub()
-    with pytest.raises(ValueError, match="needs mode live"), hub.subscribe(only_asked=True):
-        pass
-    for mode in MODES:
-        with hub.subscribe(mode=mode) as subscription:
-            with pytest.raises(TypeError, match="asked"):
-                subscription.ask(["cap"])
-            assert not subscription.has_asked()
-            assert subscription.newest() == []
 
 
 async def test_live_viewers_who_are_behind_cost_a_capture_nothing() -> None:

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from cfw.client import CaptureAborted
-from cfw.sinks.hub._live import Live
+from cfw.sinks.hub import AskedSubscription
 from tests.patience import PATIENCE_S
 from tests.whole.browser.chromium import Page
 from tests.whole.browser.fleet import ROOMY, fleet, picture, user
@@ -57,13 +57,13 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
 ) -> None:
     """Nobody asks for the others, so they are not sent; and they are once they are seen."""
     asked: set[str] = set()
-    own = Live.ask
+    own = AskedSubscription.ask
 
-    def ask(self: Live, capture_ids: Iterable[str], frames: int = 1) -> None:
+    def ask(self: AskedSubscription, capture_ids: Iterable[str], frames: int = 1) -> None:
         asked.update(capture_ids)
         own(self, capture_ids, frames)
 
-    monkeypatch.setattr(Live, "ask", ask)
+    monkeypatch.setattr(AskedSubscription, "ask", ask)
     async with (
         visit(**ROOMY) as (worker, page),
         fleet(worker.addresses, 40, fps=1),

@@ -230,7 +230,7 @@ def test_whatever_a_reader_of_the_feed_says_is_an_ask_or_refused(said: str | byt
     """Nothing that it writes raises."""
 
     async def hear() -> None:
-        with Hub().subscribe(mode="live", only_asked=True) as subscription:
+        with Hub().subscribe_asked() as subscription:
             rounds = Rounds(subscription, LivePace())
             assert rounds.hear('{"ask": ["cap"]}')
             assert rounds.hear(said) in (True, False)
