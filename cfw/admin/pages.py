@@ -42,6 +42,7 @@ _FILM_FILES = (
     "retry.js",
     "settings.js",
     "shoot.js",
+    "sleep.js",
     "thinner.js",
     "wake-lock.js",
     "words.js",

@@ -6,6 +6,7 @@
 
 import { Clock, openCapture } from "./capture-client.js";
 import { Backoff, isRefused, passes } from "./retry.js";
+import { sleep } from "./sleep.js";
 
 /** What is kept of a limit in seconds for the way to the worker: a part of it, within bounds. */
 const MARGIN = 0.1;
@@ -25,8 +26,6 @@ const marginOf = (seconds) => {
 
 /** So long a capture is open at most, in seconds, to have time for its end. */
 export const longestCapture = (limits) => limits.max_duration_s - marginOf(limits.max_duration_s);
-
-const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** One capture of a film. */
 class Part {
@@ -243,7 +242,7 @@ export class Film {
    */
   async finish() {
     this.resume();
-    await Promise.race([this.#pumping, wait(FLUSH_MS)]);
+    await Promise.race([this.#pumping, sleep(FLUSH_MS)]);
     const notSent = this.#held.splice(0).length;
     this.#current?.close();
     if (!this.isLost) await this.#pumping; // else one that is being tried, for nothing any more
@@ -323,7 +322,7 @@ export class Film {
       return null;
     }
     // What waits is not for a capture that is refused as soon as it is open.
-    if (this.#lostAt !== null) await Promise.race([part.over, wait(SETTLE_MS)]);
+    if (this.#lostAt !== null) await Promise.race([part.over, sleep(SETTLE_MS)]);
     if (part.failure !== null) return null;
     if (this.#held[0] === frame) this.#regain();
     else part.close();

@@ -2,6 +2,7 @@
 
 import { seconds } from "./format.js";
 import { getJson } from "./settings.js";
+import { sleep } from "./sleep.js";
 
 /** The worker remembers one once the other side is gone, which takes it a second at most. */
 const LOOKS = 5;
@@ -29,7 +30,7 @@ export async function whyRefused(url, since) {
       const isSame = new URL(url).host === location.host;
       return isSame && error.status ? { status: error.status, detail: error.message } : null;
     }
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await sleep(LOOK_MS);
   }
   return null;
 }

@@ -2,6 +2,7 @@
 // are those of `cfw send --retry`.
 
 import { whyRefused } from "./refused.js";
+import { sleep } from "./sleep.js";
 
 const FIRST_WAIT_MS = 100;
 const LONGEST_WAIT_MS = 5_000;
@@ -45,6 +46,6 @@ export class Backoff {
   /** Wait before the next attempt: spread, so that not all who lost a worker come at once. */
   pause() {
     const ms = this.#waitMs * (0.5 + Math.random() / 2);
-    return ms > 0 ? new Promise((resolve) => setTimeout(resolve, ms)) : Promise.resolve();
+    return ms > 0 ? sleep(ms) : Promise.resolve();
   }
 }

@@ -4,6 +4,7 @@ import { frameSize } from "./camera.js";
 import { Film } from "./film.js";
 import { Pauses } from "./pauses.js";
 import { Pictures } from "./pictures.js";
+import { sleep } from "./sleep.js";
 import { Thinner } from "./thinner.js";
 import { WakeLock } from "./wake-lock.js";
 
@@ -199,7 +200,7 @@ export class Shoot {
   async #encoded() {
     const until = performance.now() + ENCODE_MS;
     while (this.#inHand > 0 && performance.now() < until) {
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+      await sleep(LOOK_AGAIN_MS);
     }
     if (this.#inHand > 0) this.#encoder.restart();
     this.#skipped.encoder += this.#inHand;

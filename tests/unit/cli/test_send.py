@@ -63,9 +63,18 @@ async def _cut(worker: FakeWorker) -> None:
 async def _send_to(script: Script, *arguments: str) -> tuple[Result, FakeWorker]:
     """Run the command in a thread, where Trio can run a second time."""
     seen: list[FakeWorker] = []
-    async with listening_worker(lambda stream: run_script(stream, script, seen)) as url:
+    over = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await run_script(stream, script, seen)
+        over.set()
+
+    async with listening_worker(serve) as url:
         command = partial(CliRunner().invoke, main, ["send", url, *USER, *arguments])
         result = await trio.to_thread.run_sync(command)
+        # Who has left may not have been read to the end yet.
+        with trio.fail_after(PATIENCE_S):
+            await over.wait()
     return result, seen[0]
 
 

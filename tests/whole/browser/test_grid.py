@@ -91,6 +91,36 @@ async def test_only_what_is_in_view_of_forty_rigs_has_pictures(
         check_page(page, worker.addresses)
 
 
+#: Counts what is drawn, by capture; one of them gets no surface while `isFull`.
+FULL = """
+window.drawn = {}, window.refused = 0, window.isFull = true;
+const canvas = HTMLCanvasElement.prototype, own = canvas.getContext;
+canvas.getContext = function (...what) {
+  const id = this.closest(".card")?.dataset.captureId;
+  if (id === "cap-001" && isFull) return refused++, null;
+  const surface = own.apply(this, what), draw = surface.drawImage;
+  surface.drawImage = function (...what) {
+    drawn[id] = (drawn[id] ?? 0) + 1;
+    return draw.apply(this, what);
+  };
+  return surface;
+};
+"""
+
+
+async def test_a_picture_that_cannot_be_drawn_keeps_no_other_from_it(visit: Visit) -> None:
+    """As where a browser has no memory for another canvas; and each is tried again."""
+    async with (
+        visit(**ROOMY) as (worker, page),
+        fleet(worker.addresses, 3, fps=5),
+    ):
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=FULL)
+        await page.goto(admin(worker.addresses))
+        await page.until("drawn['cap-000'] > 5 && drawn['cap-002'] > 5 && refused > 5")
+        await page.run("isFull = false")
+        await page.until("drawn['cap-001'] > 2")
+
+
 async def test_the_grid_is_sorted_filtered_and_sized_as_one_likes(visit: Visit) -> None:
     """By user or session, what is in trouble first; and it is so again the next time."""
     async with (

@@ -1,0 +1,3 @@
+// Wait for so many milliseconds.
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
