@@ -20,6 +20,9 @@ __all__ = ["LONGEST_REST_S", "LivePace"]
 WINDOW_S = 0.05
 #: From the end of one look to the next: looking costs a busy loop a few per cent.
 BETWEEN_S = 0.2
+#: The same while nobody rests and more than this share is slept: looking would be a tenth of
+#: what a page with many pictures costs, and a load that needs all of that takes time to come.
+SELDOM_S, PLENTY = 1.0, 0.75
 #: Shares of that time. A step to shorter rests costs at most half as much again as before,
 #: so from above ENOUGH it cannot lead below LITTLE, and the rest comes to a standstill.
 LITTLE, ENOUGH = 0.25, 0.5
@@ -83,8 +86,10 @@ class LivePace(trio.abc.Instrument):
         if timeout > 0:
             self._slept_s += now - max(self._asleep_since, self._since)
         if now - self._since >= WINDOW_S:
-            self._judge(self._slept_s / (now - self._since))
-            self._look_again = now + BETWEEN_S
+            idle = self._slept_s / (now - self._since)
+            self._judge(idle)
+            is_at_ease = self.rest_s == 0 and idle > PLENTY
+            self._look_again = now + (SELDOM_S if is_at_ease else BETWEEN_S)
             self._look_away()
 
     def _look_away(self) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import trio
 
-from cfw.admin._pace import BETWEEN_S, FIRST_REST_S, LONGEST_REST_S, WINDOW_S, LivePace
+from cfw.admin._pace import (
+    BETWEEN_S,
+    FIRST_REST_S,
+    LONGEST_REST_S,
+    PLENTY,
+    SELDOM_S,
+    WINDOW_S,
+    LivePace,
+)
 from cfw.sinks.hub import Hub
 from tests.patience import PATIENCE_S, until
 from tests.unit.admin.served import hub_app, served
@@ -22,7 +30,7 @@ class Loop:
 
     async def look(self) -> None:
         """Have a viewer rest, at a time when the pace looks at the loop."""
-        self.now += BETWEEN_S
+        self.now = max(self.now + BETWEEN_S, self.pace._look_again)
         with trio.move_on_after(0):
             await self.pace.rest()
 
@@ -106,6 +114,32 @@ async def test_the_loop_is_looked_at_now_and_then_while_somebody_views() -> None
     assert not is_looking()
     with loop.pace.viewer():
         assert loop.pace.rest_s == FIRST_REST_S
+
+
+@pytest.mark.parametrize(
+    ("idle", "until_next_s"),
+    [(PLENTY - 0.01, BETWEEN_S), (PLENTY + 0.01, SELDOM_S)],
+)
+async def test_a_loop_with_plenty_of_time_is_looked_at_less_often(
+    idle: float, until_next_s: float
+) -> None:
+    """And a load that comes then is met at the next look."""
+    loop = Loop()
+    with loop.pace.viewer():
+        while await loop.window(1):
+            pass
+        await loop.window(idle)
+        assert loop.pace._look_again == pytest.approx(loop.now + until_next_s)
+        assert await loop.window(0.1) == FIRST_REST_S
+        assert loop.pace._look_again == pytest.approx(loop.now + BETWEEN_S)
+
+
+async def test_a_loop_that_viewers_still_rest_for_is_looked_at_as_often_as_ever() -> None:
+    """However idle it is: they rest no longer than they have to."""
+    loop = Loop()
+    with loop.pace.viewer():
+        assert await loop.window(1) > 0
+        assert loop.pace._look_again == pytest.approx(loop.now + BETWEEN_S)
 
 
 async def test_live_viewers_leave_a_busy_loop_to_the_capture() -> None:
