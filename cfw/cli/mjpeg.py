@@ -39,23 +39,25 @@ _ACCEPTED = (
     "accepted: JPEG images back to back, with padding or multipart headers between them; "
     "convert other video with: ffmpeg -i INPUT -f mjpeg -"
 )
+#: By what a stream begins with, and up to two zeros before it. A camera's stream that is joined
+#: begins in the middle of an image, with any bytes: none of these is there by chance.
 _KNOWN_FORMATS = (
-    (rb"\x89PNG", "PNG"),
-    (rb"GIF8", "GIF"),
-    (rb"RIFF....WEBP", "WebP"),
-    (rb"RIFF....AVI ", "AVI"),
-    (rb"RIFF", "RIFF"),
-    (rb".{0,4}ftyp", "MP4"),
-    (rb"\x1aE\xdf\xa3", "Matroska or WebM"),
-    (rb"BM", "BMP"),
-    (rb"FLV", "FLV"),
-    (rb"\x01[\x09\x27\x67]", "H.264"),
-    (rb"\x01[\x40\x42\x46]\x01", "H.265"),
-    (rb"\x01\xba", "an MPEG program stream"),
-    (rb"G[@A]", "an MPEG transport stream"),
-    (rb"\x05\x16\x07", "AppleDouble, which macOS writes beside a file"),
-    (rb"(?i:<!doctype html|<html)", "HTML"),
-    (rb"[{\[]", "JSON"),
+    (rb"\0*\x89PNG", "PNG"),
+    (rb"\0*GIF8", "GIF"),
+    (rb"\0*RIFF....WEBP", "WebP"),
+    (rb"\0*RIFF....AVI ", "AVI"),
+    (rb"\0*RIFF", "RIFF"),
+    (rb"\0*.{0,4}ftyp", "MP4"),
+    (rb"\0*\x1aE\xdf\xa3", "Matroska or WebM"),
+    (rb"\0*BM.{4}\0{4}", "BMP"),
+    (rb"\0*FLV\x01", "FLV"),
+    (rb"\0\0\x01[\x09\x27\x67]", "H.264"),
+    (rb"\0\0\x01[\x40\x42\x46]\x01", "H.265"),
+    (rb"\0\0\x01\xba", "an MPEG program stream"),
+    (rb"\0*G[@A].[\x10-\x1f\x30-\x3f]", "an MPEG transport stream"),
+    (rb"\0+\x05\x16\x07", "AppleDouble, which macOS writes beside a file"),
+    (rb"\0*(?i:<!doctype html|<html)", "HTML"),
+    (rb"\0*[{\[][\t\n\r -~]*\Z", "JSON"),
 )
 
 
@@ -109,6 +111,7 @@ class MjpegSplitter:
         self._images_found = 0
         self._further: frozenset[int] = frozenset()  # places of images that belong to another
         self._sample, self._sample_at = b"", 0  # what the stream begins with instead of one
+        self._zeros = 0  # directly before it, as far as was looked
         self._first_fault: SourceError | None = None
         self._ended = False
 
@@ -197,6 +200,10 @@ class MjpegSplitter:
         if not self._sample:
             at = min(end, _end_of(_PADDING, self._buffer, at))
             self._sample_at = self._dropped + at
+            padding = self._buffer[self._at : at]
+            is_all_zeros = not padding.strip(b"\0")
+            zeros = len(padding) - len(padding.rstrip(b"\0"))
+            self._zeros = zeros + (self._zeros if is_all_zeros else 0)
         if len(self._sample) < _SAMPLE_BYTES:
             self._sample += self._buffer[at : min(end, at + _SAMPLE_BYTES - len(self._sample))]
         # Text may be a preamble. What is no text would be read to its end for nothing.
@@ -204,15 +211,22 @@ class MjpegSplitter:
             return
         is_stray = not (self._gap.is_text or self._gap.is_damage)
         is_long = self._dropped + end > self._max_frame_bytes
-        if is_long or (is_stray and _format_of(self._sample)):
+        if is_long or (is_stray and self._format):
             raise self._no_image()
+
+    @property
+    def _format(self) -> str | None:
+        """What it looks like that the stream begins with."""
+        begins = b"\0" * min(self._zeros, 2) + self._sample
+        names = (name for magic, name in _KNOWN_FORMATS if re.match(magic, begins, re.DOTALL))
+        return next(names, None)
 
     def _no_image(self) -> SourceError:
         if self._first_fault is not None:
             return self._first_fault
         if not self._sample or (self._ended and self._sample.startswith(b"--")):
             return self._fault(len(self._buffer), f"there is no image; {_ACCEPTED}")
-        kind = _format_of(self._sample)
+        kind = self._format
         found = f"{self._sample!r} (it looks like {kind})" if kind else repr(self._sample)
         reason = f"found {found}, no JPEG image; {_ACCEPTED}"
         return SourceError(self._name, self._sample_at, reason)
@@ -419,11 +433,6 @@ class _Image:
         self.start -= consumed
         self.segment -= consumed
         self.segment_end -= consumed
-
-
-def _format_of(sample: bytes) -> str | None:
-    found = (name for magic, name in _KNOWN_FORMATS if re.match(magic, sample, re.DOTALL))
-    return next(found, None)
 
 
 def _end_of(pattern: re.Pattern[bytes], buffer: bytearray, at: int) -> int:

@@ -361,7 +361,13 @@ def test_an_index_that_is_damaged_harms_nobody(at: int) -> None:
         (b"\x1aE\xdf\xa3" + b"\x42" * 20, 0, "it looks like Matroska or WebM"),
         (b"<!DOCTYPE html>\n<html>", 0, "it looks like HTML"),
         (b'{"error": "no camera"}\n', 0, "it looks like JSON"),
+        (b"BM\x36\x9c\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0", 0, "it looks like BMP"),
+        (b"FLV\x01\x05\0\0\0\x09" + b"\0" * 20, 0, "it looks like FLV"),
+        (b"\0\x05\x16\x07\0\x02\0\0Mac OS X  ", 1, "AppleDouble"),
         (b"\0\0\0\x01\x67\x42\0\x1e" + b"\x9c" * 20, 3, "it looks like H.264"),
+        (b"\0\0\x01\x67\x42\0\x1e" + b"\x9c" * 20, 2, "it looks like H.264"),
+        (b"\0\0\0\x01\x40\x01\x0c\x01" + b"\x9c" * 20, 3, "it looks like H.265"),
+        (b"\0\0\x01\xba\x44\0\x04\0" + b"\x9c" * 20, 2, "an MPEG program stream"),
         (b"G@\x11\x10\0B\xf0%\0\x01\xc1\0\0\xff\x01\xff", 0, "an MPEG transport stream"),
         (b"HTTP/1.1 401 Unauthorized\r\n\r\n", 0, "found b'HTTP/1.1 401 Un"),
         (b"\xff\xd9", 0, r"found b'\xff\xd9'"),
@@ -392,6 +398,30 @@ def test_another_format_is_refused_as_soon_as_it_is_known() -> None:
             splitter.feed(data)
     with pytest.raises(SourceError, match=r"H\.264"):
         splitter.finish()
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"[",
+        b"{",
+        b"BM",
+        b"G@",
+        b"FLV",
+        b"\x05\x16\x07",
+        b"\x01\x67",
+        b"\0\x01\x67",
+        b"\x01\xba",
+    ],
+)
+def test_any_byte_may_be_the_first_of_a_stream_that_is_joined(begins: bytes) -> None:
+    """Which is in the middle of an image: `{` is no sign of JSON there."""
+    data = begins + b"\x9c\xff\x00\x13" * 20 + PLAIN
+    for chunks in every_chunking(data):
+        images, told, error = outcome(chunks)
+        assert (images, error) == ([PLAIN], None)
+        left = len(data) - len(PLAIN)
+        assert told == [f"left out: {left} bytes behind images"]
 
 
 def test_a_stream_joined_in_the_middle_of_an_image_begins_with_the_next() -> None:

@@ -142,13 +142,13 @@ async def test_a_request_has_one_deadline(begun: bytes, status: int | None) -> N
     """Who asked for nothing is left without a word; who began hears how long it may take."""
     if begun == LAST:
         begun = HEALTH + b"\r\n"  # answered, and then nothing
-    async with served(hub_app(None), handshake_s=0.3) as server:
+    async with served(hub_app(None), handshake_s=1) as server:
         answer = await say(server, begun)
         await until(lambda: not server.connections)
     if status is None:
         assert statuses(answer) == [200] * bool(begun)
     else:
-        assert refusal(answer) == (status, b"the request took longer than 0.3 s\n")
+        assert refusal(answer) == (status, b"the request took longer than 1 s\n")
 
 
 async def test_no_byte_begins_the_time_of_a_request_anew() -> None:
@@ -172,7 +172,8 @@ async def test_no_byte_begins_the_time_of_a_request_anew() -> None:
 
 async def test_a_hundred_idle_connections_are_left_in_time() -> None:
     """None of them, and none that was kept alive, lasts longer than a request may."""
-    async with served(hub_app(None), handshake_s=0.5, max_connections=200) as server:
+    # Time enough for a busy machine to dial and to ask.
+    async with served(hub_app(None), handshake_s=3, max_connections=200) as server:
         streams = [await dial(server, b"") for _ in range(50)]
         streams += [await dial(server, HEALTH + b"\r\n") for _ in range(50)]
         answers = [statuses(await read_all(stream)) for stream in streams]
