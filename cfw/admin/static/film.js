@@ -71,6 +71,11 @@ class Part {
     return this.#capture.isOpen && performance.now() - this.#openedAt >= SETTLE_MS;
   }
 
+  /** Whether it was ended, and it is not known yet how. */
+  get isEnding() {
+    return !this.isClosing && !this.#capture.isOpen && !this.receipt && !this.failure;
+  }
+
   get framesSent() {
     return this.#capture.framesSent;
   }
@@ -304,6 +309,10 @@ export class Film {
   async #partFor(frame) {
     const current = this.#current;
     if (current?.hasRoom(frame)) return current;
+    if (current?.isEnding) {
+      await current.over; // how it has ended says whether there is a next one
+      return null;
+    }
     if (current?.isWell) this.#backoff.succeeded();
     current?.close();
     // One may wait for its receipt while the next one runs, so that a camera does not wait.

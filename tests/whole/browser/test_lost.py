@@ -291,6 +291,30 @@ async def test_what_waits_is_not_for_a_capture_that_is_refused(visit: Visit) -> 
         assert page.problems == []
 
 
+@pytest.mark.parametrize(
+    ("code", "sent"), [("session_closed", [3]), ("connection_lost", [3, 2])]
+)
+async def test_a_capture_that_is_ending_has_no_next_one_before_it_says_why(
+    visit: Visit, code: str, sent: list[int]
+) -> None:
+    """A browser knows that a connection ends before it knows how."""
+    async with visit() as (worker, page):
+        await scripted(page, worker, "null")
+        await page.run("offer(3), 1")
+        await page.until("film.framesSent === 3")
+        await page.run(
+            "window.socket = WebSocket.made[0]; socket.readyState = 2; offer(2);"
+            "setTimeout(() => { socket.readyState = 1; socket.breakOff("
+            f"{code!r}) }}, 300); 1"
+        )
+        await page.until("film.parts[0].failure !== null")
+        await page.run("new Promise((resolve) => setTimeout(resolve, 300))")
+        assert await page.run("film.parts[0].failure.code") == code
+        assert await page.run(SENT_IN) == sent
+        assert await page.run("WebSocket.made.length") == len(sent)
+        await page.run("film.finish()")
+
+
 async def test_trouble_that_is_over_holds_the_next_capture_up_no_more(visit: Visit) -> None:
     """A film that goes on over a limit, long after it was lost for a while."""
     plan = """number === 1 ? {code: "connection_lost", after: 3}
