@@ -20,8 +20,8 @@ __all__ = ["LONGEST_REST_S", "LivePace"]
 WINDOW_S = 0.05
 #: From the end of one look to the next: looking costs a busy loop a few per cent.
 BETWEEN_S = 0.2
-#: The same while nobody rests and more than this share is slept: looking was a seventh of
-#: what a page with many pictures costs, and a load that needs all of that takes time to come.
+#: The same while nobody rests and more than this share is slept: looking shows in what a page
+#: with many pictures costs, and a load that needs all of that takes time to come.
 SELDOM_S, PLENTY = 1.0, 0.75
 #: Shares of that time. A step to shorter rests costs at most half as much again as before,
 #: so from above ENOUGH it cannot lead below LITTLE, and the rest comes to a standstill.

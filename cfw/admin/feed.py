@@ -204,7 +204,7 @@ async def _tell(
 ) -> _End:
     """Send the feed for as long as there is one and it is read."""
     try:
-        # One scope for all sends: one for each was a twelfth of what a round costs.
+        # One scope for all sends: one for each shows in what a round costs.
         with trio.CancelScope() as sending, nullcontext() if live is None else live.viewer():
             async for item in items:
                 sending.deadline = trio.current_time() + send_stall_s

@@ -57,7 +57,7 @@ _KNOWN_FORMATS = (
     (rb"\0*G[@A].[\x10-\x1f\x30-\x3f]", "an MPEG transport stream"),
     (rb"\0+\x05\x16\x07", "AppleDouble, which macOS writes beside a file"),
     (rb"\0*(?i:<!doctype html|<html)", "HTML"),
-    (rb"\0*[{\[][\t\n\r -~]*\Z", "JSON"),
+    (rb"\0*[{\[](?:[\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]*)*\Z", "JSON"),
 )
 
 

@@ -101,7 +101,7 @@ class Live(Subscription):
     """Gets the newest frame of each capture."""
 
     #: Whether frames are told unasked, as items.
-    tells_frames: ClassVar = True
+    tells_frames: ClassVar[bool] = True
 
     def __init__(self, capture_id: str | None) -> None:
         super().__init__(capture_id)
@@ -172,7 +172,7 @@ class Live(Subscription):
 class AskedSubscription(Live):
     """Is told of frames only where it has asked for them, and takes them when it has time."""
 
-    tells_frames: ClassVar = False
+    tells_frames: ClassVar[bool] = False
 
     def __init__(self, capture_id: str | None) -> None:
         super().__init__(capture_id)

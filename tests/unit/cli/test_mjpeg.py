@@ -361,6 +361,7 @@ def test_an_index_that_is_damaged_harms_nobody(at: int) -> None:
         (b"\x1aE\xdf\xa3" + b"\x42" * 20, 0, "it looks like Matroska or WebM"),
         (b"<!DOCTYPE html>\n<html>", 0, "it looks like HTML"),
         (b'{"error": "no camera"}\n', 0, "it looks like JSON"),
+        ('{"größe": "ßßßß"}\n'.encode(), 0, "it looks like JSON"),
         (b"BM\x36\x9c\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0", 0, "it looks like BMP"),
         (b"FLV\x01\x05\0\0\0\x09" + b"\0" * 20, 0, "it looks like FLV"),
         (b"\0\x05\x16\x07\0\x02\0\0Mac OS X  ", 1, "AppleDouble"),
