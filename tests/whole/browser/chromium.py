@@ -25,6 +25,8 @@ from tests.patience import PATIENCE_S
 #: disk that is cold, beside other tests; one that hangs is begun anew in a folder of its own.
 STARTS_S = (40, 40)
 SAYS = "stderr.txt"
+#: What it says of a script whose page goes away before it has answered.
+LEFT = ("Inspected target navigated", "Execution context was destroyed", "Cannot find context")
 OPTIONS = (
     "--headless",
     "--no-sandbox",  # it has none to offer to root, which tests in a container run as
@@ -100,6 +102,10 @@ def _devtools_url(
     return None
 
 
+class Refused(Exception):
+    """The browser does not do what it was told."""
+
+
 @attrs.define(eq=False)
 class Page:
     """One tab, in a context without history.
@@ -128,7 +134,8 @@ class Page:
             await arrived.wait()
         answer = self._answers.pop(number)
         assert isinstance(answer, dict)
-        assert "error" not in answer, answer["error"]
+        if "error" in answer:
+            raise Refused(answer["error"]["message"])
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -151,13 +158,20 @@ class Page:
 
     async def until(self, script: str) -> Any:
         """Wait until a JavaScript expression is true; answers its value."""
+        # Nothing is there yet while the page still loads.
+        guarded = (
+            f"(() => {{ try {{ const value = {script};"
+            "return value instanceof Node ? true : value } catch {} })()"
+        )
         with trio.move_on_after(PATIENCE_S):
             while True:
-                # Nothing is there yet while the page still loads.
-                value = await self.run(
-                    f"(() => {{ try {{ const value = {script};"
-                    "return value instanceof Node ? true : value } catch {} })()"
-                )
+                try:
+                    value = await self.run(guarded)
+                except Refused as error:
+                    # The page that was asked has given way to the next one.
+                    if not any(words in str(error) for words in LEFT):
+                        raise
+                    value = None
                 if value:
                     return value
                 await trio.sleep(0.05)

@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.whole.browser import chromium
+from tests.whole.browser.test_pages import admin
+from tests.whole.browser.visits import Visit
 
 HANGS_ONCE = """#!/bin/sh
 for option; do case $option in --user-data-dir=*) folder=${option#*=};; esac; done
@@ -46,3 +49,12 @@ def test_a_browser_that_never_listens_is_told_with_what_it_said(
         chromium.running_chromium(tmp_path / "profile"),
     ):
         pass
+
+
+async def test_who_waits_for_something_outlives_the_page_that_was_asked(visit: Visit) -> None:
+    """A page that gives way to the next one leaves a question without an answer."""
+    async with visit() as (worker, page), trio.open_nursery() as nursery:
+        answer = "new Promise(() => window.isAsked = true)"
+        nursery.start_soon(page.until, f"location.pathname === '/capture' || {answer}")
+        await page.until("window.isAsked")
+        await page.goto(admin(worker.addresses, "/capture"))

@@ -308,6 +308,8 @@ async def test_a_capture_that_is_ending_has_no_next_one_before_it_says_why(
             f"{code!r}) }}, 300); 1"
         )
         await page.until("film.parts[0].failure !== null")
+        await page.until(f"String({SENT_IN}) === {','.join(map(str, sent))!r}")
+        # One that should not be there would come about now.
         await page.run("new Promise((resolve) => setTimeout(resolve, 300))")
         assert await page.run("film.parts[0].failure.code") == code
         assert await page.run(SENT_IN) == sent
