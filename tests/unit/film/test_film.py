@@ -28,7 +28,7 @@ from tests.unit.film.kit import (
     secret_of,
     trusting,
 )
-from tests.whole.smoke.worker import Worker, closing, ending, meta, opening, running
+from tests.whole.smoke.worker import LONG_S, Worker, closing, ending, meta, opening, running
 
 
 def carrying(worker: Worker, tmp_path: Path, token: str) -> dict[str, Any]:
@@ -192,7 +192,9 @@ async def test_who_only_films_gets_nothing_of_the_feed_or_an_admin(
             assert "/static/capture.js" in page
             told = (await browser.get("/info")).json()
         # What every rig is told, and nothing of the operator's.
-        assert told["limits"] == attrs.asdict(limits_told(Limits(), Times()))
+        assert told["limits"] == attrs.asdict(
+            limits_told(Limits(max_duration_s=LONG_S), Times(idle_s=PATIENCE_S))
+        )
 
 
 async def test_who_films_learns_why_it_was_refused_and_of_nobody_else(

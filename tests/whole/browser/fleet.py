@@ -18,7 +18,6 @@ from cfw.client import open_capture
 ROOMY: dict[str, Any] = {
     "sessions__url": "allow:",
     "sessions__static": [],
-    "times__idle_s": 120,
     "limits__max_duration_s": 600,
     "limits__max_frames": 100_000,
     "limits__max_total_bytes": 10**9,

@@ -20,7 +20,6 @@ from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import Worker
 
 #: No test waits for it, and a busy machine is not one that stands still.
-PATIENT: dict[str, Any] = {"times__idle_s": 120, "limits__max_duration_s": 300}
 
 
 async def ready(page: Page, worker: Worker, seconds: float = 200, fps: int = 15) -> None:
@@ -111,7 +110,7 @@ async def run(page: Page, module: str, body: str) -> Any:
 async def test_a_picture_is_a_frame_and_no_new_picture_is_none(visit: Visit) -> None:
     """Each once, in order; while the camera stands still nothing is sent, and that is said."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(10, 70)")
@@ -133,7 +132,7 @@ async def test_a_picture_is_a_frame_and_no_new_picture_is_none(visit: Visit) -> 
 async def test_only_a_film_that_misses_nothing_is_green(visit: Visit) -> None:
     """Every picture of the camera arrived, and the worker confirmed every one."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await ready(page, worker, fps=1)
         # Within the page, so that it is no pause when the machine is busy.
@@ -159,7 +158,7 @@ async def test_only_a_film_that_misses_nothing_is_green(visit: Visit) -> None:
 async def test_a_camera_that_is_pulled_out_ends_the_film(visit: Visit) -> None:
     """What it gave is confirmed; the result is amber, says why, and the camera is off."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(6, 70).then(() => fake.pullOut())")
@@ -182,7 +181,7 @@ async def test_a_camera_that_is_pulled_out_ends_the_film(visit: Visit) -> None:
 async def test_a_muted_camera_is_told_as_that(visit: Visit) -> None:
     """While it is, and in the result; the film goes on when it gives pictures again."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70).then(() => fake.mute(true))")
@@ -199,7 +198,7 @@ async def test_a_muted_camera_is_told_as_that(visit: Visit) -> None:
 async def test_a_camera_that_is_silent_for_long_ends_the_capture_in_time(visit: Visit) -> None:
     """Before the worker loses its patience; the film goes on in the next one."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await told_less(page, idle_s=1)
         await film(page, worker)
@@ -230,7 +229,7 @@ async def test_a_page_that_is_not_seen_ends_the_capture_at_once(
 ) -> None:
     """It may be stopped any moment. Seen again, it goes on in the next capture, and says so."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run(f"fake.pictures(3, 70).then(() => {away})")
@@ -249,7 +248,7 @@ async def test_a_page_that_is_not_seen_ends_the_capture_at_once(
 async def test_a_page_that_the_browser_stops_has_ended_its_capture(visit: Visit) -> None:
     """Stopped in earnest, as phones do it; nobody has to wait for the worker's patience."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -268,7 +267,7 @@ async def test_a_page_that_the_browser_stops_has_ended_its_capture(visit: Visit)
 async def test_a_page_that_is_left_has_ended_its_capture(visit: Visit) -> None:
     """Consumers see the end of a film, not a rig that vanished."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -282,7 +281,7 @@ async def test_a_page_that_is_left_has_ended_its_capture(visit: Visit) -> None:
 async def test_a_device_that_slept_says_so(visit: Visit) -> None:
     """By the clock on the wall; the next capture has the time after the sleep."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -300,7 +299,7 @@ async def test_a_page_that_was_blocked_is_not_told_as_a_device_that_slept(
 ) -> None:
     """Both clocks went on: it stood still, for whatever reason; pictures of before arrived."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -335,7 +334,7 @@ async def test_what_is_too_slow_skips_pictures_and_says_how_many(
     """An encoder or a line that stands still: amber, with the number of each."""
     stall, words = STALLED[where]
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -354,7 +353,7 @@ async def test_what_is_too_slow_skips_pictures_and_says_how_many(
 async def test_pictures_that_the_page_came_too_late_for_are_counted(visit: Visit) -> None:
     """By the browser's own number of those that it has shown."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -366,7 +365,7 @@ async def test_pictures_that_the_page_came_too_late_for_are_counted(visit: Visit
 
 async def test_frames_that_are_too_large_for_the_worker_are_told_as_that(visit: Visit) -> None:
     """In no quality small enough: nothing was filmed, and nothing is green."""
-    limits: dict[str, Any] = {**PATIENT, "limits__max_frame_bytes": 700}
+    limits: dict[str, Any] = {"limits__max_frame_bytes": 700}
     async with visit(**limits) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
@@ -393,7 +392,7 @@ async def test_frames_that_are_too_large_for_the_worker_are_told_as_that(visit: 
 async def test_a_film_goes_on_in_the_next_capture(visit: Visit) -> None:
     """Over a limit of frames: none is lost or doubled, and the receipts add up."""
     sink = RecordingSink()
-    limits: dict[str, Any] = {**PATIENT, "limits__max_frames": 10}
+    limits: dict[str, Any] = {"limits__max_frames": 10}
     async with visit(sink=sink, **limits) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
@@ -423,7 +422,7 @@ async def test_a_film_goes_on_in_the_next_capture(visit: Visit) -> None:
 async def test_a_film_longer_than_a_capture_goes_on_in_the_next(visit: Visit) -> None:
     """Each is closed before its time is over."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await told_less(page, max_duration_s=2)
         await film(page, worker)
@@ -442,7 +441,7 @@ async def test_a_film_longer_than_a_capture_goes_on_in_the_next(visit: Visit) ->
 async def test_a_camera_that_is_turned_goes_on_in_a_capture_of_that_shape(visit: Visit) -> None:
     """All of its picture, within what the worker takes, declared as it is."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(3, 70)")
@@ -463,7 +462,6 @@ async def test_the_page_asks_for_the_camera_at_the_back_and_offers_what_it_can_d
 ) -> None:
     """Sizes of both the camera and the worker; its light; and the limits, beforehand."""
     limits: dict[str, Any] = {
-        **PATIENT,
         "limits__max_width": 1920,
         "limits__max_height": 1080,
         "limits__max_pixels": 1920 * 1080,
@@ -501,7 +499,7 @@ async def test_a_film_begins_once_and_with_the_camera_that_was_chosen_last(
           return list.call(this);
         };"""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=slow)
         await ready(page, worker)
@@ -525,7 +523,7 @@ async def test_the_screen_is_kept_on_while_it_films(visit: Visit) -> None:
           if (locks.isRefused) throw new DOMException("", "NotAllowedError");
           return {release: async () => { locks.released += 1 }};
         };"""
-    async with visit(**PATIENT) as (worker, page):
+    async with visit() as (worker, page):
         await bring_camera(page)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=locks)
         await film(page, worker)
@@ -560,7 +558,7 @@ LESS = {
 async def test_a_browser_that_can_do_less_films_as_well(visit: Visit, lacking: str) -> None:
     """No frames of WebCodecs, no workers, no canvas for them; a worker that does not load."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=LESS[lacking])
         await film(page, worker)
@@ -578,7 +576,7 @@ async def test_a_browser_without_the_callback_notices_that_no_new_picture_came(
 ) -> None:
     """By what it counts as shown: as many frames as pictures, then none, which is said."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         source = "delete HTMLVideoElement.prototype.requestVideoFrameCallback;"
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=source)
@@ -622,7 +620,7 @@ async def test_which_pictures_are_frames_is_a_matter_of_their_times(visit: Visit
 async def test_a_camera_slower_than_asked_is_told_and_not_made_up_for(visit: Visit) -> None:
     """Different pictures all of them, fewer than asked, in amber."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(14, 150)")
@@ -637,7 +635,7 @@ async def test_a_camera_slower_than_asked_is_told_and_not_made_up_for(visit: Vis
 async def test_a_camera_of_the_browser_is_filmed_whole(visit: Visit) -> None:
     """At least 95 % of its pictures, or as many said to be missing; none twice."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         keep = """const own = MediaDevices.prototype.getUserMedia;
             MediaDevices.prototype.getUserMedia = async function (wanted) {
               const stream = await own.call(this, wanted);

@@ -11,7 +11,7 @@ from tests.unit.film.kit import invited, operator
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page
 from tests.whole.browser.sight import borders, contrast, judge, prefer, resize, sticks_out
-from tests.whole.browser.test_capture import PATIENT, begin, ready, stop
+from tests.whole.browser.test_capture import begin, ready, stop
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.test_truth import delete
 from tests.whole.browser.visits import Visit
@@ -41,7 +41,7 @@ async def look(page: Page, edged: str = EDGED, fewest: int = 1) -> None:
 @schemes
 async def test_the_page_that_films_is_for_everybody(scheme: str, visit: Visit) -> None:
     """Before, while it films, without pictures, green, amber, aborted and refused."""
-    async with visit(**PATIENT) as (worker, page):
+    async with visit() as (worker, page):
         await prefer(page, scheme)
         await bring_camera(page, torch=1)
         await page.goto(admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -139,7 +139,7 @@ async def shown(page: Page, selector: str) -> Image.Image:
 @schemes
 async def test_nothing_of_a_film_is_colour_alone(scheme: str, visit: Visit) -> None:
     """With colours of the reader's own: how far it is, a light that is lit, the code."""
-    async with visit(**PATIENT) as (worker, page):
+    async with visit() as (worker, page):
         await prefer(page, scheme, "active")
         await bring_camera(page, torch=1)
         await ready(page, worker, fps=1)

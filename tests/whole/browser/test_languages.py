@@ -17,7 +17,7 @@ from tests.unit.film.kit import invited
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page
 from tests.whole.browser.sight import resize, sticks_out
-from tests.whole.browser.test_capture import PATIENT, begin, run
+from tests.whole.browser.test_capture import begin, run
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.test_truth import delete
 from tests.whole.browser.visits import Visit
@@ -119,7 +119,7 @@ async def check(page: Page) -> None:
 async def test_nothing_is_said_that_is_not_in_the_table(visit: Visit, fences: None) -> None:
     """Before, while it films, green, amber, nothing filmed, ended by an operator, refused."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page, torch=1)
         await speak(page, "de")
         await ready(page, admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -215,7 +215,7 @@ async def test_the_page_that_films_speaks_the_language_of_who_reads_it(
     visit: Visit, language: str
 ) -> None:
     """Its texts, its numbers, its plurals; the name of the language for who has it read out."""
-    async with visit(**PATIENT) as (worker, page):
+    async with visit() as (worker, page):
         await bring_camera(page)
         await speak(page, f"{language}-CH")
         await ready(page, admin(worker.addresses, "/capture#user=ada&session=s-1"))
@@ -258,7 +258,7 @@ async def test_the_page_that_films_speaks_the_language_of_who_reads_it(
 @pytest.mark.parametrize("language", sorted(WORDS))
 async def test_long_words_have_room(visit: Visit, language: str) -> None:
     """At 320 px, with text of twice the size, before and after a film that was refused."""
-    async with visit(**PATIENT) as (worker, page):
+    async with visit() as (worker, page):
         await speak(page, language)
         await resize(page, 320, 640, mobile=True)
         await ready(page, admin(worker.addresses, "/capture#user=ada&session=wrong"))

@@ -15,7 +15,7 @@ from tests.patience import until
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page
 from tests.whole.browser.line import Line, line
-from tests.whole.browser.test_capture import PATIENT, film, numbers, result, run, stop
+from tests.whole.browser.test_capture import film, numbers, result, run, stop
 from tests.whole.browser.test_pages import admin
 from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import Worker
@@ -32,7 +32,7 @@ async def filming(
 ) -> AsyncIterator[tuple[Line, Page]]:
     """A page that films over a line; no picture has been taken yet."""
     async with line() as wire:
-        settings = {**PATIENT, "server__public_url": wire.url, **settings}
+        settings = {"server__public_url": wire.url, **settings}
         async with visit(sink=sink, **settings) as (worker, page):
             wire.lead(worker.addresses.capture)
             await bring_camera(page)
@@ -110,7 +110,7 @@ async def test_a_connection_that_does_not_come_back_is_what_a_film_ends_with(
 async def test_what_the_next_capture_would_meet_again_ends_a_film(visit: Visit) -> None:
     """A session that was closed is closed."""
     sink = RecordingSink()
-    async with visit(sink=sink, **PATIENT) as (worker, page):
+    async with visit(sink=sink) as (worker, page):
         await bring_camera(page)
         await film(page, worker)
         await page.run("fake.pictures(2, 70)")
@@ -132,8 +132,6 @@ async def test_a_network_that_takes_nothing_is_given_up(visit: Visit) -> None:
     settings: dict[str, Any] = {
         "limits__max_frames": 10_000,
         "limits__max_total_bytes": 10**9,
-        "times__idle_s": 120,
-        "limits__max_duration_s": 300,
     }
     async with line() as wire, visit(sink=sink, server__public_url=wire.url, **settings) as it:
         worker, page = it

@@ -55,7 +55,7 @@ async def test_a_picture_is_shown_as_upright_as_it_says(
     visit: Visit, before: str, turned: bool
 ) -> None:
     """In browsers with a decoder beside the page, and in others."""
-    async with visit(times__idle_s=120) as (worker, page):
+    async with visit() as (worker, page):
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=before)
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
@@ -69,7 +69,7 @@ async def test_a_picture_is_shown_as_upright_as_it_says(
 async def test_a_damaged_picture_is_shown_as_far_as_it_goes(visit: Visit) -> None:
     """A camera that writes a marker within its scan: as browsers show it elsewhere."""
     damaged = with_spurious_marker(corner(320, 240))
-    async with visit(times__idle_s=120) as (worker, page):
+    async with visit() as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await page.until("document.querySelector('.card')")
@@ -81,7 +81,7 @@ async def test_a_damaged_picture_is_shown_as_far_as_it_goes(visit: Visit) -> Non
 async def test_a_large_picture_is_decoded_no_larger_than_it_is_shown(visit: Visit) -> None:
     """But not smaller either; all of it when its tile is enlarged, also when no other comes."""
     limits = {"limits__max_width": 4_000, "limits__max_height": 3_000}
-    async with visit(**limits, limits__max_pixels=12_000_000, times__idle_s=120) as (
+    async with visit(**limits, limits__max_pixels=12_000_000) as (
         worker,
         page,
     ):

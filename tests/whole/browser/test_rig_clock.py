@@ -41,7 +41,7 @@ async def test_an_offset_in_words(visit: Visit) -> None:
         {"clock_offset_min_ms": least, "clock_offset_max_ms": most}
         for least, most, _, _ in WORDS
     ]
-    async with visit(times__idle_s=60) as (worker, page):
+    async with visit() as (worker, page):
         await page.goto(admin(worker.addresses))
         script = 'import("/static/rig-clock.js").then(({rigClock}) => %s.map(rigClock))'
         said = await page.run(script % json.dumps([*told, {}]))
@@ -56,7 +56,7 @@ async def test_a_wrong_clock_is_seen_on_card_and_in_the_list(
     behind = SimpleNamespace(
         time_ns=lambda: time.time_ns() - 7_200 * 10**9, monotonic_ns=time.monotonic_ns
     )
-    async with visit(times__idle_s=60) as (worker, page):
+    async with visit() as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture, trio.open_nursery() as nursery:
             is_seen = trio.Event()

@@ -67,7 +67,7 @@ async def test_a_worker_that_stands_still_is_told_as_gone(devtools: str) -> None
 
 async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(visit: Visit) -> None:
     """While a capture may finish, in title, bar, notice and tile; then it is not there."""
-    async with visit(times__drain_s=120, times__idle_s=120) as (worker, page):
+    async with visit(times__drain_s=120) as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await capture.send_frame(draw(320, 240))
@@ -87,7 +87,7 @@ async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(visit: Visi
 
 async def test_tiles_of_a_worker_that_is_gone_say_so(visit: Visit) -> None:
     """What was last seen stays there, and is not shown as live."""
-    async with visit(times__idle_s=120) as (worker, page):
+    async with visit() as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await capture.send_frame(draw(320, 240))
@@ -109,7 +109,7 @@ async def test_what_an_operator_ended_is_told_as_that(
 ) -> None:
     """To who films and on the live page; the session could be checked, and goes on."""
     async with (
-        running(monkeypatch, limits__max_duration_s=60) as worker,
+        running(monkeypatch) as worker,
         open_page(devtools) as live,
         open_page(devtools) as camera,
     ):
@@ -139,7 +139,7 @@ async def test_what_an_operator_ended_is_told_as_that(
 
 async def test_a_picture_that_no_browser_decodes_is_told_as_that(visit: Visit) -> None:
     """Not as one that has not come yet; and the next good one is shown."""
-    async with visit(times__idle_s=120) as (worker, page):
+    async with visit() as (worker, page):
         await page.goto(admin(worker.addresses))
         async with opened(worker.addresses) as capture:
             await page.until("document.querySelector('.card')")
@@ -161,7 +161,7 @@ async def test_a_refused_handshake_is_told_with_its_reason(
     why: str, devtools: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     """Though a browser keeps it from the page: where one films, and on the live page."""
-    settings: dict[str, Any] = {"times__idle_s": 120}
+    settings: dict[str, Any] = {}
     if why == "no room":
         settings["limits__max_connections"] = 1
         answer, said = 503, "the worker has no room for another connection"

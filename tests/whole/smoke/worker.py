@@ -24,6 +24,21 @@ from schemas import CaptureAbort, Timestamp, parse_output
 from tests.factories import close_fields, meta_fields, open_fields
 from tests.patience import PATIENCE_S
 
+#: Seconds a capture may last: a test may wait twice in it, on a machine that is busy.
+LONG_S = 300
+#: What a peer there is given time for.
+PATIENT = (
+    "meta_to_bytes_s",
+    "idle_s",
+    "session_check_s",
+    "handshake_s",
+    "open_s",
+    "message_s",
+    "close_flush_s",
+    "linger_s",
+    "keepalive_timeout_s",
+)
+
 
 @attrs.define
 class Worker:
@@ -59,8 +74,9 @@ async def running(
             monkeypatch.setattr(application, name, partial(_given, fake))
     keys: dict[str, object] = {"server.port": 0, "admin.port": 0}
     keys["sessions.static"] = ["ada:s-1"]
-    # A peer on a busy machine still reads why its capture ended.
-    keys["times.linger_s"] = 20
+    # Unless a test says how much, so that no time ends what it is not about.
+    keys["limits.max_duration_s"] = LONG_S
+    keys |= {f"times.{name}": PATIENCE_S for name in PATIENT}
     keys |= {name.replace("__", "."): value for name, value in settings.items()}
     config = load_config(None, keys.items())
     shutdown, reload = Shutdown(), Reload()
