@@ -23,6 +23,7 @@ from tests.patience import PATIENCE_S
 from tests.pictures import draw
 from tests.serving import Served, serving_beside
 from tests.whole.browser.chromium import Page, open_page
+from tests.whole.browser.sight import judge, prefer
 from tests.whole.browser.test_pages import admin, check_page, film, opened, result
 from tests.whole.browser.visits import Visit
 from tests.whole.smoke.worker import Worker, running
@@ -83,6 +84,10 @@ async def test_a_draining_worker_is_told_as_that_and_then_as_stopped(visit: Visi
         notice = "document.querySelector('#absence').textContent"
         await page.until(f"{notice}.startsWith('The worker has stopped. ')")
         assert await page.text("#running") == NOTHING
+        # What is old looks old, and can be read.
+        for scheme in ("light", "dark"):
+            await prefer(page, scheme)
+            assert await judge(page) == []
 
 
 async def test_tiles_of_a_worker_that_is_gone_say_so(visit: Visit) -> None:
