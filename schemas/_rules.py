@@ -12,6 +12,9 @@ import attrs
 from schemas._time import TIMESTAMP_PATTERN, Timestamp
 from schemas.errors import SchemaError
 
+#: What Python makes of bytes that are no text, such as those of a command line; JSON has none.
+_HALF = re.compile("[\ud800-\udfff]")
+
 
 def shown(value: object) -> str:
     """A JSON value for an error message: at most 40 characters of it, nothing nested."""
@@ -53,6 +56,8 @@ class Text(Rule):
             return f"must be a string, not {shown(value)}"
         if len(value) < self._min or (self._max is not None and len(value) > self._max):
             return f"must have {self._min} to {self._max} characters, not {len(value)}"
+        if not value.isascii() and _HALF.search(value) is not None:
+            return f"must be Unicode text, which has no half of a character: {shown(value)}"
         return None
 
 

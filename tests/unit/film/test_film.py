@@ -260,9 +260,10 @@ async def test_an_invitation_is_for_a_session_that_is_active(
         answer = await admin.post("/invitations", json=USER | {"session_id": "other"})
         assert answer.status_code == 409
         assert "unknown to the session authority" in answer.json()["error"]
-        wrong: list[object] = [{}, [], USER | {"user_id": ""}, USER | {"user_id": 3}]
-        for body in wrong:
-            assert (await admin.post("/invitations", json=body)).status_code == 400
+        wrong: list[object] = [{}, [], USER | {"user_id": ""}, {**USER, "user_id": 3}]
+        for body in (*wrong, USER | {"user_id": "\ud800"}):
+            answer = await admin.post("/invitations", content=json.dumps(body))
+            assert answer.status_code == 400
         assert (await admin.get("/invitations")).json() == {"invitations": []}
 
 

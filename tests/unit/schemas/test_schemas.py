@@ -217,6 +217,14 @@ def test_a_rule_can_be_asked_before_there_is_a_message(name: str, length: int) -
             make_open(**{name: "c" * length})
 
 
+@pytest.mark.parametrize("text", ["\udcff", "ada\ud800", "\udfffü"])
+def test_half_of_a_character_is_no_name(text: str) -> None:
+    """Python makes it of a command line that is no text; no JSON could hold it."""
+    with pytest.raises(SchemaError, match="user_id: must be Unicode text"):
+        check_field(CaptureOpen, "user_id", text)
+    make_open(user_id="\ud7ff\ue000\U00010000")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -38,6 +38,7 @@ def test_session_is_split_at_its_first_colon(text: str, pair: tuple[str, str]) -
         ("u:", "session_id: must have 1 to 128 characters, not 0"),
         ("u" * 129 + ":s", "user_id: must have 1 to 128 characters, not 129"),
         ("u:" + "s" * 129, "session_id: must have 1 to 128 characters, not 129"),
+        ("u:\udcff", "session_id: must be Unicode text"),
     ],
 )
 def test_bad_session_is_named_with_the_form_allowed(text: str, problem: str) -> None:
