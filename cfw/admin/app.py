@@ -21,10 +21,10 @@ from cfw.limits import Limits, Times
 from cfw.metrics import Metrics
 from cfw.net import group_of
 from cfw.routes.refusals import Refusals
-from cfw.routes.registry import CaptureStatus, EndedCapture, Registry
+from cfw.routes.registry import Registry
 from cfw.routes.rigs import Rigs
 from cfw.sinks.hub import Hub
-from schemas import ErrorCode, Timestamp
+from schemas import ErrorCode
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("cfw.admin")
 
@@ -90,7 +90,7 @@ def create_app(
     async def captures(_: Request) -> Response:
         return json_answer(
             {
-                "captures": [_fields(status) for status in registry.statuses()],
+                "captures": registry.statuses(),
                 # Tells a reader that polls when it is time to ask for `/ended`, and `/refused`.
                 "ended": registry.ends.total(),
                 "refused": refused_last.total,
@@ -117,7 +117,7 @@ def create_app(
         counts = {code.value: n for code, n in registry.ends.items() if code is not None}
         return json_answer(
             {
-                "ended": [_fields(capture) for capture in reversed(registry.ended)],
+                "ended": registry.ended[::-1],
                 "clean": registry.ends[None],
                 "aborted": counts,
             }
@@ -155,12 +155,3 @@ def create_app(
             Route("/feed", feed_handler(hub, pace), ("GET",)),
         ]
     )
-
-
-def _fields(capture: CaptureStatus | EndedCapture) -> dict[str, object]:
-    """All that is known of a capture, instants as text."""
-    fields = attrs.asdict(capture, recurse=False)
-    return {
-        name: str(value) if isinstance(value, Timestamp) else value
-        for name, value in fields.items()
-    }

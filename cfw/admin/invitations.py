@@ -69,7 +69,7 @@ def invitation_routes(desk: Desk | None) -> list[Route]:
             found = await desk.inviting.listed()
         except InvitationsOutOfReach as exc:
             return problem(str(exc), 503)
-        return json_answer({"invitations": [attrs.asdict(each) for each in found]})
+        return json_answer({"invitations": found})
 
     async def invite(request: Request) -> Response:
         if desk is None:
@@ -94,7 +94,7 @@ def invitation_routes(desk: Desk | None) -> list[Route]:
         _log.info("invitation.made", **_fields(shown), by=request.peer)
         link = desk.link(made.text)
         told = {"url": link, "fingerprint": desk.fingerprint()}
-        return json_answer({**shown, **told, "qr": attrs.asdict(qr_path(link))}, 201)
+        return json_answer({**shown, **told, "qr": qr_path(link)}, 201)
 
     async def take_back(request: Request) -> Response:
         if desk is None:

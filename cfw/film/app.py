@@ -48,7 +48,7 @@ def create_film_app(
                 "has_feed": False,
                 "needs_token": needs_token,
                 "needs_invitation": True,
-                "limits": attrs.asdict(limits),
+                "limits": limits,
             }
         )
 

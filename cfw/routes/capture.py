@@ -98,13 +98,13 @@ class Capture:
         self._identity = identity
         self._clock = clock
         self._stop = stop
-        self._opened_ns = clock.now()
+        self._opened_at = Timestamp.from_ns(clock.now())
         self.buffer = buffer = ForwardBuffer(services.limits)
         delays = services.metrics.ingest_to_sink
         buffer.on_taken = partial(observe_delay, delays, clock.epoch_ns, clock.trio_now)
         self._filling = Filling(services, buffer, self.log)
         self._rig_clock = RigClock()
-        self._rig_clock.note(opened.timestamp, self._opened_ns)
+        self._rig_clock.note(opened.timestamp, self._opened_at.ns)
         asks, self._asked = trio.open_memory_channel[SessionRequest](1)
         closes, self._closed = trio.open_memory_channel[CaptureClose](1)
         self._performer = Performer(idle, clock, buffer, asks, closes)
@@ -137,8 +137,7 @@ class Capture:
 
     async def _deliver(self, batch: list[str | bytes]) -> None:
         """Give the sink its frames and its terminal, whatever happens."""
-        ingest = Timestamp.from_ns(self._opened_ns)
-        feed_opened = restate(self._opened, FeedOpened, timestamp_ingest=ingest)
+        feed_opened = restate(self._opened, FeedOpened, timestamp_ingest=self._opened_at)
         flush_s = self._services.times.close_flush_s
         # None for as long as the sink has not taken it.
         end: CaptureClose | BaseException | None = None
@@ -299,7 +298,7 @@ class Capture:
                 bytes=self.buffer.bytes_accepted,
                 error_code=diagnostics.get("error_code"),
                 detail=diagnostics.get("detail"),
-                opened=Timestamp.from_ns(self._opened_ns),
+                opened=self._opened_at,
                 ended=Timestamp.from_ns(self._clock.now()),
                 **self._clock_offset(),
             ),
@@ -317,13 +316,13 @@ class Capture:
             bytes=buffer.bytes_accepted,
             buffer_frames=buffer.frames,
             buffer_bytes=buffer.bytes,
-            opened=Timestamp.from_ns(self._opened_ns),
+            opened=self._opened_at,
             fps=buffer.frames_accepted / lasted_s if lasted_s > 0 else 0.0,
             **self._clock_offset(),
         )
 
     def _lasted_s(self) -> float:
-        return (self._clock.now() - self._opened_ns) / NS_PER_S
+        return (self._clock.now() - self._opened_at.ns) / NS_PER_S
 
     def _clock_offset(self) -> dict[str, float]:
         """How far the rig's clock is ahead, as fields of a terminal; none when unknown."""
