@@ -23,6 +23,8 @@ from schemas import FeedAbort, FeedClose
 
 #: For a capture to come to its next frame; `times.idle_s` ends one that does not.
 NEXT_FRAME_S: Final = 10.0
+#: From one look whether a capture that the hub does not have is still there to the next.
+_LOOK_S: Final = 0.1
 #: No JPEG has this line: it would need a marker of it.
 _BOUNDARY: Final = "cfw-frame"
 #: Shown where it is asked for, and by no page of another site.
@@ -72,7 +74,7 @@ def picture_routes(hub: Hub | None, registry: Registry, pace: LivePace) -> tuple
         assert hub is not None
         content_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
         headers = {**_HEADERS, "content-type": content_type}
-        return Flow(headers, partial(_parts, hub, capture_id, pace))
+        return Flow(headers, partial(_parts, hub, registry, capture_id, pace))
 
     return (
         Route("/captures/{capture_id}/latest.jpg", latest),
@@ -84,14 +86,22 @@ def _capture_id(request: Request) -> str:
     return request.path.split("/")[2]
 
 
-async def _parts(hub: Hub, capture_id: str, pace: LivePace) -> AsyncGenerator[bytes, None]:
+async def _parts(
+    hub: Hub, registry: Registry, capture_id: str, pace: LivePace
+) -> AsyncGenerator[bytes, None]:
     """The capture as parts of a multipart body, each whole with the boundary behind it.
 
     A viewer shows a picture once it has seen the boundary; behind the picture, it needs not
     wait for the next one.
     """
-    yield f"--{_BOUNDARY}\r\n".encode()
     with hub.subscribe(capture_id=capture_id, mode="live") as subscription, pace.viewer():
+        # The hub has nothing yet of a capture that begins, and no more of one that is over,
+        # which may be since the head was sent: of that one no end would be told.
+        while not subscription.is_ready():
+            if capture_id not in registry:
+                return
+            await trio.sleep(_LOOK_S)
+        yield f"--{_BOUNDARY}\r\n".encode()
         while (jpeg := await _next_jpeg(subscription)) is not None:
             head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             yield b"".join((head.encode(), jpeg, f"\r\n--{_BOUNDARY}\r\n".encode()))

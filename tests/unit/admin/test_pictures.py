@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from cfw.admin import AdminServer, pictures, token_only
+from cfw.admin._pace import LivePace
+from cfw.http.messages import Flow, Request
 from cfw.identity import Tokens, make_token
 from cfw.limits import Limits
 from cfw.routes.registry import Registry
@@ -28,14 +31,14 @@ from tests.unit.sinks.items import close, frame, running
 LATEST, STREAM = "/captures/cap/latest.jpg", "/captures/cap/stream.mjpg"
 
 
+def never(*_: object) -> Any:
+    raise AssertionError("nobody asked for it")
+
+
 @asynccontextmanager
 async def filming(hub: Hub, **options: Any) -> AsyncIterator[tuple[AdminServer, CaptureSink]]:
     """A listener, and one capture that runs."""
     registry = Registry(Limits())
-
-    def never(*_: object) -> Any:
-        raise AssertionError("nobody asked for it")
-
     app = make_app(hub=hub, registry=registry)
     guarded = options.pop("guard", lambda app: app)(app)
     with registry.claim("cap", never, never):
@@ -115,6 +118,35 @@ async def test_latest_of_a_capture_that_sends_nothing_ends(
             ended = await client.get(at(server, LATEST))
     assert (silent.status_code, ended.status_code) == (503, 404)
     assert ended.json() == {"error": "the capture ended before its next frame"}
+
+
+@pytest.mark.parametrize("lasts_s", [0, 5], ids=["over", "in its last seconds"])
+async def test_a_stream_of_a_capture_that_ended_before_its_first_part_ends(
+    autojump_clock: None, lasts_s: float
+) -> None:
+    """A slow peer takes its time for the head; the hub tells nobody of what was before."""
+    hub, registry = Hub(), Registry(Limits())
+    _, route = pictures.picture_routes(hub, registry, LivePace())
+    request = Request(
+        *("GET", STREAM, "", "1.1", "x", ()), body=b"", scheme="http", port=1, peer="::1"
+    )
+    parts: list[bytes] = []
+
+    async def last(seconds: float) -> None:
+        with registry.claim("cap", never, never):
+            await trio.sleep(seconds)
+
+    async with trio.open_nursery() as nursery:
+        with registry.claim("cap", never, never):
+            async with running(hub) as capture:
+                answer = await route.handler(request)
+                await capture.finish(close())
+        nursery.start_soon(last, lasts_s)
+        await trio.testing.wait_all_tasks_blocked()
+        assert isinstance(answer, Flow)
+        with trio.fail_after(60):
+            parts += [part async for part in answer.parts()]
+    assert parts == []
 
 
 async def test_a_stream_has_every_picture_whole_and_ends_with_the_capture() -> None:
