@@ -145,12 +145,18 @@ export class Acts {
 
   async #end() {
     part("sure-end").disabled = true;
+    const { captureId, name } = this.#doomed;
     try {
-      await ask("DELETE", `/captures/${encodeURIComponent(this.#doomed.captureId)}`);
+      const told = await ask("DELETE", `/captures/${encodeURIComponent(captureId)}`);
       this.#sure.close();
-      this.#say(`The capture of ${this.#doomed.name} has ended.`);
-    } catch (error) {
-      part("sure-problem").textContent = `It was not ended: ${error.message}.`;
+      // It is told to end at once, but its sink has time to take what is left.
+      this.#say(`The capture of ${name} ${told === null ? "has ended" : "is ending"}.`);
+    } catch ({ name: kind, message }) {
+      part("sure-end").disabled = false;
+      part("sure-problem").textContent =
+        kind === "TimeoutError"
+          ? "The worker was asked to end it, and has not said that it has."
+          : `It was not ended: ${message}.`;
     }
   }
 

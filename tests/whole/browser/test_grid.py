@@ -225,6 +225,46 @@ async def test_a_capture_is_ended_from_its_tile_and_asked_twice(visit: Visit) ->
         assert await page.run("document.querySelector('.card [data-act=end]').hidden")
 
 
+DELETED = """(answer => {
+  const own = window.fetch;
+  window.fetch = (path, how) => how?.method === "DELETE" ? answer() : own(path, how);
+})"""
+UNHEARD = "() => Promise.reject(new DOMException('signal timed out', 'TimeoutError'))"
+ENDING = "async () => Response.json({status: 'ending'}, {status: 202})"
+TOO_LATE = "async () => Response.json({error: 'too late'}, {status: 409})"
+
+
+@pytest.mark.parametrize(
+    ("answer", "place", "words"),
+    [
+        (
+            UNHEARD,
+            "#sure-problem",
+            "The worker was asked to end it, and has not said that it has.",
+        ),
+        (
+            ENDING,
+            "#running-title ~ .said",
+            f"The capture of {user(0)}, session room-0 is ending.",
+        ),
+        (TOO_LATE, "#sure-problem", "It was not ended: too late."),
+    ],
+    ids=["unheard", "ending", "too late"],
+)
+async def test_an_end_that_is_not_told_at_once_is_told_as_what_it_is(
+    visit: Visit, answer: str, place: str, words: str
+) -> None:
+    """A sink may take long for its last frames; and who is not heard may ask again."""
+    async with visit(**ROOMY) as (worker, page), fleet(worker.addresses, 1, fps=2):
+        await page.goto(admin(worker.addresses))
+        await page.until(f"{SHOWN}.length === 1")
+        await page.run(f"{DELETED}({answer})")
+        await page.click(".card [data-act=end]")
+        await page.click("#sure-end")
+        await until_text(page, place, words)
+        assert await page.run("!sure.open || !document.querySelector('#sure-end').disabled")
+
+
 async def _film_until_ended(worker: Worker, ended: trio.Event) -> None:
     try:
         async with fleet(worker.addresses, 1, fps=5):
