@@ -12,6 +12,7 @@ import httpx
 from cfw.admin.qr import qr_terminal
 from cfw.cli._streams import put_result
 from cfw.cli.access import Access, accessed
+from cfw.cli.options import may_be
 from cfw.printable import printable
 
 ADMIN_URL = "http://127.0.0.1:8766"
@@ -19,8 +20,8 @@ _WITHIN_S = 10.0
 
 
 @click.command()
-@click.argument("user", required=False)
-@click.argument("session", required=False)
+@click.argument("user", required=False, callback=may_be("user_id"))
+@click.argument("session", required=False, callback=may_be("session_id"))
 @click.option("--list", "is_list", is_flag=True, help="Say who is invited, and who films.")
 @click.option(
     "--take-back",
@@ -58,13 +59,13 @@ def invite(
         raise click.UsageError("give USER and SESSION, or --list, or --take-back ID")
     with _client(url, access) as client:
         if is_list:
-            _print_list(_ask(client, "GET", "/invitations")["invitations"])
+            _print_list(_ask(client, "GET", "/invitations", "invitations")["invitations"])
         elif take_back is not None:
             _ask(client, "DELETE", f"/invitations/{_one_part(take_back)}")
             put_result(f"{printable(take_back)} lets nobody in any more")
         else:
             names = {"user_id": user, "session_id": session}
-            _print_invitation(_ask(client, "POST", "/invitations", names))
+            _print_invitation(_ask(client, "POST", "/invitations", "url", names))
 
 
 def _client(url: str, access: Access) -> httpx.Client:
@@ -85,21 +86,25 @@ def _one_part(invitation_id: str) -> str:
     return invitation_id
 
 
-def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> dict[str, Any]:
+def _ask(
+    client: httpx.Client, method: str, path: str, wanted: str = "", body: object = None
+) -> dict[str, Any]:
+    """What a worker answers: with a field of that name, or nothing where none is wanted."""
     try:
         answer = client.request(method, path, json=body)
-        told = answer.json() if answer.content else {}
+        is_done = answer.status_code == 204
+        told = {} if is_done else answer.json()
+        field = wanted if answer.is_success else "error"
+        if not isinstance(told, dict) or (field not in told if field else not is_done):
+            raise ValueError("it is somebody else's")
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         problem = f"no worker answers at {client.base_url}: {exc}"
         raise click.ClickException(printable(problem)) from None
     except ValueError:
         raise click.ClickException(f"what answers at {client.base_url} is no worker") from None
     if not answer.is_success:
-        raise click.ClickException(
-            printable(str(told.get("error", f"HTTP {answer.status_code}")))
-        )
-    found: dict[str, Any] = told
-    return found
+        raise click.ClickException(printable(str(told["error"])))
+    return told
 
 
 def _print_list(invitations: list[Mapping[str, Any]]) -> None:
@@ -113,6 +118,12 @@ def _print_list(invitations: list[Mapping[str, Any]]) -> None:
                 f"session {each['session_id']}{left}"
             )
         )
+
+
+def _span(seconds: float) -> str:
+    """So long a time, or a little more: who comes in time is in time."""
+    whole = round(seconds)
+    return f"{whole} seconds" if whole < 120 else f"{whole // 60} minutes"
 
 
 def _print_invitation(told: Mapping[str, Any]) -> None:
@@ -134,7 +145,7 @@ def invitation_text(told: Mapping[str, Any], link: str, fingerprint: str | None)
     who = f"as {told['user_id']} in session {told['session_id']}"
     lines = [
         printable(f"Scan this to film {who}. It lets in one phone, once,"),
-        f"within {told['ends_in_s'] / 60:.0f} minutes; `cfw invite --take-back "
+        f"within {_span(told['ends_in_s'])}; `cfw invite --take-back "
         f"{told['invitation_id']}` takes it back.",
         "",
         qr_terminal(link),

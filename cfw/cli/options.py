@@ -1,4 +1,7 @@
-"""Options made of the settings they set: name, values, default and words are the settings'."""
+"""Options made of the settings they set: name, values, default and words are the settings'.
+
+And arguments held to the rules of the message that they go into.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import click
 
 from cfw.api.config import config_fields, toml_value
 from cfw.settings import about
+from schemas import CaptureOpen, SchemaError, check_field
 
 _C = TypeVar("_C", bound=Callable[..., Any])
+_Text = TypeVar("_Text", bound=str | None)
 
 #: Parameter of a command -> the key that it sets.
 OPTION_KEYS: Final = {
@@ -31,6 +36,20 @@ def sets(*keys: str) -> Callable[[_C], _C]:
         return command
 
     return give
+
+
+def may_be(field: str) -> Callable[[click.Context, click.Parameter, _Text], _Text]:
+    """A callback that takes what this field of `capture.open` may hold, or nothing."""
+
+    def check(_: click.Context, parameter: click.Parameter, value: _Text) -> _Text:
+        try:
+            if value is not None:
+                check_field(CaptureOpen, field, value)
+        except SchemaError as exc:
+            raise click.BadParameter(exc.problem, param=parameter) from None
+        return value
+
+    return check
 
 
 def laid_over(named: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 import trio
 
 from cfw.cli._streams import put_result
+from cfw.cli.options import may_be
 from cfw.plugins import OutOfReach
 from cfw.printable import printable
-from schemas import CaptureOpen, SchemaError, check_field
 
 
 @click.group()
@@ -18,22 +16,9 @@ def session() -> None:
     """Open and close sessions that workers with `--sessions valkey://...` look up."""
 
 
-def _may_be(field: str) -> Callable[[click.Context, click.Parameter, str], str]:
-    """A callback that takes what this field of `capture.open` may hold."""
-
-    def check(_: click.Context, parameter: click.Parameter, value: str) -> str:
-        try:
-            check_field(CaptureOpen, field, value)
-        except SchemaError as exc:
-            raise click.BadParameter(exc.problem, param=parameter) from None
-        return value
-
-    return check
-
-
 @session.command("set")
-@click.argument("user", callback=_may_be("user_id"))
-@click.argument("session_id", metavar="SESSION", callback=_may_be("session_id"))
+@click.argument("user", callback=may_be("user_id"))
+@click.argument("session_id", metavar="SESSION", callback=may_be("session_id"))
 @click.argument("status", type=click.Choice(["active", "closed"]))
 @click.option("--url", required=True, metavar="URL", help="The workers' valkey:// URL.")
 @click.option(

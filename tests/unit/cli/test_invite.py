@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
 from cfw.cli import main
+from cfw.cli.invite import invitation_text
 from tests.unit.film.kit import inviting, joined
 from tests.whole.smoke.worker import Worker, running
 
@@ -59,14 +61,60 @@ async def _lists_and_takes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ("ada", "s-1", "--list"),
         ("--list", "--take-back", "1"),
         ("--take-back", "../x"),
+        ("ada", "\udcff"),
+        ("a" * 129, "s-1"),
     ],
-    ids=["nothing", "no-session", "both", "two", "no-id"],
+    ids=["nothing", "no-session", "both", "two", "no-id", "no-text", "too-long"],
 )
 async def test_what_is_asked_wrongly_is_told(arguments: tuple[str, ...]) -> None:
     """With exit code 2, before anybody is asked."""
     ran = CliRunner().invoke(main, ["invite", *arguments, "--url", "http://127.0.0.1:1"])
     assert ran.exit_code == 2
-    assert "--list" in ran.output
+    assert re.search("--list|Unicode text|1 to 128 characters", ran.output)
+
+
+@pytest.mark.parametrize("status", [200, 204, 500])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'"x"', b'{"x": 1}', b"<html>"])
+async def test_what_is_no_worker_is_told_as_that(status: int, body: bytes) -> None:
+    """Whatever else answers there; in one line, and nothing is said to be taken back."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            size = f"Content-Length: {len(body)}\r\n" if status != 204 else ""
+            head = f"HTTP/1.1 {status} X\r\n{size}Connection: close\r\n\r\n"
+            await stream.send_all(head.encode() + (body if status != 204 else b""))
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        for asked in (("ada", "s-1"), ("--list",), ("--take-back", "1")):
+            command = ["invite", *asked, "--url", url]
+            ran = await trio.to_thread.run_sync(partial(CliRunner().invoke, main, command))
+            if asked[0] == "--take-back" and status == 204:
+                assert ran.exit_code == 0
+            else:
+                assert (ran.exit_code, ran.output.count("\n")) == (1, 1), ran.output
+                assert "is no worker" in ran.output
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.6, "1 seconds"),
+        (29.99, "30 seconds"),
+        (119.4, "119 seconds"),
+        (119.6, "2 minutes"),
+        (179, "2 minutes"),
+        (599.999, "10 minutes"),
+    ],
+)
+def test_an_invitation_says_how_long_there_is(seconds: float, told: str) -> None:
+    """No longer than there is, but for what it took to say it."""
+    invitation = {"user_id": "a", "session_id": "s", "invitation_id": "1", "ends_in_s": seconds}
+    text = invitation_text(invitation, "https://x/#i=1", None)
+    assert f"within {told};" in text
 
 
 async def test_why_nobody_was_invited_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
