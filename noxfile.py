@@ -19,10 +19,10 @@ sweep-elsewhere
               other people's projects on Trio, with what is found in them, and three of their
               own test suites under `pytest --sweep`, with a table
 slow          other tests that take many seconds: every measure of the bench, Ctrl-C at any time
-pythons       the tests of `quick` on each other supported Python that is installed
 
 When they are asked for:
 
+pythons       the tests of `quick` on each other Python that is installed, by pyenv too
 bench         the worker beside other servers
 guard         machine instructions for one frame, under valgrind
 wheels        wheels of this platform for every Python, in dist (cibuildwheel)
@@ -95,6 +95,14 @@ _installed: list[bool] = []
 
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in ("3.11", "3.12", "3.13", "3.14") if version != RUNNING]
+#: nox looks for them on the path alone; those of pyenv come behind all that is there.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+os.environ["PATH"] = os.pathsep.join(
+    (
+        os.environ.get("PATH", os.defpath),
+        *(str(found.parent) for name in OTHERS for found in PYENV.glob(f"*/bin/python{name}")),
+    )
+)
 
 
 def install(session: nox.Session) -> None:

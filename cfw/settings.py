@@ -146,7 +146,12 @@ SECONDS = Allowed(
     read_number,
     "S",
 )
-YES_OR_NO = Allowed("true or false", lambda value: type(value) is bool)
+YES_OR_NO = Allowed(
+    "true or false",
+    lambda value: type(value) is bool,
+    lambda text: {"true": True, "false": False}.get(text, text),
+    "true|false",
+)
 TEXT = Allowed("a text that is not empty", lambda value: type(value) is str and value != "")
 URL = attrs.evolve(TEXT, shown="URL")
 #: As a text, so that a file of settings can say that there is none.

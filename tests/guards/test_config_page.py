@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 from click.testing import CliRunner
 
@@ -14,21 +15,34 @@ from cfw.cli import main
 from cfw.cli.options import OPTION_KEYS
 from cfw.cli.serve import serve
 from cfw.settings import about
+from cfw.valkey._address import Options
 
 PAGE = Path(cfw.__file__).parent / "CONFIG.md"
 KEYS = config_fields()
 
 
-@pytest.mark.parametrize("key", KEYS)
+#: Those of the configuration, and those of a `valkey://` URL.
+DECLARED = KEYS | {f"valkey.{field.name}": field for field in attrs.fields(Options)}
+
+
+@pytest.mark.parametrize("key", DECLARED)
 def test_every_key_says_what_it_means(key: str) -> None:
     """One sentence or two, declared with the key itself."""
-    try:
-        known = about(KEYS[key])
-    except LookupError as exc:
-        pytest.fail(f"{key}: {exc}")
-    assert re.fullmatch(r"[A-Z`].*\S[.]", known.text), f"{key}: the text is no sentence"
+    known = about(DECLARED[key])
+    assert re.fullmatch(r"[A-Z0-9`].*\S[.]", known.text), f"{key}: the text is no sentence"
     assert "|" not in known.text + known.allowed.words, f"{key}: | would end the cell"
-    assert known.allowed is KEYS[key].validator
+    assert known.allowed is DECLARED[key].validator
+
+
+@pytest.mark.parametrize("key", DECLARED)
+def test_every_key_can_be_set_by_a_text(key: str) -> None:
+    """As a command line and a URL have it: of its default one gets the default."""
+    default, allowed = DECLARED[key].default, about(DECLARED[key]).allowed
+    if isinstance(default, tuple) or default is None:
+        return  # repeated, each by itself; or there is no text for it
+    is_switch = type(default) is bool
+    texts = (str(default).lower(), str(int(default))) if is_switch else (str(default),)
+    assert default in [read for text in texts if allowed.accepts(read := allowed.read(text))]
 
 
 def test_the_page_is_what_the_command_prints() -> None:

@@ -17,6 +17,7 @@ from cfw.cli.options import OPTION_KEYS
 from cfw.cli.serve import serve
 from cfw.limits import Limits, Times
 from cfw.settings import about
+from schemas import WorkerLimits
 from tests.guards.reads import Reads
 from tests.guards.source import ROOT, parsed, sources
 
@@ -26,11 +27,14 @@ KEYS = [(name, field.name) for name, cls in SECTIONS.items() for field in attrs.
 LIMITS_AND_TIMES = [field.name for cls in (Limits, Times) for field in attrs.fields(cls)]
 #: Where settings are declared and held against each other, which is no use of them.
 DECLARING = {Path(inspect.getfile(cls)) for cls in (Config, Limits)}
-TESTS = "\n".join(
-    path.read_text("utf-8")
-    for path in ROOT.glob("tests/**/test_*.py")
-    if path.parent.name != "guards"
-)
+#: Of a worker, or of all its captures, and nothing that a rig could keep to.
+NOT_TOLD = {
+    *("max_forward_buffer_frames", "max_forward_buffer_bytes", "max_memory_bytes"),
+    *("max_connections", "max_connections_per_address"),
+    *("max_control_bytes", "max_clock_skew_s"),
+}
+TEST_FILES = [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "guards"]
+TESTS = "\n".join(path.read_text("utf-8") for path in TEST_FILES)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 POINTS: dict[str, dict[str, str]] = {
     group: points
@@ -94,10 +98,30 @@ def test_the_guard_knows_whose_attribute_is_read(code: str, is_read: bool) -> No
     assert (("Log", "level") in reads.found) == is_read
 
 
+@cache
+def set_by_tests() -> set[str]:
+    """What tests give by name, in a call or as a key: a mere word of it sets nothing."""
+    given: set[str] = set()
+    for node in (node for path in TEST_FILES for node in ast.walk(parsed(path))):
+        match node:
+            case ast.keyword(arg=str(name)):
+                given.add(name)
+            case ast.Constant(value=str(text)):
+                given.add(text.partition("=")[0])
+    return {re.sub(r"^(?:limits|times)(?:__|\.)", "", name) for name in given}
+
+
 @pytest.mark.parametrize("name", LIMITS_AND_TIMES)
 def test_every_limit_and_time_has_a_test_that_sets_it(name: str) -> None:
     """At n - 1, n and n + 1, where it is a number of something."""
-    assert re.search(rf"(?:\b|__){name}\b", TESTS), f"no test names {name}"
+    assert name in set_by_tests(), f"no test sets {name}"
+
+
+@pytest.mark.parametrize("name", attrs.fields_dict(Limits))
+def test_a_limit_that_a_rig_can_keep_to_is_told_to_it(name: str) -> None:
+    """By `WorkerLimits`, for the handshake and pages; or it is named as one that is not."""
+    is_told = name in attrs.fields_dict(WorkerLimits)
+    assert is_told != (name in NOT_TOLD), f"{name}: in schemas.WorkerLimits, or NOT_TOLD here"
 
 
 @pytest.mark.parametrize("group", POINTS)
@@ -127,7 +151,7 @@ def test_every_scheme_is_told_where_one_chooses(module: str) -> None:
     section = module.split(".")[1].replace("sinks", "sink")
     text = about(attrs.fields_dict(SECTIONS[section])["url"]).text
     for page in (README.split("\n## Who may send")[1].split("\n## ")[0], text):
-        told = re.findall(r"`([a-z]+):[^`]*`", page)
+        told = re.findall(r"`([a-z][a-z0-9+.-]*):[^`]*`", page)
         assert set(told) & set(PLUGINS[module]), f"{module} is not in {page[:60]!r}..."
 
 
