@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from cfw.errors import OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED
+from cfw.errors import INVITATION_ENDED, OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED
 from cfw.limits import Limits, Times
 from schemas import ErrorCode
 
@@ -231,6 +231,14 @@ EXPLANATIONS: dict[ErrorCode | int, Explanation] = {
                 "still open.",
                 "Somebody ended it on the live page, or with DELETE /captures/CAPTURE_ID; the "
                 "log line capture.revoked names the address.",
+            ),
+            INVITATION_ENDED: Case(
+                "invitation ended",
+                "The invitation has ended, or was taken back.",
+                "Ask for another code, and scan it.",
+                "Somebody took it back, as the log line invitation.taken_back says, or "
+                "invitations.film_s was over; the session is not ended by that. Invite again "
+                "with cfw invite USER SESSION, or on the live page.",
             ),
             SESSION_ENDED: Case(
                 "session ended",

@@ -38,6 +38,7 @@ from cfw.actions import (
     RequestSessionValidation,
 )
 from cfw.errors import (
+    INVITATION_ENDED,
     SESSION_ENDED,
     SESSION_UNCHECKED,
     DomainError,
@@ -92,11 +93,15 @@ class SessionNotice:
 
 
 class Verdict(Enum):
-    """What is known of a session after one check."""
+    """What is known of a session after one check.
+
+    `UNINVITED` is no word of the authority: what let the user into the session is over.
+    """
 
     ACTIVE = "active"
     CLOSED = "closed"
     INVALID = "invalid"
+    UNINVITED = "uninvited"
     UNREACHABLE = "unreachable"
 
 
@@ -496,6 +501,8 @@ def _session_error(event: SessionVerdict) -> DomainError | None:
         return SessionInvalid("the session is unknown or belongs to another user")
     if event.verdict is Verdict.CLOSED:
         return SessionClosed(SESSION_ENDED)
+    if event.verdict is Verdict.UNINVITED:
+        return SessionClosed(INVITATION_ENDED)
     if event.verdict is Verdict.UNREACHABLE and event.at_open:
         return SessionInvalid(SESSION_UNCHECKED)
     return None

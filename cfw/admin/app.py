@@ -59,7 +59,7 @@ def create_app(
         capture_url: where rigs connect, for the page that films.
         limits: what a capture may cost, for the pages to show and to keep.
         times: how long it may stand still, likewise.
-        needs_token: whether a rig has to send a token, for the page that films.
+        needs_token: whether rigs may send a token of a file, for the page that films.
         desk: where invitations are made; None for a worker that invites nobody.
         metrics: what the worker measures; None shows a worker that has measured nothing.
         refusals: the connections that were not let in last; None for none.
@@ -132,7 +132,7 @@ def create_app(
                 "capture_url": capture_url,
                 "has_feed": hub is not None,
                 "needs_token": needs_token,
-                "invites": desk is not None,
+                "needs_invitation": desk is not None,
                 "usual_session": desk and desk.usual,
                 "limits": attrs.asdict(limits) | {"idle_s": times.idle_s},
             }

@@ -252,7 +252,7 @@ async def _admin(
         capture_url=capture_url,
         limits=config.limits,
         times=config.times,
-        needs_token=access.server.tokens is not None or access.gate.inviting is not None,
+        needs_token=access.server.tokens is not None,
         desk=open_desk(config, access, router.services.sessions, capture_url),
     )
     host, port = config.admin.host, config.admin.port

@@ -8,6 +8,7 @@ import attrs
 import structlog
 
 from cfw.admin.pages import codes_route, film_routes
+from cfw.errors import INVITATION_ENDED
 from cfw.http.messages import Answer, Handler, Request, Response, json_answer, problem
 from cfw.http.origin import own_pages_only
 from cfw.http.routing import App, Route
@@ -83,11 +84,7 @@ def create_film_app(
         except InvitationsOutOfReach as exc:
             return problem(str(exc), 503, {"retry-after": "5"})
         if invitation is None:
-            return problem(
-                "this invitation has ended, or was taken back",
-                401,
-                {"www-authenticate": "Bearer"},
-            )
+            return problem(INVITATION_ENDED, 401, {"www-authenticate": "Bearer"})
         named = {"user_id": invitation.user_id, "session_id": invitation.session_id}
         return json_answer(named)
 

@@ -239,13 +239,13 @@ class Capture:
     async def _answer(self, request: SessionRequest) -> None:
         """Get the authority's word for the session, and have it performed.
 
-        An invitation that was taken back has ended the session, for whoever it has let in.
+        Nothing is asked where the invitation of who films is over.
         """
         sessions = self._services.sessions
         if await self._services.gate.still_holds(self._identity):
             verdict = await sessions.verdict_of(request.user_id, request.session_id, self.log)
         else:
-            verdict = Verdict.CLOSED
+            verdict = Verdict.UNINVITED
         at_open = isinstance(request, RequestSessionValidation)
         self._hear(SessionVerdict(verdict, at_open=at_open))
 

@@ -11,6 +11,8 @@ const SIZES = [
   [320, 240],
   [160, 120],
 ];
+/** A camera without one for so long is held by a call, switched off by hand, or broken. */
+const FIRST_PICTURE_MS = 10_000;
 
 /** The factor by which a picture is made smaller to fit, at most 1. */
 function factorFor([width, height], limits, box) {
@@ -59,6 +61,14 @@ export function sizesFor(limits, most) {
     Math.min(limits.max_width, limits.max_height, Math.sqrt(limits.max_pixels)),
   );
   return [[side, side]];
+}
+
+/** A camera that was opened and shows nothing; `text` is the name of what is said of it. */
+export class NoPicture extends Error {
+  constructor(text) {
+    super(text);
+    this.text = text;
+  }
 }
 
 export class Camera {
@@ -121,13 +131,38 @@ export class Camera {
     await this.track.applyConstraints({ advanced: [{ torch: isLit }] });
   }
 
-  /** Let it show in a video element; resolves with its first picture. */
+  /** Let it show in a video element; resolves with its first picture, or rejects and is off. */
   async show(video) {
+    const over = new AbortController();
+    try {
+      await Promise.race([this.#showsNothing(over.signal), this.#shows(video, over.signal)]);
+    } catch (error) {
+      this.close();
+      throw error;
+    } finally {
+      over.abort();
+    }
+  }
+
+  async #shows(video, signal) {
     video.srcObject = this.#stream;
     await video.play();
     while (video.videoWidth === 0) {
-      await new Promise((resolve) => video.addEventListener("resize", resolve, { once: true }));
+      await new Promise((resolve) =>
+        video.addEventListener("resize", resolve, { once: true, signal }),
+      );
     }
+  }
+
+  /** Rejects once it has ended, or has taken too long; one that is muted may come back by then. */
+  #showsNothing(signal) {
+    return new Promise((_, reject) => {
+      const end = () => reject(new NoPicture("camera_ended"));
+      if (!this.isOn) end();
+      this.track.addEventListener("ended", end, { signal });
+      const timer = setTimeout(() => reject(new NoPicture("no_picture")), FIRST_PICTURE_MS);
+      signal.addEventListener("abort", () => clearTimeout(timer));
+    });
   }
 
   close() {

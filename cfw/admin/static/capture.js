@@ -1,6 +1,6 @@
 // The page that films: its form, its camera, and what it shows of a film.
 
-import { Camera, frameSize, sizesFor } from "./camera.js";
+import { Camera, NoPicture, frameSize, sizesFor } from "./camera.js";
 import { CaptureError } from "./capture-client.js";
 import { learnCodes, meaning, remedies } from "./codes.js";
 import { Encoder } from "./encoder.js";
@@ -27,6 +27,8 @@ const LONGEST_FILM_S = 86_400;
 const USUAL_FILM_S = 3_600;
 const USUAL_FPS = 15;
 const REMEMBERED = ["user", "session"];
+/** Answers to who wants to be let in that will be the same the next time. */
+const FINAL = [400, 401, 403];
 
 const part = (name) => document.querySelector(`#${name}`);
 /** What the button says, by what the page does; at first as the page came. */
@@ -103,6 +105,7 @@ function plan() {
 /** Of an invitation that lets nobody in, or of a worker that does not say. */
 function whyNotLetIn({ status, message }) {
   if (status === undefined) return [say("no_answer")];
+  if (!FINAL.includes(status)) return [quoted(message), ". ", say("reload")];
   const why = known(message);
   if (why !== null) return [say("not_let_in", { why })];
   return [...part("uninvited").childNodes, " ", quoted(message)];
@@ -181,7 +184,8 @@ function tryCamera() {
       await turnOn();
     } catch (error) {
       turnOff();
-      report("bad", say("no_camera"), cameraProblem(error));
+      const isDark = error instanceof NoPicture;
+      report("bad", say("no_camera"), isDark ? [say(error.text)] : cameraProblem(error));
       await listCameras().catch(() => {}); // the next one may be chosen by the browser
     }
   });
@@ -290,9 +294,9 @@ async function reportFailure(outcome, begun) {
   const { code, detail, seq, observed, limit } = error;
   const refused = code === "unreachable" ? await whyRefused(info.capture_url, begun) : null;
   if (refused !== null) {
-    const lines = [...refusalText(refused.status), ...rescuedText(outcome)];
-    report("bad", say("title_refused"), lines, [
-      [say("fact_says"), quoted(refused.detail)],
+    const { lines, said } = refusalText(refused, invited !== null);
+    report("bad", say("title_refused"), [...lines, ...rescuedText(outcome)], [
+      [say("fact_says"), said],
       [say("fact_status"), refused.status],
       [say("fact_address"), info.capture_url],
     ]);
@@ -300,7 +304,7 @@ async function reportFailure(outcome, begun) {
   }
   const isUnreachable = code === "unreachable";
   // A browser does not tell a page why.
-  const guess = isUnreachable && plan().token ? [say("unreachable_token")] : [];
+  const guess = isUnreachable && invited === null && plan().token ? [say("unreachable_token")] : [];
   const lines = [...remedies(code, detail), ...guess, ...rescuedText(outcome)];
   report("bad", meaning(code, detail), lines, [
     [say("fact_code"), code],

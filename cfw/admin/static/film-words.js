@@ -2,7 +2,7 @@
 
 import { isSilent, meaning, remedies } from "./codes.js";
 import { count, pixels, rate, seconds, size } from "./format.js";
-import { quoted, say } from "./words.js";
+import { known, quoted, say } from "./words.js";
 
 /** From here on so much is missing that something else should be chosen. */
 const MANY = 0.1;
@@ -21,6 +21,8 @@ const CAMERA_PROBLEMS = {
 const SKIPPED = ["page", "encoder", "line", "lost", "size"];
 /** Less of them would come through with a smaller picture, or fewer. */
 const BY_SIZE = ["page", "encoder", "line", "size"];
+/** What the worker calls it: after a restart it knows none, and says only how to invite. */
+const INVITATION_ENDED = "this invitation has ended, or was taken back";
 const REFUSALS = { 401: "refused_401", 403: "refused_403", 503: "refused_503" };
 
 /** What the matter is with a camera: a line, and what the browser says where nothing fits. */
@@ -29,8 +31,20 @@ export function cameraProblem({ name, message }) {
   return fits ? [say(fits)] : [say("camera_fails"), quoted(message)];
 }
 
-/** What an answer means that lets nobody in, in lines. */
-export const refusalText = (status) => (status in REFUSALS ? [say(REFUSALS[status])] : []);
+/**
+ * What an answer means that lets nobody in.
+ *
+ * @param {{status: number | null, detail: string}} refused as of `whyRefused`.
+ * @param {boolean} isInvited whether who films came with an invitation, and so without a token.
+ * @returns {{lines: string[], said: string | Node | null}} in the worker's own words, `said`,
+ *   where they are for who films.
+ */
+export function refusalText({ status, detail }, isInvited) {
+  if (status === 401 && isInvited) {
+    return { lines: [say("not_let_in", { why: known(INVITATION_ENDED) })], said: null };
+  }
+  return { lines: status in REFUSALS ? [say(REFUSALS[status])] : [], said: quoted(detail) };
+}
 
 /** What a capture may have at this worker. */
 export function limitsText({ limits }) {

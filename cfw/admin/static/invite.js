@@ -28,6 +28,8 @@ export class Invite {
   #shown = null;
   #timer = 0;
   #invites = false;
+  #asked = null;
+  #problems = { make: "", look: "" };
 
   constructor() {
     // Who sits here films as everybody else does then: by an invitation.
@@ -50,7 +52,7 @@ export class Invite {
   }
 
   /** What the worker says of itself; it may be another one after a break. */
-  set info({ invites, usual_session }) {
+  set info({ needs_invitation: invites, usual_session }) {
     part("open").hidden = !invites;
     this.#invites = invites;
     if (usual_session && part("user").value === "") {
@@ -60,6 +62,7 @@ export class Invite {
 
   #open() {
     this.#dialog.showModal();
+    this.#complain("look", "");
     if (part("user").value && part("session").value) this.#make();
     this.#look();
   }
@@ -86,11 +89,22 @@ export class Invite {
 
   async #make() {
     this.#hide();
+    const asked = (this.#asked = {});
     try {
-      this.#show(await this.#invite());
+      const made = await this.#invite();
+      // Closed meanwhile, or asked for another: then nobody waits for this link any more.
+      if (this.#asked === asked) this.#show(made);
     } catch (error) {
-      part("problem").textContent = error.message;
+      if (this.#asked === asked) this.#complain("make", error.message);
     }
+  }
+
+  /** Of the code that was asked for, else of the list; "" when that is well again. */
+  #complain(what, text) {
+    this.#problems[what] = text;
+    const told = this.#problems.make || this.#problems.look;
+    // Said once: a text that is set again is read out again.
+    if (part("problem").textContent !== told) part("problem").textContent = told;
   }
 
   #show(made) {
@@ -108,25 +122,31 @@ export class Invite {
   }
 
   #hide() {
-    this.#shown = null;
-    part("problem").textContent = part("state").textContent = part("link").textContent = "";
+    this.#shown = this.#asked = null;
+    this.#complain("make", "");
+    part("state").textContent = part("link").textContent = "";
     part("code").replaceChildren();
     part("scan").hidden = part("another").hidden = true;
   }
 
   async #look() {
     clearTimeout(this.#timer);
+    const shown = this.#shown;
     try {
-      this.#list((await getJson("/invitations")).invitations);
+      this.#list((await getJson("/invitations")).invitations, shown);
+      this.#complain("look", "");
     } catch {
-      part("problem").textContent = "The worker does not answer.";
+      this.#complain("look", "The worker does not answer.");
     }
     if (this.#dialog.open) this.#timer = setTimeout(() => this.#look(), LOOK_MS);
   }
 
-  #list(invitations) {
+  /** `asked` is what was shown when they were asked for: one made since is in the next list. */
+  #list(invitations, asked) {
     const shown = invitations.find(({ invitation_id }) => invitation_id === this.#shown);
     if (shown) this.#tell(shown);
+    // A worker that was started again knows nothing of it.
+    else if (asked !== null && asked === this.#shown) this.#tell({ state: "ended" });
     part("list").replaceChildren(...invitations.map((each) => this.#row(each)));
     part("none").hidden = invitations.length > 0;
   }

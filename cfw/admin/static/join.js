@@ -3,11 +3,17 @@
 import { ask } from "./settings.js";
 
 const KEPT = "pass";
+/** Until the worker has said yes or no to it: a reload is to find one that it has not heard. */
+const SECRET = "invitation";
+/** It was no invitation, or lets nobody in: showing it again changes nothing. */
+const NO = [400, 403];
 
 /** In the fragment, which browsers send to nobody; nor does it stay in the address or history. */
 function takeSecret() {
   const secret = new URLSearchParams(location.hash.slice(1)).get("i");
-  if (secret !== null) history.replaceState(null, "", location.pathname);
+  if (secret === null) return sessionStorage.getItem(SECRET);
+  sessionStorage.setItem(SECRET, secret);
+  history.replaceState(null, "", location.pathname);
   return secret;
 }
 
@@ -32,6 +38,19 @@ async function again() {
   }
 }
 
+/** Use an invitation up. */
+async function use(secret) {
+  try {
+    const joined = await ask("POST", "/join", { invitation: secret });
+    sessionStorage.setItem(KEPT, joined.token);
+    sessionStorage.removeItem(SECRET);
+    return joined;
+  } catch (error) {
+    if (NO.includes(error.status)) sessionStorage.removeItem(SECRET);
+    throw error;
+  }
+}
+
 /**
  * Sign in with the invitation of this page's address, or with the one before.
  *
@@ -41,10 +60,7 @@ async function again() {
 export async function join() {
   const secret = takeSecret();
   await seen();
-  if (secret === null) return again();
-  const joined = await ask("POST", "/join", { invitation: secret });
-  sessionStorage.setItem(KEPT, joined.token);
-  return joined;
+  return secret === null ? again() : use(secret);
 }
 
 // Another code that is opened in this tab changes nothing but the fragment.

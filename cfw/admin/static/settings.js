@@ -48,9 +48,8 @@ export async function ask(method, path, body, token) {
     body: body && JSON.stringify(body),
     signal: AbortSignal.timeout(ANSWER_MS),
   });
-  const told = answer.status === 204 ? null : await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(told.error), { status: answer.status });
-  return told;
+  if (!answer.ok) throw Object.assign(new Error(await refusal(answer)), { status: answer.status });
+  return answer.status === 204 ? null : answer.json();
 }
 
 export async function getInfo() {

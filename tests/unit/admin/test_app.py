@@ -167,7 +167,7 @@ async def test_info_says_where_rigs_connect_and_what_they_may() -> None:
         "capture_url": "ws://h:1/c",
         "has_feed": False,
         "needs_token": False,
-        "invites": False,
+        "needs_invitation": False,
         "usual_session": None,
         "limits": attrs.asdict(limits) | {"idle_s": 3},
     }

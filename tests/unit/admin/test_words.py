@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from cfw.admin.words import ENGLISH, WORDS, Text, filled
-from cfw.errors import OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED
+from cfw.errors import INVITATION_ENDED, OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED
 from cfw.explanations import explained_codes
 
 STATIC = resources.files("cfw.admin") / "static"
+#: What has a name of its own in the code.
+CONSTANTS = {INVITATION_ENDED, OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED}
 OTHERS = sorted(set(WORDS) - {ENGLISH})
 #: The plural forms of each language, as Unicode has them and browsers ask for them.
 FORMS = {"en": {"one", "other"}, "de": {"one", "other"}, "fr": {"one", "many", "other"}}
@@ -94,7 +96,8 @@ def test_each_language_uses_words_of_its_own(language: str) -> None:
 def test_each_code_is_explained_in_each_language(language: str) -> None:
     """Meaning, remedies and cases; the details of cases stay as the worker sends them."""
     english, here = explained_codes(), WORDS[language].codes
-    assert here.keys() == english.keys()
+    differ = here.keys() ^ english.keys()
+    assert not differ, f"cfw/admin/words/{language}.json and cfw/explanations.py: {differ}"
     for code, told in here.items():
         assert set(told) == {"meaning", "rig", "operator", "cases"}
         known: Any = english[code]
@@ -117,8 +120,7 @@ def test_the_details_are_those_that_are_said() -> None:
     )
     said += (resources.files("cfw") / "service.py").read_text("utf-8")
     for detail in WORDS[ENGLISH].details:
-        constants = (OPERATOR_ENDED, SESSION_ENDED, SESSION_UNCHECKED)
-        assert detail in constants or f'"{detail}"' in said, detail
+        assert detail in CONSTANTS or f'"{detail}"' in said, detail
 
 
 def test_scripts_say_what_there_is_and_nothing_is_unused() -> None:

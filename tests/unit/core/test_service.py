@@ -17,6 +17,8 @@ from cfw.actions import (
     RequestSessionValidation,
 )
 from cfw.errors import (
+    INVITATION_ENDED,
+    SESSION_ENDED,
     DomainError,
     LimitDurationExceeded,
     LimitFpsExceeded,
@@ -554,6 +556,7 @@ def test_the_session_is_heard_before_a_time_limit_ends_a_capture(
     kinds = {"idle": "idle_s", "bytes": "meta_to_bytes_s", "duration": "may last at most"}
     for event, words in (
         (SessionVerdict(Verdict.CLOSED, False), "the session has ended"),
+        (SessionVerdict(Verdict.UNINVITED, False), "this invitation has ended"),
         (SessionVerdict(Verdict.INVALID, False), "the session is unknown"),
         (SessionVerdict(Verdict.ACTIVE, False), kinds[limit]),
         (SessionVerdict(Verdict.UNREACHABLE, False), kinds[limit]),
@@ -630,11 +633,15 @@ def test_a_notice_has_the_session_checked_now() -> None:
 
 @pytest.mark.parametrize("at_open", [True, False])
 def test_a_verdict_against_the_user_ends_the_capture(at_open: bool) -> None:
-    """Closed and invalid count at open and later alike."""
+    """Closed, uninvited and invalid count at open and later alike."""
     state = opened()
     closed = refused(state, SessionVerdict(Verdict.CLOSED, at_open))
+    uninvited = refused(state, SessionVerdict(Verdict.UNINVITED, at_open))
     invalid = refused(state, SessionVerdict(Verdict.INVALID, at_open))
     assert (type(closed), type(invalid)) == (SessionClosed, SessionInvalid)
+    # The session may go on: it is told which of the two has ended.
+    assert type(uninvited) is SessionClosed
+    assert (closed.detail, uninvited.detail) == (SESSION_ENDED, INVITATION_ENDED)
 
 
 def test_waiting_for_the_first_verdict_is_not_idleness() -> None:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
 from cfw.api.config import ConfigError, load_config
+from cfw.errors import INVITATION_ENDED
 from cfw.identity import make_token
 from cfw.limits import Limits, Times, limits_told
 from tests.factories import jpeg
@@ -115,7 +116,7 @@ async def test_an_invitation_that_has_ended_lets_nobody_in(
 async def test_what_is_taken_back_is_ended_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What it films is over at the next check of the session, and nothing more begins."""
+    """What it films is over at the next check, and told as that; nothing more begins."""
     async with inviting(monkeypatch, tmp_path, times__session_recheck_s=0.05) as worker:
         told = await invited(worker)
         token = (await joined(worker, tmp_path, secret_of(told))).json()["token"]
@@ -124,17 +125,21 @@ async def test_what_is_taken_back_is_ended_too(
             async with operator(worker) as admin:
                 await admin.delete(f"/invitations/{told['invitation_id']}")
             with trio.fail_after(PATIENCE_S):
-                abort, code, _ = await ending(ws)
-            assert code == 1008
+                abort, code, reason = await ending(ws)
+            assert (code, reason) == (1008, f"session_closed: {INVITATION_ENDED}")
             assert abort is not None
             assert abort.error_code.value == "session_closed"
+            assert abort.detail == INVITATION_ENDED
+        async with operator(worker) as admin:
+            (ended,) = (await admin.get("/ended")).json()["ended"]
+        assert (ended["error_code"], ended["detail"]) == ("session_closed", INVITATION_ENDED)
         with pytest.raises(InvalidStatus) as caught:
             await film(worker, tmp_path, token)
         assert caught.value.response.status_code == 401
         async with phone(worker, tmp_path) as browser:
             headers = {"Authorization": f"Bearer {token}"}
             answer = await browser.get("/joined", headers=headers)
-            assert answer.status_code == 401
+            assert (answer.status_code, answer.json()) == (401, {"error": INVITATION_ENDED})
 
 
 @pytest.mark.parametrize(
@@ -322,7 +327,7 @@ async def test_a_worker_that_invites_nobody_has_no_page(
     async with running(monkeypatch) as worker:
         assert worker.addresses.film is None
         async with operator(worker) as admin:
-            assert (await admin.get("/info")).json()["invites"] is False
+            assert (await admin.get("/info")).json()["needs_invitation"] is False
             answer = await admin.post("/invitations", json=USER)
             assert answer.status_code == 404
             assert "--lan" in answer.json()["error"]

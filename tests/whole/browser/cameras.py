@@ -14,6 +14,7 @@ window.fake = {
   number: 0,
   shown: 0,
   unseen: 0,
+  isDark: false,
   encoding: 0,
   encoded: 0,
   opened: [],
@@ -73,7 +74,8 @@ navigator.mediaDevices.getUserMedia = async (wanted) => {
   fake.track = stream.getVideoTracks()[0];
   const capabilities = {...fake.track.getCapabilities(), ...window.capabilities};
   fake.track.getCapabilities = () => capabilities;
-  setTimeout(() => fake.paint()); // a camera that is opened shows something
+  // A camera that is opened shows something, but for one that is held by another.
+  setTimeout(() => fake.isDark || fake.paint());
   return stream;
 };
 """

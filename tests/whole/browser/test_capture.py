@@ -178,6 +178,47 @@ async def test_a_camera_that_is_pulled_out_ends_the_film(visit: Visit) -> None:
         assert page.problems == []
 
 
+@pytest.mark.parametrize(
+    ("happens", "deadline_ms", "words"),
+    [
+        ("mute(true)", 300, "No picture came from the camera."),
+        ("pullOut()", 10_000, "The camera was pulled out, or taken from this page"),
+    ],
+)
+async def test_a_camera_without_a_first_picture_is_told_and_given_back(
+    visit: Visit, happens: str, deadline_ms: int, words: str
+) -> None:
+    """At once when it ends, else after ten seconds; then every button opens one again."""
+    async with visit() as (worker, page):
+        await bring_camera(page)
+        hurried = f"""const later = setTimeout;
+            window.setTimeout = (act, ms) => later(act, ms === 10_000 ? {deadline_ms} : ms);"""
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=hurried)
+        await page.goto(admin(worker.addresses, "/capture#user=ada&session=s-1"))
+        await page.until("!document.querySelector('#turn-on').disabled")
+        for button in ("#turn-on", "#go"):
+            await page.run("fake.isDark = true; fake.opened.length = 0")
+            await page.run("document.querySelector('#result').dataset.kind = 'none'")
+            await page.click(button)
+            await page.until("fake.opened.length === 1")
+            await page.run(f"fake.{happens}")
+            kind, told, _ = await result(page)
+            assert kind == "bad"
+            assert words in told
+            assert await page.run("fake.track.readyState") == "ended"
+            assert await page.run("document.querySelector('#off').hidden") is False
+        await page.run("fake.isDark = false")
+        await page.click("#turn-on")
+        await page.until("document.querySelector('#off').hidden")
+        await page.click("#go")
+        await page.until("document.querySelector('#left').textContent.endsWith('left')")
+        assert await page.run("fake.opened.length") == 2
+        await page.run("fake.picture()")
+        _, _, facts = await stop(page)
+        assert facts["Frames"] == "1"
+        assert page.problems == []
+
+
 async def test_a_muted_camera_is_told_as_that(visit: Visit) -> None:
     """While it is, and in the result; the film goes on when it gives pictures again."""
     sink = RecordingSink()

@@ -11,9 +11,9 @@ import pytest
 
 from cfw.admin import words
 from cfw.admin.words import WORDS, Text, Words
-from cfw.errors import OPERATOR_ENDED
+from cfw.errors import INVITATION_ENDED, OPERATOR_ENDED
 from cfw.testing.fakes import RecordingSink
-from tests.unit.film.kit import invited
+from tests.unit.film.kit import invited, operator
 from tests.whole.browser.cameras import bring_camera
 from tests.whole.browser.chromium import Page
 from tests.whole.browser.sight import resize, sticks_out
@@ -187,6 +187,65 @@ async def test_who_is_not_let_in_is_told_in_the_language(visit: Visit, fences: N
         await page.goto(f"{link}#{secret}")
         await page.until("document.querySelector('#user').readOnly")
         await check(page)
+
+
+async def test_whose_invitation_is_over_is_told_that_in_the_language(
+    visit: Visit, fences: None
+) -> None:
+    """Neither that the session has ended, nor of a token, which nobody has who was invited."""
+    settings = {"invitations__enabled": True, "times__session_recheck_s": 0.05}
+    sink = RecordingSink()
+    async with visit(sink=sink, **settings) as (worker, page):
+        await bring_camera(page)
+        await speak(page, "de")
+        made = await invited(worker)
+        await ready(page, made["url"])
+        await begin(page)
+        async with operator(worker) as admin_s:
+            await admin_s.delete(f"/invitations/{made['invitation_id']}")
+        is_bad = "document.querySelector('#result').dataset.kind === 'bad'"
+        await page.until(is_bad)
+        await check(page)
+        told = WORDS["de"]
+        case = told.codes["session_closed"]["cases"][INVITATION_ENDED]
+        assert await page.text("#result h2") == case["meaning"]
+        assert case["rig"] in await page.text("#result")
+        assert told.details[INVITATION_ENDED] in (await facts_of(page)).values()
+        # The next connection of its phone, which is not let in any more.
+        await page.run("document.querySelector('#result').dataset.kind = 'none'")
+        await page.click("#go")
+        await page.until(is_bad)
+        await check(page)
+        why = told.details[INVITATION_ENDED]
+        assert str(told.film["not_let_in"]).replace("{why}", why) in await page.text("#result")
+        facts = await facts_of(page)
+        assert "401" in facts.values()
+        assert str(told.film["fact_says"]) not in facts
+        assert await page.run("document.querySelector('#result [lang]')") is None
+
+
+#: What an answer means, and whether the worker's own words stand beside it.
+REFUSED = """[[401, true], [401, false], [503, true]].map(([status, isInvited]) => {
+  const {lines, said} = made.refusalText({status, detail: "in English"}, isInvited);
+  return [lines.join(" "), said?.textContent ?? null];
+})"""
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+async def test_who_was_invited_is_told_of_the_invitation_and_not_of_a_token(
+    visit: Visit, language: str
+) -> None:
+    """Who came with a token is told of that; any other answer means the same to both."""
+    async with visit() as (worker, page):
+        await speak(page, language)
+        await page.goto(admin(worker.addresses, "/capture"))
+        words = WORDS[language]
+        why = words.details[INVITATION_ENDED]
+        assert await run(page, "film-words.js", f"return {REFUSED}") == [
+            [str(words.film["not_let_in"]).replace("{why}", why), None],
+            [words.film["refused_401"], "in English"],
+            [words.film["refused_503"], "in English"],
+        ]
 
 
 #: A film as its page knows it, and what is told of that: by language, the numbers of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -21,8 +22,10 @@ from PIL import Image
 
 import cfw
 from tests.serving import serving_at_terminal
+from tests.unit.film.kit import invited
 from tests.whole.browser.chromium import Page, open_page, running_chromium
-from tests.whole.browser.test_pages import result
+from tests.whole.browser.test_pages import admin, result
+from tests.whole.browser.visits import Visit
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminal")
 
@@ -184,6 +187,18 @@ async def test_who_sits_at_the_live_page_films_there_by_an_invitation_too(
             assert live.problems == []
 
 
+async def test_nobody_is_asked_for_a_token_that_there_is_not(
+    devtools: str, tmp_path: Path
+) -> None:
+    """At the address of the page that films which stands beside the live page."""
+    with lab(tmp_path / "data") as shown:
+        async with open_page(devtools) as page:
+            await page.goto(f"{admin_of(shown)}/capture")
+            await page.until("document.querySelector('#uninvited:not([hidden])')")
+            assert (await page.text("#uninvited")).startswith("Here films who was invited.")
+            assert await page.run("document.querySelector('#form').hidden")
+
+
 async def test_a_phone_films_by_the_code_of_the_terminal(phone: str, tmp_path: Path) -> None:
     """The first thing that `cfw serve --lan` shows; the link stands below it."""
     with lab(tmp_path / "data") as shown:
@@ -229,3 +244,176 @@ async def test_a_code_that_was_taken_back_lets_nobody_in(
             nothing = link.partition("#")[0]
             assert (await refusal(camera, nothing)).startswith("Here films who was invited.")
             await trio.lowlevel.checkpoint()
+
+
+#: A network, or a worker, that answers to who shows an invitation as a test says, until it is
+#: well again.
+NOT_JOINED = """const own = window.fetch;
+window.fetch = async (path, how) => {
+  if (path !== "/join" || sessionStorage.isWell) return own(path, how);
+  return ANSWER;
+};"""
+NO_ROOM = "the worker has no room for another connection"
+OUT_OF_REACH = "invitations cannot be looked up now; try again"
+#: What the page keeps of an invitation that it was given.
+KEPT = "JSON.stringify(sessionStorage)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (f"new Response('{NO_ROOM}', {{status: 503}})", NO_ROOM),
+        (f"Response.json({{error: '{OUT_OF_REACH}'}}, {{status: 503}})", OUT_OF_REACH),
+        ("Promise.reject(new TypeError('Failed to fetch'))", "does not answer"),
+        ("Promise.reject(new DOMException('late', 'TimeoutError'))", "does not answer"),
+    ],
+)
+async def test_an_invitation_that_was_not_heard_is_there_after_a_reload(
+    visit: Visit, answer: str, words: str
+) -> None:
+    """Though no longer in the address; the page says to try again, and it is used up then."""
+    async with visit(invitations__enabled=True) as (worker, page):
+        link: str = (await invited(worker))["url"]
+        address, _, secret = link.partition("#i=")
+        source = NOT_JOINED.replace("ANSWER", answer)
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=source)
+        await page.goto(link)
+        for is_well in (False, True):
+            await page.until("document.querySelector('#uninvited:not([hidden])')")
+            told = await page.text("#uninvited")
+            assert words in told
+            assert "Reload this page" in told
+            assert await page.run("location.href") == address
+            await page.run("document.querySelector('#uninvited').hidden = true")
+            if is_well:
+                await page.run("sessionStorage.isWell = 'yes'")
+            await page.call("Page.reload")
+        await page.until("document.querySelector('#user').readOnly")
+        assert await page.run("document.querySelector('#user').value") == "ada"
+        assert secret not in await page.run(KEPT)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_an_invitation_that_lets_nobody_in_is_kept_no_longer(
+    visit: Visit, status: int
+) -> None:
+    """A reload does not show it again."""
+    async with visit(invitations__enabled=True) as (worker, page):
+        link: str = (await invited(worker))["url"]
+        secret = link.partition("#i=")[2]
+        answer = f"Response.json({{error: 'this invitation has ended'}}, {{status: {status}}})"
+        source = NOT_JOINED.replace("ANSWER", answer)
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=source)
+        await page.goto(link)
+        await page.until("document.querySelector('#uninvited:not([hidden])')")
+        told = await page.text("#uninvited")
+        assert told == "this invitation has ended. Ask for another code, and scan it."
+        assert secret not in await page.run(KEPT)
+
+
+#: The worker of an invitation's dialog: `hand.made` and `hand.list` answer in its place, if a
+#: test has set them.
+HAND = """
+const own = window.fetch;
+window.hand = {made: null, list: null, looks: 0};
+window.fetch = async (path, how) => {
+  const answer = how?.method === "POST" ? hand.made : hand.list;
+  const isAsked = path === "/invitations";
+  const told = await (isAsked && answer !== null ? answer() : own(path, how));
+  if (isAsked && how?.method !== "POST") hand.looks += 1;
+  return told;
+};
+window.held = () => new Promise((resolve) => { hand.release = resolve });
+"""
+NONE = "async () => Response.json({invitations: []})"
+SHOWN = "!document.querySelector('#invite-scan').hidden"
+STATE = "document.querySelector('#invite-state').textContent"
+PROBLEM = "document.querySelector('#invite-problem').textContent"
+LINK = "document.querySelector('#invite-link').textContent"
+MAKE = "#invite-form button"
+
+
+async def open_dialog(page: Page, url: str) -> None:
+    """That of the live page, filled in, before a code was asked for."""
+    await page.call("Page.addScriptToEvaluateOnNewDocument", source=HAND)
+    await page.goto(url)
+    await page.until("!document.querySelector('#invite-open').hidden")
+    await page.run(
+        "document.querySelectorAll('#invite-form input').forEach(each => { each.value = '' })"
+    )
+    await page.click("#invite-open")
+    await page.type("#invite-user", "ada")
+    await page.type("#invite-session", "s-1")
+
+
+async def look(page: Page) -> None:
+    """Until the dialog has looked once more, and told what it found."""
+    looks = await page.run("hand.looks")
+    await page.until(f"hand.looks > {looks + 1}")
+
+
+async def test_a_code_that_the_worker_does_not_know_is_shown_no_longer(visit: Visit) -> None:
+    """One that was started again; and what it said while it was away is over, too."""
+    async with visit(invitations__enabled=True) as (worker, page):
+        await open_dialog(page, admin(worker.addresses))
+        await page.click(MAKE)
+        await page.until(SHOWN)
+        await page.until("document.querySelector('#invite-list li')")
+        assert await page.run(SHOWN)
+        await page.run("hand.list = () => Promise.reject(new TypeError('Failed to fetch')), 1")
+        await page.until(f"{PROBLEM} === 'The worker does not answer.'")
+        assert await page.run(SHOWN)
+        await page.run("hand.list = null, 1")
+        await page.until(f"{PROBLEM} === ''")
+        assert await page.run(SHOWN)
+        await page.run(f"hand.list = {NONE}, 1")
+        await page.until(f"{STATE} === 'This code has ended.'")
+        assert await page.run(f"[{SHOWN}, {LINK}]") == [False, ""]
+        # What a code was refused for stays, however often the list is well.
+        refused = "async () => Response.json({error: 'too many are open'}, {status: 409})"
+        await page.run(f"hand.made = {refused}, 1")
+        await page.until("!document.querySelector('#invite-another').hidden")
+        await page.click("#invite-another")
+        await page.until(f"{PROBLEM} === 'too many are open'")
+        await look(page)
+        assert await page.run(PROBLEM) == "too many are open"
+        await page.run("hand.made = hand.list = null")
+        await page.click(MAKE)
+        await page.until(f"{SHOWN} && {PROBLEM} === ''")
+        assert page.problems == []
+
+
+async def test_a_code_that_is_younger_than_the_list_has_not_ended(visit: Visit) -> None:
+    """It was asked for when there was none; the next list has it."""
+    async with visit(invitations__enabled=True) as (worker, page):
+        await open_dialog(page, admin(worker.addresses))
+        await page.run("hand.list = held, 1")
+        await page.until("Boolean(hand.release)")
+        await page.click(MAKE)
+        await page.until(SHOWN)
+        await page.run("hand.list = null; hand.release(Response.json({invitations: []})), 1")
+        await look(page)
+        assert await page.run(SHOWN)
+
+
+async def test_a_link_that_comes_after_the_dialog_was_closed_is_not_kept(visit: Visit) -> None:
+    """Neither is it the one of a dialog that was opened again meanwhile, nor its problem."""
+    async with visit(invitations__enabled=True) as (worker, page):
+        made = json.dumps(await invited(worker))
+        await open_dialog(page, admin(worker.addresses))
+        for answer in (f"Response.json({made})", "Promise.reject(new TypeError('lost'))"):
+            for opens in (False, True):
+                await page.run("hand.made = held; hand.release = null")
+                await page.click(MAKE)
+                await page.until("Boolean(hand.release)")
+                await page.run("window.first = hand.release; 1")
+                await page.click("#invite-close")
+                if opens:
+                    await page.click("#invite-open")
+                    await page.until("hand.release !== first")
+                await page.run(f"first({answer}), 1")
+                # By then it has been read.
+                await page.run("new Promise((resolve) => setTimeout(resolve, 200))")
+                assert await page.run(f"[{LINK}, {SHOWN}, {PROBLEM}]") == ["", False, ""]
+                if not opens:
+                    await page.click("#invite-open")

@@ -14,7 +14,7 @@ import trio
 import trio.lowlevel
 
 from cfw.admin.words import WORDS
-from cfw.errors import OPERATOR_ENDED
+from cfw.errors import INVITATION_ENDED, OPERATOR_ENDED
 from cfw.explanations import EXPLANATIONS
 from cfw.identity import make_token
 from schemas import ErrorCode
@@ -22,6 +22,7 @@ from tests.factories import jpeg
 from tests.patience import PATIENCE_S
 from tests.pictures import draw
 from tests.serving import Served, serving_beside
+from tests.unit.film.kit import invited, operator
 from tests.whole.browser.chromium import Page, open_page
 from tests.whole.browser.sight import judge, prefer
 from tests.whole.browser.test_pages import admin, check_page, film, opened, result
@@ -140,6 +141,42 @@ async def test_what_an_operator_ended_is_told_as_that(
             "1 capture ended; ada was aborted: An operator ended this capture."
         )
         check_page(live, worker.addresses)
+
+
+async def test_what_an_invitation_ended_with_is_told_as_that(
+    devtools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who films and on the live page; the session has not ended."""
+    settings: dict[str, Any] = {
+        "invitations__enabled": True,
+        "times__session_recheck_s": 0.05,
+    }
+    async with (
+        running(monkeypatch, **settings) as worker,
+        open_page(devtools) as live,
+        open_page(devtools) as camera,
+    ):
+        await live.goto(admin(worker.addresses))
+        made = await invited(worker)
+        await camera.goto(made["url"])
+        await camera.until("!document.querySelector('#turn-on').disabled")
+        await camera.click("#turn-on")
+        await camera.until("document.querySelector('#preview').videoWidth > 0")
+        await camera.click("#go")
+        await live.until(f"document.querySelector('{STATE}')?.textContent === 'live'")
+        async with operator(worker) as client:
+            await client.delete(f"/invitations/{made['invitation_id']}")
+        kind, facts = await result(camera)
+        assert (kind, facts["Code"]) == ("bad", "session_closed")
+        case = EXPLANATIONS[ErrorCode.SESSION_CLOSED].cases[INVITATION_ENDED]
+        assert await camera.text("#result h2") == case.meaning.removesuffix(".")
+        told = await camera.text("#result")
+        assert case.rig in told
+        assert "new session" not in told
+        await live.until("document.querySelector('#ended-rows .badge')")
+        assert await live.text("#ended-rows .badge") == case.label
+        assert await live.text("#ended-rows .why") == INVITATION_ENDED
+        await until_text(live, STATE, case.label)
 
 
 async def test_a_picture_that_no_browser_decodes_is_told_as_that(visit: Visit) -> None:
