@@ -4,6 +4,8 @@
 const MOST_AGE_MS = 2_000;
 /** A time that is counted from the first picture is held this near to the clock. */
 const MOST_DRIFT_MS = 250;
+/** Looks at a picture that was counted, until it is taken to be there whatever it is called. */
+const MOST_LOOKS = 20;
 
 /** What the element shows, to be drawn later; `close()` gives its memory back. */
 function grab(video) {
@@ -12,6 +14,13 @@ function grab(video) {
   } catch {
     return createImageBitmap(video); // no WebCodecs, or not of a camera
   }
+}
+
+/** Give back what was grabbed for nothing, if there was anything. */
+async function drop(image) {
+  try {
+    (await image).close();
+  } catch {} // the camera has ended
 }
 
 /**
@@ -34,6 +43,9 @@ export class Pictures {
   #last = null;
   /** Where the clock of the media is in that of the page; set once. */
   #mediaOrigin = null;
+  /** What the last picture that was counted is called, and how often the next one was not there. */
+  #counted;
+  #looks = 0;
   /** Whether this browser says of a grabbed picture which one it is. */
   #isNamed = false;
 
@@ -46,6 +58,9 @@ export class Pictures {
       this.#look = this.#byCount;
       // The one that is there already is not new.
       this.#last = { shown: this.#count(), at: performance.now() };
+      const first = grab(video);
+      this.#counted = first.timestamp;
+      drop(first);
     }
     this.#look();
   }
@@ -66,9 +81,28 @@ export class Pictures {
   /** Browsers without that callback count what they have shown; only Firefox has its own name. */
   #byCount() {
     this.#handle = requestAnimationFrame(() => {
-      this.#show(this.#count(), performance.now(), () => grab(this.#video));
+      const shown = this.#count();
+      if (shown !== this.#last.shown) this.#showCounted(shown);
       if (!this.#isStopped) this.#byCount();
     });
+  }
+
+  /** A browser that is busy may count a picture before the element has it. */
+  #showCounted(shown) {
+    const image = grab(this.#video);
+    const { timestamp } = image;
+    const isOld = timestamp !== undefined && timestamp === this.#counted;
+    if (isOld && this.#looks++ < MOST_LOOKS) {
+      drop(image);
+      return;
+    }
+    [this.#counted, this.#looks] = [timestamp, 0];
+    let isTaken = false;
+    this.#show(shown, performance.now(), () => {
+      isTaken = true;
+      return image;
+    });
+    if (!isTaken) drop(image);
   }
 
   #count() {

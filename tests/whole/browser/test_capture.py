@@ -635,6 +635,42 @@ async def test_a_browser_without_the_callback_notices_that_no_new_picture_came(
         assert numbers(sink) == [1, 2, 3, 4]
 
 
+async def test_a_picture_that_is_counted_before_it_is_there_is_waited_for(visit: Visit) -> None:
+    """The one before is not sent in its place; where all are called the same, not for ever."""
+    async with visit() as (worker, page):
+        await page.goto(admin(worker.addresses, "/capture"))
+        seen = await run(
+            page,
+            "pictures.js",
+            """let [count, name, open] = [1, 1, 0];
+            window.VideoFrame = class {
+              timestamp = name;
+              constructor() { open++ }
+              close() { open-- }
+            };
+            const frames = async (many) => {
+              while (many--) await new Promise(requestAnimationFrame);
+            };
+            const video = {getVideoPlaybackQuality: () => ({totalVideoFrames: count})};
+            const told = [];
+            const tell = ({grab}) => told.push(grab().timestamp);
+            const pictures = new made.Pictures(video, tell);
+            return (async () => {
+              await frames(3);
+              count = 2;
+              await frames(3);
+              const early = [...told];
+              name = 2;
+              await frames(3);
+              count = 3;
+              await frames(60);
+              pictures.stop();
+              return {early, told, open};
+            })();""",
+        )
+        assert seen == {"early": [], "told": [2, 2], "open": 2}
+
+
 async def test_which_pictures_are_frames_is_a_matter_of_their_times(visit: Visit) -> None:
     """Every other of twice as many, told or seen; all of a camera that jitters at the rate."""
     async with visit() as (worker, page):
