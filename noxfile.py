@@ -96,7 +96,7 @@ _installed: list[bool] = []
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in ("3.11", "3.12", "3.13", "3.14") if version != RUNNING]
 #: nox looks for them on the path alone; those of pyenv come behind all that is there.
-PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+PYENV = Path(os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv")), "versions")
 os.environ["PATH"] = os.pathsep.join(
     (
         os.environ.get("PATH", os.defpath),

@@ -121,7 +121,7 @@ def _print_list(invitations: list[Mapping[str, Any]]) -> None:
 
 
 def _span(seconds: float) -> str:
-    """So long a time, or a little more: who comes in time is in time."""
+    """In minutes no longer than it is, but for what it took to say it."""
     whole = round(seconds)
     return f"{whole} seconds" if whole < 120 else f"{whole // 60} minutes"
 

@@ -33,7 +33,7 @@ NOT_TOLD = {
     *("max_connections", "max_connections_per_address"),
     *("max_control_bytes", "max_clock_skew_s"),
 }
-TEST_FILES = [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "guards"]
+TEST_FILES = [path for path in ROOT.glob("tests/**/test_*.py") if path.parent.name != "guards"]
 TESTS = "\n".join(path.read_text("utf-8") for path in TEST_FILES)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 POINTS: dict[str, dict[str, str]] = {

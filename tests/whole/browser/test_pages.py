@@ -94,22 +94,24 @@ async def test_the_camera_reaches_the_live_page(
         await live.goto(admin(worker.addresses))
         await live.until("!document.querySelector('#empty').hidden")
         assert "cfw send ws://" in await live.text("#send-line")
-        # Long enough for a busy machine to look at it twice.
-        await film(camera, worker.addresses, length="8")
+        await film(camera, worker.addresses, length="60")
         await live.until(f"!document.querySelector('{PICTURE}').hidden")
         await live.until(f"{SHAPE}({PICTURE!r}) === 640 / 480")
         first = await live.screenshot(PICTURE)
         # The fake camera draws the time and a turning wheel.
-        await live.until("Number(document.querySelector('[data-part=frames]').textContent) > 5")
+        await live.until(
+            "Number(document.querySelector('[data-part=frames]').textContent) > 15"
+        )
         assert await live.screenshot(PICTURE) != first
         assert await live.text("#running") == "1"
         assert await live.text(".card h3") == "ada"
         assert await live.run(f"document.querySelector('{PICTURE}').ariaLabel") == (
             "Live picture of ada, session s-1"
         )
+        await camera.click("#go")
         kind, facts = await result(camera)
         assert kind in {"good", "warn"}
-        assert int(facts["Frames"]) > 5
+        assert int(facts["Frames"]) > 15
         await live.until("document.querySelector('#ended-rows tr')")
         assert await live.text("#ended-rows .badge") == "clean"
         assert await live.text("#ended-rows .frames") == facts["Frames"]
