@@ -191,8 +191,10 @@ async def test_a_camera_without_a_first_picture_is_told_and_given_back(
     """At once when it ends, else after ten seconds; then every button opens one again."""
     async with visit() as (worker, page):
         await bring_camera(page)
+        # Not for the camera that is well, whose first picture may take its time.
         hurried = f"""const later = setTimeout;
-            window.setTimeout = (act, ms) => later(act, ms === 10_000 ? {deadline_ms} : ms);"""
+            const hurry = (ms) => ms === 10_000 && fake.isDark ? {deadline_ms} : ms;
+            window.setTimeout = (act, ms) => later(act, hurry(ms));"""
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=hurried)
         await page.goto(admin(worker.addresses, "/capture#user=ada&session=s-1"))
         await page.until("!document.querySelector('#turn-on').disabled")
